@@ -1,0 +1,31 @@
+"""The collapse lab: what happens to a language model's picture of human text when its successors learn from its output.
+
+>>> import lab
+>>> lab.load("checkpoints/quick").results          # a pandas table, one row a (chain, generation)
+>>> lab.metric_path("distinct_n")                  # a folder that evaluate.load takes, offline
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.results import Run
+
+__version__ = "0.1.0"
+
+
+def load(folder: str | Path) -> Run:
+    """A run's tables for a notebook.  InputError when the folder holds no run."""
+    from lab.results import Run
+
+    return Run.open(Path(folder))
+
+
+def metric_path(name: str) -> str:
+    """The folder of a shipped `evaluate` module: perplexity, distinct_n or rare_token_loss."""
+    from lab.lookup import lookup
+
+    modules = {path.name: str(path) for path in sorted((Path(__file__).parent / "evaluate_modules").glob("[a-z]*"))}
+    return str(lookup("metric", name, modules))

@@ -1,0 +1,332 @@
+"""The command line.  Heavy libraries are imported inside commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lab.types import InputError
+
+BAD_INPUT, FAILED, STOPPED = 2, 1, 75
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A language-model collapse lab: train, sample, retrain on the samples, measure what is lost.",
+)
+out = Console()
+err = Console(stderr=True)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study (smoke, quick, gpu) or a YAML file.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or its folder.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field; repeatable.")]
+Name = Annotated[str | None, typer.Option("--run", help="The run's name (default: the study's).")]
+Checkpoints = Annotated[Path, typer.Option(help="Where runs and the store live.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Worker processes (default: cores // threads; 0: in-process).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _workers(asked: int | None, device: str, threads: int) -> int:
+    """cores // threads; on a GPU one, since its steps would share it."""
+    from lab import machine
+
+    if asked is not None:
+        return asked
+    return 1 if device == "cuda" else max(1, machine.cpu_cores() // threads)
+
+
+@app.command()
+def plan(
+    study: StudyName,
+    set_: Overrides = None,
+    workers: Workers = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+    as_json: AsJson = False,
+) -> None:
+    """What a study will do: steps, sharing, tokens, disk, time.  Writes nothing."""
+    from lab import plan as planning
+    from lab.config import load_study
+    from lab.store import Store
+    from lab.study import build
+
+    graph = build(load_study(study, set_ or []))
+    count = _workers(workers, graph.machine.device, graph.machine.threads)
+    found = planning.plan(graph, Store(checkpoints / "store"), count)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        _print_plan(found, graph.config.name, graph.machine.__dict__)
+
+
+def _print_plan(found: Any, name: str, resolved: dict[str, Any]) -> None:
+    from lab.progress import clock
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("step", "uses", "shared", "steps", "done", "tokens to go", "disk to go", "worker time to go"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for line in found.lines:
+        table.add_row(
+            line.step,
+            f"{line.uses:,}",
+            f"{line.uses - line.unique:,}",
+            f"{line.unique:,}",
+            f"{line.done:,}",
+            f"{line.tokens:,}" if line.tokens else "",
+            f"{line.disk / 1e6:,.1f} MB" if line.disk else "",
+            clock(line.seconds),
+        )
+    out.print(table)
+    source = "timings on this machine" if found.measured else "a rough guess: this store has no timings yet"
+    out.print(
+        f"{name}: {found.chains} chains of {found.generations} generations; {resolved['device']}, {resolved['dtype']}, "
+        f"{found.workers} workers of {resolved['threads']} thread(s); "
+        f"about {found.disk / 1e6:,.0f} MB and {clock(found.seconds)} to go ({source})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def run(
+    study: StudyName,
+    set_: Overrides = None,
+    run_: Name = None,
+    workers: Workers = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+    fresh: Annotated[
+        list[str] | None,
+        typer.Option(help="Do steps of this kind again if the lab's code for them changed since; repeatable."),
+    ] = None,
+) -> None:
+    """Run a study, or go on where it stopped, and print the results table."""
+    from lab.config import load_study
+    from lab.results import RunFolder
+    from lab.study import build
+
+    config = load_study(study, set_ or [])
+    if run_ is not None:
+        config = _renamed(config, run_)
+    folder = RunFolder(checkpoints / config.name)
+    folder.check_extends(config)
+    graph = build(config)
+    code = _run(graph, folder, _workers(workers, graph.machine.device, graph.machine.threads), _fresh(fresh or []))
+    raise typer.Exit(code)
+
+
+def _renamed(config: Any, name: str) -> Any:
+    from lab.config import parse_study
+
+    return parse_study({**config.model_dump(mode="json"), "name": name})
+
+
+def _fresh(names: list[str]) -> frozenset[str]:
+    from lab import steps
+    from lab.lookup import lookup
+
+    for name in names:
+        lookup("step", name, steps.KINDS)
+    return frozenset(names)
+
+
+def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
+    from lab import machine
+    from lab.execute import execute, prepare_human
+    from lab.plan import Estimator
+    from lab.progress import RunProgress
+    from lab.report import HEADLINE, caption, rich_table
+
+    store = folder.store
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        prepare_human(store, graph.human, lambda label: err.print(f"reading human text: {label}", highlight=False))
+        folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
+        _say_stale(store, graph, fresh)
+        with RunProgress(graph.steps, Estimator(store, graph.machine.device), workers, folder.path, err) as progress:
+            failures = execute(
+                store,
+                graph.steps,
+                progress,
+                workers=workers,
+                threads=graph.machine.threads,
+                fresh=fresh,
+                log=folder.path / "workers.log",
+            )
+    except KeyboardInterrupt:
+        err.print("stopped; nothing that was finished is lost: run the same command again to go on", highlight=False)
+        return STOPPED
+    folder.link(graph, store)
+    rows = folder.write_tables(graph, store)
+    if rows:
+        _print_table(rich_table(rows, HEADLINE), caption(graph.config, rows))
+        out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
+    for step, reason in failures.items():
+        err.print(f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False)
+    if failures:
+        err.print(f"details: {folder.path / 'failures.jsonl'}; the other chains are complete", highlight=False)
+    return FAILED if failures else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
+    """Once: the kinds of dear steps whose artifacts were made by other code of the same version."""
+    from lab.execute import job_of
+
+    stale = set()
+    for step in graph.steps:
+        job = job_of(step)
+        manifest = store.manifest(job.name, job.key)
+        if manifest is not None and manifest["source"] != job.source and step.name not in fresh:
+            stale.add(step.name)
+    if stale:
+        names = ", ".join(sorted(stale))
+        err.print(
+            f"note: the lab's code for {names} has changed since some artifacts were made; they are used as they are "
+            f"(--fresh {sorted(stale)[0]} makes them again)",
+            highlight=False,
+        )
+
+
+def _print_table(table: Table, note: str) -> None:
+    console = out if out.is_terminal else Console(width=200)
+    console.print(table)
+    console.print(note, style="dim", highlight=False)
+
+
+def _folder(run: str, checkpoints: Path) -> Any:
+    from lab.results import RunFolder
+
+    given = Path(run)
+    return RunFolder(given if (given / "config.yaml").exists() else checkpoints / run)
+
+
+@app.command()
+def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJson = False) -> None:
+    """How far a run is: steps done, and generations measured, chain by chain."""
+    from lab import plan as planning
+    from lab.results import read_record
+    from lab.study import build
+
+    folder = _folder(run, checkpoints)
+    graph = build(folder.config())
+    found = planning.plan(graph, folder.store, _workers(None, graph.machine.device, graph.machine.threads))
+    chains: dict[str, int] = {}
+    for generation in graph.generations:
+        chains[generation.chain] = chains.get(generation.chain, 0) + (read_record(folder.store, generation) is not None)
+    done, total = sum(line.done for line in found.lines), sum(line.unique for line in found.lines)
+    if as_json:
+        summary = {
+            "run": graph.config.name,
+            "done": done,
+            "steps": total,
+            "seconds_left": found.seconds,
+            "chains": chains,
+        }
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    for chain, measured in chains.items():
+        out.print(f"{chain:<32} {measured} of {graph.config.generations} generations", highlight=False)
+    from lab.progress import clock
+
+    left = f"about {clock(found.seconds)} to go" if done < total else "complete"
+    out.print(f"{graph.config.name}: {done} of {total} steps, {left}", highlight=False)
+
+
+@app.command()
+def show(
+    run: RunName,
+    metric: Annotated[list[str] | None, typer.Option(help="A column of results.csv; repeatable.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="md, csv, json or latex.")] = None,
+    as_json: AsJson = False,
+    checkpoints: Checkpoints = Path("checkpoints"),
+) -> None:
+    """The results table: regimes over generations, with spread over seeds and change against the human control."""
+    from lab import report
+
+    folder = _folder(run, checkpoints)
+    config, rows = folder.config(), folder.results()
+    if not rows:
+        raise InputError(f"{folder.path} has no generation measured yet; lab run goes on with it")
+    metrics = metric or report.HEADLINE
+    if as_json or format_ is not None:
+        typer.echo(report.formatted(rows, metrics, "json" if as_json else str(format_)), nl=False)
+    else:
+        _print_table(report.rich_table(rows, metrics), report.caption(config, rows))
+
+
+@app.command(name="report")
+def report_(
+    run: RunName,
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG, SVG or PDF (default: figure.png in the run's folder).")
+    ] = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+) -> None:
+    """Draw the run: perplexity, rare against common words, survival of rare words, diversity."""
+    from lab import report
+
+    folder = _folder(run, checkpoints)
+    config, rows = folder.config(), folder.results()
+    path = figure or folder.path / "figure.png"
+    seeds = sorted({row["seed"] for row in rows})
+    report.figure(rows, f"{config.name}: {config.corpus.path}, seeds {', '.join(map(str, seeds))}", path)
+    out.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command(name="corpus")
+def corpus_(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a hub id.")],
+    text: Annotated[str, typer.Option(help="Name of the text column.")] = "text",
+    domain: Annotated[str | None, typer.Option(help="Name of the domain column.")] = None,
+    author: Annotated[str | None, typer.Option(help="Name of the author column.")] = None,
+    group: Annotated[str | None, typer.Option(help="Name of the group column.")] = None,
+    piece: Annotated[
+        int | None, typer.Option(min=1, help="Cut documents into pieces of about so many characters.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a corpus: folds, domains, sizes, and the overlap of test text with training text."""
+    from lab.config import CorpusConfig
+    from lab.describe import describe
+
+    found = describe(
+        CorpusConfig(path=path, text=text, domain=domain, author=author, group=group, piece=piece, tokens=1)
+    )
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in found["domains"][0]:
+        table.add_column(name, justify="left" if name in ("domain", "fold") else "right")
+    for row in found["domains"]:
+        table.add_row(
+            *(f"{v:,}" if isinstance(v, int) else f"{v:.2%}" if isinstance(v, float) else v for v in row.values())
+        )
+    out.print(table)
+    out.print(found["summary"], highlight=False)
+
+
+def main() -> None:
+    """Entry of the `lab` command.  Bad input is one line and exit code 2; nothing of ours ends in a traceback."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        app()
+    except InputError as error:
+        err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)

@@ -1,0 +1,405 @@
+"""Human text in: documents through `datasets`, folds by group, a byte-level tokenizer, rows of equal length."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lab.config import ROOT, CorpusConfig
+from lab.lookup import suggestion
+from lab.seeds import derive_seed, generator
+from lab.store import file_sha256
+from lab.types import InputError, Recipe, digest
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
+"""Share of each domain's text in each fold.  The reference fold is for judges that must not share M_0's data."""
+
+FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+END = "<|endoftext|>"
+"""The one special token: it begins every row and ends every document."""
+
+
+# --- documents -----------------------------------------------------------------------------------------------------
+
+
+def local_files(path: str) -> list[Path]:
+    """The corpus files behind a local path, sorted.  Relative paths are tried here, then in the lab's own folder.
+
+    InputError when the path looks local and is missing, holds no corpus file, or holds several kinds.
+    An empty list means: not local, so the id of a hub data set.
+    """
+    found = next((base for base in (Path(path), ROOT / path) if base.exists()), None)
+    if found is None:
+        if path.count("/") == 1 and not path.startswith((".", "/", "~")) and Path(path).suffix not in FORMATS:
+            return []
+        raise InputError(f"corpus.path {path} does not exist; give a file ({', '.join(FORMATS)}), a folder or a hub id")
+    files = [found] if found.is_file() else sorted(file for file in found.rglob("*") if file.suffix in FORMATS)
+    kinds = Counter(FORMATS.get(file.suffix, "") for file in files)
+    if not files or "" in kinds:
+        raise InputError(f"corpus.path {path}: no {', '.join(FORMATS)} file there")
+    if len(kinds) > 1:
+        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        raise InputError(f"corpus.path {path} mixes kinds of files ({counts}); give one kind, or one file")
+    return files
+
+
+def identity(config: CorpusConfig) -> str:
+    """What the corpus *is*: the hash of its files' bytes, or a hub data set's resolved revision.  Part of the key."""
+    files = local_files(config.path)
+    if files:
+        return digest([file_sha256(file) for file in files])
+    return hub_revision("dataset", config.path, config.revision, "corpus.path")
+
+
+def hub_revision(kind: str, name: str, revision: str | None, field: str) -> str:
+    """The commit that a hub id stands for now.  InputError when the hub cannot be asked or does not know it."""
+    if revision and len(revision) == 40:
+        return f"{name}@{revision}"
+    from huggingface_hub import HfApi
+
+    try:
+        return f"{name}@{HfApi().repo_info(name, repo_type=kind, revision=revision).sha}"
+    except Exception as error:
+        said = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{field} {name} is no local path, and the hub could not resolve it ({type(error).__name__}: {said}); "
+            "offline, download it first and give the folder"
+        ) from error
+
+
+def read_documents(config: CorpusConfig) -> pa.Table:
+    """Columns text, domain, author, document, group, fold.  InputError for anything unusable."""
+    table = _load(config)
+    documents = _documents(table, config)
+    if config.piece:
+        documents = [piece for document in documents for piece in cut_document(document, config.piece)]
+    folds = assign_folds(
+        [str(d["group"]) for d in documents],
+        [str(d["domain"]) for d in documents],
+        [len(d["text"].encode("utf-8", "replace")) for d in documents],
+    )
+    missing = [fold for fold in SHARES if fold not in folds]
+    if missing:
+        groups = len({d["group"] for d in documents})
+        raise InputError(
+            f"corpus {config.path} has {groups} groups, too few to divide: no text for {', '.join(missing)}; "
+            "add documents, or set corpus.piece=8000 to cut long documents into pieces of about 8,000 characters"
+        )
+    return pa.Table.from_pylist(
+        [{**document, "fold": fold} for document, fold in zip(documents, folds, strict=True)],
+        schema=pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")]),
+    )
+
+
+def documents(folder: Path, fold: str) -> pa.Table:
+    """The documents of one fold from a corpus artifact, in an order that a hash of their names decides."""
+    table = pq.read_table(folder / "documents.parquet", filters=[("fold", "=", fold)])
+    names = table["document"].to_pylist()
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+    return table.take(order)
+
+
+def _load(config: CorpusConfig) -> pa.Table:
+    """The table that `datasets` reads, without leaving a cache behind for local files."""
+    import datasets
+
+    files = local_files(config.path)
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory(prefix="lab-corpus-") as cache:
+        try:
+            if not files:
+                hub = datasets.load_dataset(config.path, config.subset, split=config.split, revision=config.revision)
+                return hub.with_format("arrow")[:]
+            kind = FORMATS[files[0].suffix]
+            options = {"sample_by": "document"} if kind == "text" else {}
+            loaded = datasets.load_dataset(
+                kind,
+                data_files={"train": [os.fspath(file) for file in files]},
+                split="train",
+                cache_dir=cache,
+                keep_in_memory=True,
+                **options,
+            )
+            return loaded.with_format("arrow")[:]
+        except Exception as error:
+            cause = error.__cause__ or error
+            said = " ".join(str(cause).split())[:200]
+            raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {said}") from error
+
+
+def _documents(table: pa.Table, config: CorpusConfig) -> list[dict[str, Any]]:
+    wanted = {name: getattr(config, name) for name in ("text", "domain", "author", "group")}
+    for name, column in wanted.items():
+        if column is not None and column not in table.column_names:
+            hint = suggestion(column, table.column_names) or f"; it has {', '.join(table.column_names)}"
+            raise InputError(f'corpus {config.path} has no column "{column}" (corpus.{name}){hint}')
+    kind = table.schema.field(config.text).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise InputError(f'corpus {config.path}: column "{config.text}" (corpus.text) holds {kind}, not text')
+    columns = {name: table[column].to_pylist() for name, column in wanted.items() if column is not None}
+    names = table["document"].to_pylist() if "document" in table.column_names else range(len(table))
+    documents, seen = [], set()
+    for index, (name, text) in enumerate(zip(names, columns["text"], strict=True)):
+        if not text or not text.strip() or text in seen:
+            continue
+        seen.add(text)
+        meta = {field: _label(columns, field, index, config) for field in ("domain", "author", "group")}
+        group = meta["group"] if meta["group"] is not None else f"document {name}"
+        domain = meta["domain"] if meta["domain"] is not None else "all"
+        documents.append(
+            {"text": text, "domain": domain, "author": meta["author"], "document": str(name), "group": group}
+        )
+    if not documents:
+        raise InputError(f"corpus {config.path} is empty: {len(table)} rows, none with text")
+    return documents
+
+
+def _label(columns: Mapping[str, Sequence[Any]], field: str, index: int, config: CorpusConfig) -> str | None:
+    if field not in columns:
+        return None
+    value = columns[field][index]
+    if value is None:
+        column = getattr(config, field)
+        raise InputError(f'corpus {config.path}: row {index} has no value in column "{column}" (corpus.{field})')
+    return str(value)
+
+
+def cut_document(document: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    """Contiguous pieces of about `size` characters, cut at line ends; each piece is a group of its own."""
+    pieces: list[str] = [""]
+    for line in document["text"].splitlines(keepends=True):
+        if len(pieces[-1]) >= size:
+            pieces.append("")
+        pieces[-1] += line
+    names = [f"{document['document']}/{number}" for number in range(len(pieces))]
+    return [
+        {**document, "text": piece, "document": name, "group": name}
+        for name, piece in zip(names, pieces, strict=True)
+        if piece.strip()
+    ]
+
+
+def assign_folds(groups: Sequence[str], domains: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """The fold of each document.  A group stands in one fold, each domain is divided by SHARES, chance is a hash.
+
+    Within a domain groups come in sha256 order, each to the fold that still lacks the most text.
+    A group that spans domains is divided with the domain of its first document.
+    """
+    home: dict[str, str] = {}
+    size: dict[str, int] = defaultdict(int)
+    for group, domain, bytes_ in zip(groups, domains, sizes, strict=True):
+        home.setdefault(group, domain)
+        size[group] += bytes_
+    fold: dict[str, str] = {}
+    for domain in sorted(set(home.values())):
+        members = sorted((g for g in home if home[g] == domain), key=lambda g: hashlib.sha256(g.encode()).digest())
+        total = sum(size[group] for group in members)
+        lacking = {name: share * total for name, share in SHARES.items()}
+        for group in members:
+            fold[group] = max(lacking, key=lambda name: lacking[name])
+            lacking[fold[group]] -= size[group]
+    return [fold[group] for group in groups]
+
+
+# --- tokenizer -----------------------------------------------------------------------------------------------------
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE as GPT-2's: every string has an encoding, and no token is unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes of each vocabulary entry; b"" for special tokens.  InputError unless the tokenizer is byte-level."""
+    byte_of = _byte_of_char()
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    entries = [b""] * tokenizer.get_vocab_size()
+    for token, index in tokenizer.get_vocab().items():
+        if token not in special:
+            try:
+                entries[index] = bytes(byte_of[char] for char in token)
+            except KeyError:
+                raise InputError(
+                    f"the tokenizer is not byte-level BPE (its entry {token!r} is no byte string): bits per byte and "
+                    "words need one, such as GPT-2's; or set tokenizer.vocab_size to train one"
+                ) from None
+    return entries
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """As AutoTokenizer.from_pretrained loads it."""
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END,
+        "eos_token": END,
+        "unk_token": END,
+        "clean_up_tokenization_spaces": False,
+    }
+    tokenizer.save(os.fspath(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    _save_special(folder, tokenizer, END, END)
+
+
+def copy_tokenizer(pretrained: str, folder: Path) -> None:
+    """The tokenizer of a pretrained model: a local folder or a hub id.  InputError if it cannot be used."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(pretrained)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {said}") from error
+    if loaded.eos_token is None or not loaded.is_fast:
+        raise InputError(
+            f"tokenizer.pretrained {pretrained} needs an eos_token and a tokenizer.json (a fast tokenizer)"
+        )
+    loaded.save_pretrained(folder)
+    tokenizer = loaded.backend_tokenizer
+    token_bytes(tokenizer)
+    _save_special(folder, tokenizer, loaded.bos_token or loaded.eos_token, loaded.eos_token)
+
+
+def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
+    ids = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "bos": tokenizer.token_to_id(bos),
+        "eos": tokenizer.token_to_id(eos),
+    }
+    (folder / "special.json").write_text(json.dumps(ids) + "\n")
+
+
+def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
+    """The tokenizer, and its vocab_size, bos and eos ids.  Needs no transformers, so it loads in milliseconds."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.post_processor = None
+    return tokenizer, json.loads((folder / "special.json").read_text())
+
+
+def _byte_of_char() -> dict[str, int]:
+    """GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for characters from U+0100 on."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N rows of T tokens, with the index of the document that each token comes from."""
+
+    tokens: np.ndarray
+    document: np.ndarray
+
+
+def token_type(vocab_size: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint16 if vocab_size <= 2**16 else np.uint32
+
+
+def cut_rows(documents: Sequence[Sequence[int]], *, eos: int, positions: int, vocab_size: int) -> Rows:
+    """Documents joined with EOS, cut into rows of `positions` tokens.  A last incomplete row is dropped.
+
+    cut_rows([[1, 2], [3]], eos=0, positions=2) -> tokens [[1, 2], [0, 3]], document [[0, 0], [0, 1]]
+    """
+    dtype = token_type(vocab_size)
+    stream = [np.append(np.asarray(document, dtype), dtype(eos)) for document in documents]
+    tokens = np.concatenate(stream) if stream else np.zeros(0, dtype)
+    owner = np.repeat(np.arange(len(stream), dtype=np.int32), [len(document) for document in stream])
+    rows = len(tokens) // positions
+    return Rows(*(array[: rows * positions].reshape(rows, positions) for array in (tokens, owner)))
+
+
+def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
+    """`count` rows of a held-out fold, the same for every seed.  InputError when there are fewer."""
+    have, positions = rows.tokens.shape
+    if count > have:
+        name = {"test": "metrics.test_tokens", "validation": "train.validation_tokens"}[fold]
+        raise InputError(
+            f"the {fold} fold has {have * positions:,} tokens in whole rows, fewer than {name} = "
+            f"{count * positions:,}: lower it to {have * positions} or give more text"
+        )
+    chosen = np.sort(generator(derive_seed(0, 0, f"{fold} rows")).permutation(have)[:count])
+    return Rows(rows.tokens[chosen], rows.document[chosen])
+
+
+def write_rows(
+    folder: Path, tokens: np.ndarray, tokenizer: Tokenizer, *, origin: int, labels: Mapping[str, list[str]], nats: Any
+) -> None:
+    """A corpus artifact: rows.parquet is the record people and libraries read, tokens.npy what training maps."""
+    rows, positions = tokens.shape
+    empty = pa.nulls(rows, pa.string())
+    table = pa.table(
+        {
+            "text": pa.array(tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False), pa.string()),
+            "tokens": pa.FixedSizeListArray.from_arrays(pa.array(tokens.astype(np.int32).ravel()), positions).cast(
+                pa.list_(pa.int32())
+            ),
+            "origin": pa.array(np.full(rows, origin, np.int16)),
+            "domain": pa.array(labels["domain"]) if "domain" in labels else empty,
+            "document": pa.array(labels["document"]) if "document" in labels else empty,
+            "nats": pa.nulls(rows, pa.float32()) if nats is None else pa.array(nats.sum(axis=1, dtype=np.float32)),
+        }
+    )
+    pq.write_table(table, folder / "rows.parquet", compression="zstd")
+    np.save(folder / "tokens.npy", tokens)
+
+
+class RecipeRows:
+    """The rows a recipe names, in its order, gathered from memory-mapped token arrays without copying a corpus.
+
+    It counts what it hands out: `fed[k]` rows of part k, so that realised shares are measured and not assumed.
+    """
+
+    def __init__(self, recipe: Recipe, corpora: Mapping[int, np.ndarray]) -> None:
+        self.origins = [part.origin for part in recipe.parts for _ in range(part.repeat)]
+        self.parts = [corpora[part.origin][part.start : part.stop] for part in recipe.parts for _ in range(part.repeat)]
+        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self.fed = np.zeros(len(self.parts), np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Rows [len(indices), T] by their places in the recipe."""
+        which = np.searchsorted(self.starts, indices, side="right") - 1
+        out = np.empty((len(indices), self.parts[0].shape[1]), self.parts[0].dtype)
+        for part in np.unique(which):
+            chosen = which == part
+            out[chosen] = self.parts[part][indices[chosen] - self.starts[part]]
+            self.fed[part] += chosen.sum()
+        return out
+
+    def fed_by_origin(self) -> dict[str, int]:
+        """Rows handed out so far, by origin ("-1" is human)."""
+        counts: Counter[str] = Counter()
+        for origin, rows in zip(self.origins, self.fed, strict=True):
+            counts[str(origin)] += int(rows)
+        return dict(counts)

@@ -1,0 +1,34 @@
+"""Names to functions: a dict literal, or `package.module:function` for the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lab.types import InputError
+
+
+def suggestion(given: str, allowed: Iterable[str]) -> str:
+    """' - did you mean "replace"?' or an empty string."""
+    close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    return f' - did you mean "{close[0]}"?' if close else ""
+
+
+def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The table's entry, or the function that `package.module:function` names.  InputError when there is none."""
+    if name in table:
+        return table[name]
+    if ":" in name:
+        return imported(kind, name)
+    hint = suggestion(name, table) or f'; allowed: {", ".join(table)}, or "package.module:function"'
+    raise InputError(f'unknown {kind} "{name}"{hint}')
+
+
+def imported(kind: str, name: str) -> Any:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f'{kind} "{name}" cannot be imported: {error}') from error

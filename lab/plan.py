@@ -1,0 +1,152 @@
+"""What a study will do, and how long it will take.  Nothing runs, nothing is written."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab import steps
+from lab.execute import job_of
+from lab.store import Store
+from lab.study import Study
+from lab.types import Step
+
+GUESS = {
+    "cpu": {"train": 4e10, "sample": 1.5e10, "heldout": 4e10},
+    "cuda": {"train": 4e13, "sample": 1e12, "heldout": 4e13},
+}
+"""Operations a second of one CPU thread, or of one GPU, where the store has no timing yet.  Orders of magnitude."""
+OVERHEAD = 0.3
+"""Seconds of a step beside its operations: reading, measuring, writing."""
+RECENT = 50
+"""Past timings that an estimate looks at, for each kind of step."""
+
+
+class Estimator:
+    """Seconds of a step: from the timings in the store's manifests, else from GUESS."""
+
+    def __init__(self, store: Store, device: str) -> None:
+        self.guess = GUESS[device]
+        self.past: dict[str, list[float]] = defaultdict(list)
+        for name in steps.KINDS:
+            manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
+            for path in manifests:
+                timing = json.loads(path.read_text())["environment"]["timing"]
+                self.learn(name, timing["work"], timing["seconds"])
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.past["train"])
+
+    def learn(self, name: str, work: float, seconds: float) -> None:
+        """Keep the ratio of the measured to the guessed time."""
+        self.past[name].append(seconds / self._guess(name, work))
+
+    def seconds(self, step: Step) -> float:
+        ratio = statistics.median(self.past[step.name]) if self.past[step.name] else 1.0
+        return self._guess(step.name, step.work) * ratio
+
+    def _guess(self, name: str, work: float) -> float:
+        return OVERHEAD + (work / self.guess[name] if work else 0.0)
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """One kind of step."""
+
+    step: str
+    uses: int
+    """How often the chains need it; `uses - unique` are shared between chains."""
+    unique: int
+    done: int
+    tokens: int
+    """Still to work through."""
+    disk: int
+    """Bytes still to write, about."""
+    seconds: float
+    """Of one worker, still to spend, about."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    lines: list[PlanLine]
+    workers: int
+    measured: bool
+    """Whether the times come from timings on this machine or from a guess."""
+    chains: int
+    generations: int
+    longest: float
+    """Seconds of the longest chain of steps that wait for each other: more workers cannot beat it."""
+
+    @property
+    def seconds(self) -> float:
+        return max(self.longest, sum(line.seconds for line in self.lines) / max(1, self.workers))
+
+    @property
+    def disk(self) -> int:
+        return sum(line.disk for line in self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        lines = [line.__dict__ for line in self.lines]
+        return {**self.__dict__, "lines": lines, "seconds": self.seconds, "disk": self.disk}
+
+
+def plan(study: Study, store: Store, workers: int) -> Plan:
+    estimator = Estimator(store, study.machine.device)
+    order = study.steps
+    uses = Counter(step.name for generation in study.generations for step in _own(generation))
+    uses.update(Counter(step.name for step in study.human))
+    todo = [step for step in order if not store.whole(job_of(step))]
+    lines = []
+    for name in steps.KINDS:
+        mine = [step for step in order if step.name == name]
+        left = [step for step in todo if step.name == name]
+        lines.append(
+            PlanLine(
+                name,
+                uses[name],
+                len(mine),
+                len(mine) - len(left),
+                sum(step.tokens for step in left),
+                sum(_disk(study, step) for step in left),
+                sum(estimator.seconds(step) for step in left),
+            )
+        )
+    config = study.config
+    chains = len(config.regimes) * len(config.seeds)
+    return Plan(lines, workers, estimator.measured, chains, config.generations, _longest(todo, estimator))
+
+
+def _own(generation: Any) -> list[Step]:
+    shards = [step for step in generation.synthetic.inputs.values() if step.name == "sample"]
+    return [generation.recipe, generation.model, *shards, generation.synthetic, generation.evidence, generation.record]
+
+
+def _longest(todo: Sequence[Step], estimator: Estimator) -> float:
+    ends: dict[Step, float] = {}
+    for step in todo:
+        ends[step] = estimator.seconds(step) + max(
+            (ends.get(parent, 0.0) for parent in step.inputs.values()), default=0.0
+        )
+    return max(ends.values(), default=0.0)
+
+
+def _disk(study: Study, step: Step) -> int:
+    """Bytes of an artifact, about: float32 weights; 2 bytes a token and 4 a loss; rows with their text beside."""
+    config = study.config
+    match step.name:
+        case "train":
+            return 4 * steps.parameters(config.model, config.tokenizer.vocab_size or 50_257)
+        case "sample" | "heldout":
+            return 6 * step.tokens
+        case "synthetic":
+            return 8 * config.sample.tokens
+        case "human":
+            return 10 * config.corpus.tokens
+        case "record" | "pool":
+            return 4_000
+    return 0

@@ -1,0 +1,111 @@
+"""Who is told what happens during a run: bars and the remaining time on a terminal, one plain line a step elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from lab.plan import Estimator
+from lab.types import Step
+
+QUIET = ("pool", "synthetic")
+"""Steps of milliseconds that get no plain line of their own."""
+
+
+def clock(seconds: float) -> str:
+    """clock(5) == "5s", clock(65) == "1m05s", clock(3700) == "1h01m"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class RunProgress:
+    """A Reporter (see lab/execute.py).  It also writes timings.jsonl and failures.log into the run's folder."""
+
+    def __init__(
+        self, order: Sequence[Step], estimator: Estimator, workers: int, folder: Path, console: Console
+    ) -> None:
+        self.estimator, self.workers, self.folder, self.console = estimator, max(1, workers), folder, console
+        self.left = dict.fromkeys(order)
+        self.total, self.done, self.computed = len(self.left), 0, 0
+        self.inside: dict[Step, float] = {}
+        self.bars: dict[Step, TaskID] = {}
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[note]}"))
+        self.display = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.whole = self.display.add_task("study", total=self.total, note="")
+
+    def __enter__(self) -> RunProgress:
+        self.display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.display.stop()
+
+    def remaining(self) -> float:
+        """Seconds to the end, about."""
+        ahead = sum(self.estimator.seconds(step) * (1 - self.inside.get(step, 0.0)) for step in self.left)
+        return ahead / self.workers
+
+    def found(self, step: Step) -> None:
+        self._over(step)
+
+    def started(self, step: Step) -> None:
+        if self.console.is_terminal and step not in self.bars:
+            self.bars[step] = self.display.add_task(f"  {step.label}", total=max(1, step.tokens), note="")
+
+    def advanced(self, step: Step, tokens: int) -> None:
+        self.inside[step] = tokens / max(1, step.tokens)
+        if step in self.bars:
+            self.display.update(self.bars[step], completed=tokens, note=f"{tokens:,} of {step.tokens:,} tokens")
+        self._refresh()
+
+    def finished(self, step: Step, seconds: float) -> None:
+        self.computed += 1
+        self.estimator.learn(step.name, step.work, seconds)
+        self._over(step)
+        self._append(
+            "timings.jsonl", {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
+        )
+        if not self.console.is_terminal and step.name not in QUIET:
+            rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens and seconds else ""
+            left = f"about {clock(self.remaining())} left" if self.left else "all done"
+            self.console.print(
+                f"[{self.done}/{self.total}] {step.label}  {seconds:.1f}s{rate}  {left}", highlight=False, markup=False
+            )
+
+    def failed(self, step: Step, reason: str, trace: str) -> None:
+        self._close_bar(step)
+        self.console.print(f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False)
+        self._append("failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
+
+    def _over(self, step: Step) -> None:
+        if step in self.left:
+            del self.left[step]
+            self.done += 1
+        self.inside.pop(step, None)
+        self._close_bar(step)
+        self._refresh()
+
+    def _close_bar(self, step: Step) -> None:
+        if step in self.bars:
+            self.display.remove_task(self.bars.pop(step))
+
+    def _refresh(self) -> None:
+        if self.console.is_terminal:
+            note = f"{self.done} of {self.total} steps, about {clock(self.remaining())} left"
+            self.display.update(self.whole, completed=self.done, note=note)
+
+    def _append(self, name: str, entry: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"at": round(time.time(), 1), **entry}) + "\n")

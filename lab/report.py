@@ -1,0 +1,313 @@
+"""The results as people read them: a table of regimes over generations, and one figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.table import Table
+
+from lab.config import StudyConfig
+from lab.lookup import suggestion
+from lab.results import to_csv
+from lab.stats import Interval, paired_interval
+from lab.types import InputError
+
+CONTROL = "human"
+SPARKS = "▁▂▃▄▅▆▇█"
+MOST_COLUMNS = 7
+"""Generations that a printed table shows; of more, the first, the last and some between."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    title: str
+    digits: int
+    relative: bool = False
+    """Show changes in per cent instead of in the metric's unit."""
+
+
+METRICS = {
+    "perplexity": Metric("perplexity of held-out human text (lower is better)", 1, relative=True),
+    "nll": Metric("loss on held-out human text, nats per token (lower is better)", 3),
+    "bits_per_byte": Metric("bits per byte of held-out human text (lower is better)", 3),
+    "nll_rare": Metric("loss inside rare words, nats per token (training count 1-3; lower is better)", 3),
+    "nll_common": Metric("loss inside common words, nats per token (half of all words; lower is better)", 3),
+    "nll_unseen": Metric("loss inside unseen words, nats per token (training count 0; lower is better)", 3),
+    "distinct_1": Metric("distinct-1 of the generated text", 3),
+    "distinct_2": Metric("distinct-2 of the generated text", 3),
+    "distinct_3": Metric("distinct-3 of the generated text", 3),
+    "rare_survival": Metric("share of rare human words that the generated text still holds (higher is better)", 3),
+    "rare_survival_human": Metric("the same share in an equal-size human resample", 3),
+    "human_share": Metric("human share of the rows fed to the model", 2),
+    "unique_tokens": Metric("tokens in the recipe", 0),
+    "train_tokens": Metric("tokens seen in training", 0),
+    "validation_nll": Metric("loss on the validation fold at the end of training, nats per token", 3),
+}
+HEADLINE = ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival")
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one regime over the generations, by seed."""
+
+    metric: str
+    regime: str
+    values: dict[int, dict[int, float]]
+    """generation -> seed -> value"""
+    control: dict[int, dict[int, float]]
+
+    def mean(self, t: int) -> float:
+        return fmean(self.values[t].values())
+
+    def spread(self, t: int) -> float:
+        """Standard deviation over seeds; NaN for one seed."""
+        return stdev(self.values[t].values()) if len(self.values[t]) > 1 else math.nan
+
+    def change(self) -> float:
+        """Of the mean, from generation 0 to the last."""
+        first, last = self.mean(0), self.mean(max(self.values))
+        return last / first - 1 if METRICS[self.metric].relative else last - first
+
+    def against_control(self) -> Interval | None:
+        """At the last generation, by seed: the paired difference (or ratio - 1) to the human control."""
+        t = max(self.values)
+        if self.regime == CONTROL or t not in self.control:
+            return None
+        seeds = sorted(set(self.values[t]) & set(self.control[t]))
+        if not seeds:
+            return None
+        pairs = [(self.values[t][seed], self.control[t][seed]) for seed in seeds]
+        return paired_interval([a / b - 1 if METRICS[self.metric].relative else a - b for a, b in pairs])
+
+
+def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
+    """One line for each metric and regime, in order.  InputError for a metric that is not in the table."""
+    for name in metrics:
+        if name not in METRICS:
+            hint = suggestion(name, METRICS) or f"; there are {', '.join(METRICS)}"
+            raise InputError(f'unknown metric "{name}"{hint}')
+    found = []
+    for metric in metrics:
+        values: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        for row in rows:
+            values[row["regime"]][row["generation"]][row["seed"]] = row[metric]
+        found += [Line(metric, regime, dict(by), dict(values.get(CONTROL, {}))) for regime, by in values.items()]
+    return found
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """sparkline([1, 2, 3]) == "▁▄█": the lowest is the lowest bar, a flat line is low bars, NaN is a space."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    span = high - low
+    return "".join(
+        (SPARKS[int((value - low) / span * (len(SPARKS) - 1))] if span else SPARKS[0]) if math.isfinite(value) else " "
+        for value in values
+    )
+
+
+def shown_generations(generations: Sequence[int]) -> list[int]:
+    """All of a few, else evenly spread with the first and the last."""
+    ts = sorted(generations)
+    if len(ts) <= MOST_COLUMNS:
+        return ts
+    return sorted({ts[round(i * (len(ts) - 1) / (MOST_COLUMNS - 1))] for i in range(MOST_COLUMNS)})
+
+
+def caption(config: StudyConfig, rows: Rows) -> str:
+    """What every result must say: corpus, model, decoding, seeds, sizes."""
+    seeds = sorted({row["seed"] for row in rows})
+    model = config.model
+    return (
+        f"{config.name}: GPT-2 {model.n_layer} x {model.n_embd}, rows of {model.n_positions} tokens; "
+        f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.path}; "
+        f"{config.train.tokens:,} tokens of training a generation, from scratch; "
+        f"{config.sample.tokens:,} sampled at temperature 1, no truncation; "
+        f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
+        f"seeds {', '.join(map(str, seeds))} (n = {len(seeds)}), mean ± standard deviation; "
+        "vs human: paired difference over seeds with 95 % t interval"
+    )
+
+
+def heading(ts: Sequence[int]) -> list[str]:
+    names = [f"gen {t}" for t in ts]
+    return ["regime", *names, "trend", "since gen 0", "last gen vs human"]
+
+
+def cells(line: Line, ts: Sequence[int]) -> list[str]:
+    digits = METRICS[line.metric].digits
+    values = [_value(line, t, digits) if t in line.values else "" for t in ts]
+    trend = sparkline([line.mean(t) for t in sorted(line.values)])
+    return [
+        line.regime,
+        *values,
+        trend,
+        _change(line.metric, line.change()),
+        _interval(line.metric, line.against_control()),
+    ]
+
+
+def _value(line: Line, t: int, digits: int) -> str:
+    spread = line.spread(t)
+    return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f" ±{spread:.{digits}f}")
+
+
+def _change(metric: str, change: float) -> str:
+    kind = METRICS[metric]
+    return f"{change:+.1%}" if kind.relative else f"{change:+,.{kind.digits}f}"
+
+
+def _interval(metric: str, interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    mean = _change(metric, interval.mean)
+    if math.isnan(interval.low):
+        return f"{mean} (one seed)"
+    return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
+
+
+def rich_table(rows: Rows, metrics: Sequence[str]) -> Table:
+    ts = shown_generations({row["generation"] for row in rows})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(heading(ts)):
+        table.add_column(name, justify="left" if number in (0, len(ts) + 1) else "right", no_wrap=True)
+    for metric, group in _by_metric(lines(rows, metrics)):
+        table.add_section()
+        table.add_row(f"[bold]{METRICS[metric].title}[/bold]")
+        for line in group:
+            table.add_row(*cells(line, ts))
+    return table
+
+
+def _by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    return [
+        (metric, [line for line in found if line.metric == metric]) for metric in dict.fromkeys(x.metric for x in found)
+    ]
+
+
+def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
+    ts = shown_generations({row["generation"] for row in rows})
+    head = heading(ts)
+    blocks = []
+    for metric, group in _by_metric(lines(rows, metrics)):
+        body = ["| " + " | ".join(cells(line, ts)) + " |" for line in group]
+        rule = "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"
+        blocks.append("\n".join([f"**{METRICS[metric].title}**", "", "| " + " | ".join(head) + " |", rule, *body]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
+    """A tabular for booktabs, without the sparklines."""
+    ts = shown_generations({row["generation"] for row in rows})
+    keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
+    out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
+    out.append(" & ".join(_latex(heading(ts)[i]) for i in keep) + r" \\")
+    for metric, group in _by_metric(lines(rows, metrics)):
+        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{_latex(METRICS[metric].title)}}} \\"]
+        out += [" & ".join(_latex(cells(line, ts)[i]) for i in keep) + r" \\" for line in group]
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex(text: str) -> str:
+    for plain, escaped in (("\\", r"\textbackslash{}"), ("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("#", r"\#")):
+        text = text.replace(plain, escaped)
+    return text.replace("±", r"$\pm$")
+
+
+def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each metric, regime and generation: mean, spread and n over seeds, and the paired difference."""
+    out = []
+    for line in lines(rows, metrics):
+        for t in sorted(line.values):
+            upto = Line(line.metric, line.regime, {k: v for k, v in line.values.items() if k <= t}, line.control)
+            interval = upto.against_control()
+            difference = {"vs_human": interval.mean, "low": interval.low, "high": interval.high} if interval else {}
+            spread = {} if math.isnan(line.spread(t)) else {"sd": line.spread(t)}
+            out.append(
+                {"metric": line.metric, "regime": line.regime, "generation": t, "mean": line.mean(t)}
+                | spread
+                | {"n": len(line.values[t]), "since_gen_0": upto.change()}
+                | {name: value for name, value in difference.items() if not math.isnan(value)}
+            )
+    return out
+
+
+TIDY = ("metric", "regime", "generation", "mean", "sd", "n", "since_gen_0", "vs_human", "low", "high")
+
+
+def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
+    match kind:
+        case "md":
+            return as_markdown(rows, metrics)
+        case "latex":
+            return as_latex(rows, metrics)
+        case "csv":
+            return to_csv(tidy(rows, metrics), TIDY)
+        case "json":
+            return json.dumps(tidy(rows, metrics), indent=1) + "\n"
+    raise InputError(f'unknown format "{kind}"; allowed: md, csv, json, latex')
+
+
+PANELS = (
+    (("perplexity",), "perplexity of held-out human text"),
+    (("nll_rare", "nll_common"), "loss since generation 0, nats a token"),
+    (("rare_survival",), "share of rare human words still written"),
+    (("distinct_2",), "distinct-2 of the generated text"),
+)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def figure(rows: Rows, title: str, path: Path) -> None:
+    """Four panels over the generations, a line for each seed's regime and a bold one for their mean; PNG, SVG or PDF."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
+    with plt.rc_context({"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
+        for axis, (metrics, label) in zip(axes.flat, PANELS, strict=True):
+            _panel(axis, rows, metrics)
+            axis.set_title(label, loc="left", fontsize=9.5)
+            axis.set_xlabel("generation")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        axes.flat[0].legend(frameon=False)
+        drawing.suptitle(title, fontsize=10, x=0.01, ha="left")
+        drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        plt.close(drawing)
+
+
+def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
+    since_start = len(metrics) > 1
+    for number, metric in enumerate(metrics):
+        for colour, line in zip(COLOURS, lines(rows, [metric]), strict=False):
+            ts = sorted(line.values)
+            base = {seed: value if since_start else 0.0 for seed, value in line.values[0].items()}
+            for seed in base:
+                curve = [(t, line.values[t][seed] - base[seed]) for t in ts if seed in line.values[t]]
+                axis.plot(*zip(*curve, strict=True), color=colour, alpha=0.3, linewidth=0.8, linestyle="-:"[number])
+            mean = [line.mean(t) - fmean(base[seed] for seed in line.values[t]) for t in ts]
+            label = f"{line.regime}, {metric.removeprefix('nll_')} words" if since_start else line.regime
+            axis.plot(
+                ts, mean, color=colour, linewidth=2, linestyle="-:"[number], marker="o", markersize=3, label=label
+            )
+    if metrics == ("rare_survival",):
+        marks = [row["rare_survival_human"] for row in rows]
+        axis.axhline(fmean(marks), color="#777777", linewidth=1, linestyle="--")
+        axis.annotate("an equal-size human resample", (0, fmean(marks)), color="#777777", fontsize=8, va="bottom")
+    if since_start:
+        axis.plot([], [], color="#333333", linestyle="-", label="rare words (solid)")
+        axis.plot([], [], color="#333333", linestyle=":", label="common words (dotted)")
+        handles, labels = axis.get_legend_handles_labels()
+        axis.legend(handles[-2:], labels[-2:], frameon=False, fontsize=8)

@@ -1,0 +1,190 @@
+"""A run's folder: the resolved study, links to its artifacts, and the tables, which are rebuilt from records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lab.config import StudyConfig, difference, parse_study
+from lab.execute import job_of
+from lab.records import COLUMNS
+from lab.store import Store, write_text
+from lab.study import Generation, Study
+from lab.types import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+KEYS = ("regime", "seed", "generation")
+BIN_COLUMNS = (*KEYS, "level", "bin", "tokens", "words", "types", "nats_per_token", "nats_per_word")
+GROWS = ("seeds", "regimes", "generations")
+"""Fields in which a run may be extended: what exists stays true."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """checkpoints/<run>/: config.yaml, env.json, results.csv and .parquet, bins.csv, a folder for each chain."""
+
+    path: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.path.parent / "store")
+
+    def config(self) -> StudyConfig:
+        """The resolved study of this run.  InputError when the folder holds none."""
+        try:
+            data = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except OSError:
+            raise InputError(_no_run(self.path)) from None
+        return parse_study(data)
+
+    def check_extends(self, new: StudyConfig) -> None:
+        """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations."""
+        if not (self.path / "config.yaml").exists():
+            return
+        old = self.config()
+        a, b = old.model_dump(mode="json"), new.model_dump(mode="json")
+        lines = difference(
+            {k: v for k, v in a.items() if k not in GROWS}, {k: v for k, v in b.items() if k not in GROWS}
+        )
+        for name in ("seeds", "regimes"):
+            if not set(a[name]) <= set(b[name]):
+                lines.append(f"{name}: {a[name]} -> {b[name]}")
+        if old.generations > new.generations:
+            lines.append(f"generations: {old.generations} -> {new.generations}")
+        if lines:
+            raise InputError(
+                f"{self.path} belongs to another study ({'; '.join(lines)}); a run can only gain seeds, regimes and "
+                "generations: choose another name with --run NAME"
+            )
+
+    def begin(self, study: Study, environment: Mapping[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", text)
+        write_text(self.path / "env.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
+
+    def link(self, study: Study, store: Store) -> None:
+        """<chain>/gen-<tt>/{model,synthetic,evidence,record}: relative links into the store, for what is there."""
+        for generation in study.generations:
+            folder = self.path / generation.chain / f"gen-{generation.t:02d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("model", "synthetic", "evidence", "record"):
+                step = getattr(generation, name)
+                target = store.folder(step.name, step.key)
+                if target.is_dir():
+                    _link(folder / name, Path(os.path.relpath(target, folder)))
+
+    def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
+        """results.csv, results.parquet and bins.csv, from the records that are there; the rows of results.csv."""
+        rows, bins = [], []
+        for generation in sorted(study.generations, key=lambda g: (study.config.regimes.index(g.regime), g.seed, g.t)):
+            record = read_record(store, generation)
+            if record is None:
+                continue
+            key = {"regime": generation.regime, "seed": generation.seed, "generation": generation.t}
+            rows.append({**key, **{name: _number(record["columns"][name]) for name in COLUMNS}})
+            for level, found in record["bins"].items():
+                bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in found]
+        write_text(self.path / "results.csv", to_csv(rows, (*KEYS, *COLUMNS)))
+        write_text(self.path / "bins.csv", to_csv(bins, BIN_COLUMNS))
+        _write_parquet(self.path / "results.parquet", rows)
+        return rows
+
+    def results(self) -> list[dict[str, Any]]:
+        """The rows of results.csv, numbers as numbers."""
+        return _read_csv(self.path / "results.csv", text={"regime"})
+
+
+def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
+    job = job_of(generation.record)
+    if store.manifest(job.name, job.key) is None:
+        return None
+    record: dict[str, Any] = json.loads((store.folder(job.name, job.key) / "record.json").read_text())
+    return record
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _bin_name(name: str) -> str:
+    return "bin" if name == "label" else name
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Floats by repr, so that reading gives the same bits; a field that a row lacks is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = (row.get(name, "") for name in columns)
+        writer.writerow([repr(value) if isinstance(value, float) else value for value in values])
+    return text.getvalue()
+
+
+def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
+    if not path.exists():
+        raise InputError(_no_run(path.parent))
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v if k in text else _parse(v) for k, v in row.items()} for row in rows]
+
+
+def _parse(text: str) -> float | int:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"regime": pa.string(), "seed": pa.int64(), "generation": pa.int64()}
+    types |= {name: pa.int64() if name.endswith("_tokens") else pa.float64() for name in COLUMNS}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(types.items()))), temporary)
+    temporary.replace(path)
+
+
+def _link(path: Path, target: Path) -> None:
+    if path.is_symlink() and Path(os.readlink(path)) == target:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+
+
+def _no_run(path: Path) -> str:
+    here = sorted(p.parent.name for p in path.parent.glob("*/config.yaml")) if path.parent.is_dir() else []
+    return f"{path} holds no run" + (
+        f"; runs beside it: {', '.join(here)}" if here else "; start one with lab run STUDY"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run for a notebook: pandas tables."""
+
+    path: Path
+    config: StudyConfig
+    results: pandas.DataFrame
+    """One row for each (regime, seed, generation)."""
+    bins: pandas.DataFrame
+    """Loss by training frequency: one row for each (regime, seed, generation, level, bin)."""
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        import pandas
+
+        config = RunFolder(path).config()
+        return cls(path, config, pandas.read_csv(path / "results.csv"), pandas.read_csv(path / "bins.csv"))

@@ -1,0 +1,185 @@
+"""Content-addressed artifacts: one folder a step under store/<step>/<key>/, whole or absent.
+
+Commit: write into a temporary sibling, fsync every file, write the manifest (sizes and sha256) last, fsync, rename
+onto the absent name, fsync the parent.  So a folder that exists is whole, and killing a writer loses only its copy.
+A step is computed by one process at a time (flock; the kernel releases it when its owner dies).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.types import Step, canonical, digest
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step as a worker gets it: data only, its inputs by name and key."""
+
+    name: str
+    key: str
+    version: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, tuple[str, str]]
+    label: str
+    work: float
+    source: str
+    """Hash of the lab modules the step's code lives in; differs from the manifest's when the code was edited."""
+
+    @classmethod
+    def of(cls, step: Step, source: str) -> Job:
+        inputs = {role: (parent.name, parent.key) for role, parent in step.inputs.items()}
+        return cls(step.name, step.key, step.version, step.params, inputs, step.label, step.work, source)
+
+    def to_json(self) -> str:
+        return canonical({**self.__dict__, "inputs": {role: list(ref) for role, ref in self.inputs.items()}})
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        data = json.loads(text)
+        return cls(**{**data, "inputs": {role: (ref[0], ref[1]) for role, ref in data["inputs"].items()}})
+
+
+@dataclass
+class Store:
+    root: Path
+    _manifests: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def folder(self, name: str, key: str) -> Path:
+        return self.root / name / key
+
+    def manifest(self, name: str, key: str) -> dict[str, Any] | None:
+        """The manifest of a committed artifact whose files all have their sizes; None otherwise."""
+        if (name, key) not in self._manifests:
+            found = self._read(self.folder(name, key))
+            if found is None:
+                return None
+            self._manifests[name, key] = found
+        return self._manifests[name, key]
+
+    @staticmethod
+    def _read(folder: Path) -> dict[str, Any] | None:
+        try:
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+            sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        whole = all(sizes[name] == entry["bytes"] for name, entry in manifest["files"].items())
+        return manifest if whole else None
+
+    def whole(self, job: Job) -> bool:
+        """Is the artifact there, and made from the inputs as they are now?"""
+        manifest = self.manifest(job.name, job.key)
+        return manifest is not None and manifest["inputs"] == self._inputs(job)
+
+    def _inputs(self, job: Job) -> dict[str, Any]:
+        contents = {}
+        for role, (name, key) in job.inputs.items():
+            parent = self.manifest(name, key)
+            contents[role] = {"step": name, "key": key, "content": parent["content"] if parent else None}
+        return contents
+
+    def paths(self, job: Job) -> dict[str, Path]:
+        return {role: self.folder(name, key) for role, (name, key) in job.inputs.items()}
+
+    def run(self, job: Job, write: Callable[[Path], None], environment: Mapping[str, Any], *, fresh: bool) -> bool:
+        """Make the artifact unless it is there.  True when this call made it."""
+        with self._lock(job.key):
+            self.forget(job)
+            if self.whole(job) and not fresh:
+                return False
+            for leftover in (self.root / job.name).glob(f".tmp-{job.key}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            temporary = self.root / job.name / f".tmp-{job.key}-{os.getpid()}"
+            temporary.mkdir(parents=True)
+            try:
+                write(temporary)
+                self._commit(job, temporary, environment)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            return True
+
+    def forget(self, job: Job) -> None:
+        """Read the manifests of this artifact and its inputs from disk again: another process may have made them."""
+        for ref in [(job.name, job.key), *job.inputs.values()]:
+            self._manifests.pop(ref, None)
+
+    def _commit(self, job: Job, temporary: Path, environment: Mapping[str, Any]) -> None:
+        files = {}
+        for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
+            files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            _fsync(path)
+        manifest = {
+            "step": job.name,
+            "key": job.key,
+            "version": job.version,
+            "source": job.source,
+            "params": job.params,
+            "inputs": self._inputs(job),
+            "files": files,
+            "content": digest({name: entry["sha256"] for name, entry in files.items()}),
+            "environment": environment,
+        }
+        write_text(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        for folder in {path.parent for path in temporary.rglob("*")}:
+            _fsync(folder)
+        final = self.folder(job.name, job.key)
+        if final.exists():  # damaged, or made from other inputs: out of the way, kept until the next one is in place
+            aside = final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}")
+            final.rename(aside)
+            shutil.rmtree(aside)
+        temporary.rename(final)
+        _fsync(final.parent)
+        self._manifests[job.name, job.key] = manifest
+
+    @contextlib.contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        """Hold the step's lock file.  It is removed afterwards: a waiter must check that it locked the present one."""
+        path = self.root / ".locks" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = os.open(path, os.O_CREAT | os.O_RDWR)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(handle).st_ino == path.stat().st_ino:
+                    break
+            os.close(handle)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically: a reader sees the old file or the new one, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    _fsync(temporary)
+    temporary.replace(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

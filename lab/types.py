@@ -1,0 +1,121 @@
+"""The nouns of the lab: corpora by origin, lineages, recipes, steps.  Plain frozen data, no I/O.
+
+Shapes everywhere: B = rows, T = positions, V = vocabulary.  Losses are in nats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+HUMAN = -1
+"""Origin of human rows; generation t's sample has origin t."""
+
+
+class InputError(ValueError):
+    """The user's input is wrong.  The message is one line: what was given, what is allowed, what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus on the table, as a regime sees it: who wrote it and how many rows it has.  Never its text."""
+
+    origin: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """All text that exists when generation t is about to be trained: human rows, then samples S_0 .. S_{t-1}."""
+
+    human: Source
+    samples: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows [start, stop) of one corpus, `repeat` times over."""
+
+    origin: int
+    start: int
+    stop: int
+    repeat: int = 1
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.start <= self.stop and self.repeat >= 1, self
+
+    @property
+    def rows(self) -> int:
+        return (self.stop - self.start) * self.repeat
+
+    @classmethod
+    def whole(cls, source: Source) -> Part:
+        return cls(source.origin, 0, source.rows)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a generation is trained on: ranges of rows of the lineage, in order.  A recipe never holds text."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def unique_rows(self) -> int:
+        """Rows without their repeats."""
+        return sum(part.stop - part.start for part in self.parts)
+
+    def to_json(self) -> list[dict[str, int]]:
+        return [{"origin": p.origin, "start": p.start, "stop": p.stop, "repeat": p.repeat} for p in self.parts]
+
+    @classmethod
+    def from_json(cls, parts: list[dict[str, int]]) -> Recipe:
+        return cls(tuple(Part(**part) for part in parts))
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN.  What keys are hashed from."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of a value, as hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pure function of parameters and inputs, known by its key before anything runs.
+
+    `version` is a number raised by hand for dear steps, or a hash of the modules that a cheap step uses.
+    `inputs` maps a role ("model", "human", "sample-3") to the step that makes it.
+    """
+
+    name: str
+    version: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Step]
+    tokens: int = 0
+    """Tokens the step has to work through: for progress, not part of the key."""
+    work: float = 0.0
+    """Floating-point operations, about: for estimates of time, not part of the key."""
+    label: str = ""
+    """For people: "train replace seed 0 gen 3".  Not part of the key."""
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        inputs = {role: step.key for role, step in self.inputs.items()}
+        key = digest({"step": self.name, "version": self.version, "params": self.params, "inputs": inputs})
+        object.__setattr__(self, "key", key[:40])
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and other.key == self.key
