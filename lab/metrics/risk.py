@@ -1,0 +1,52 @@
+"""Held-out risk: how surprised is the model by human text?
+
+Every token is scored exactly once, each row behind one BOS, rows do not overlap:
+
+    row a b c d   given <bos> a b c   score a b c d
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def mean_nats(nats: NDArray[np.floating[Any]]) -> float:
+    """Mean loss over all tokens, EOS included.
+
+    Unit: nats per token.  Lower = better.  Depends on the tokenizer.  NaN for no tokens.
+    Summed in float64.
+    """
+    return float(np.mean(nats, dtype=np.float64)) if nats.size else math.nan
+
+
+def perplexity(nats: NDArray[np.floating[Any]]) -> float:
+    """exp(mean loss per token): the number of equally likely tokens that would be as surprising.
+
+    Lower = better; a uniform model over V tokens has exactly V.  Comparable at one tokenizer only.
+    NaN for no tokens; infinite where a token had probability 0.  Source: Jelinek et al. 1977.
+    """
+    with np.errstate(over="ignore"):
+        return float(np.exp(mean_nats(nats)))
+
+
+def bits_per_byte(
+    rows: NDArray[np.integer[Any]], nats: NDArray[np.floating[Any]], token_bytes: Sequence[bytes]
+) -> float:
+    """Total nats / (ln 2 x UTF-8 bytes of the tokens themselves).
+
+    Unit: bits per byte of text.  Lower = better.  The one to compare across tokenizers.
+    EOS and other special tokens add their nats and no bytes.  NaN for no bytes.  Source: Gao et al. 2020 (the Pile).
+    """
+    if rows.shape != nats.shape:
+        raise ValueError(f"rows {rows.shape} and nats {nats.shape} must have one shape: a loss for each token")
+    lengths = np.array([len(text) for text in token_bytes], dtype=np.int64)
+    counts = np.bincount(rows.ravel(), minlength=len(lengths))
+    if len(counts) > len(lengths):
+        raise ValueError(f"token {len(counts) - 1} is not in the vocabulary of {len(lengths):,} entries")
+    size = int(counts @ lengths)
+    return float(np.sum(nats, dtype=np.float64)) / (math.log(2) * size) if size else math.nan

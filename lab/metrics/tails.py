@@ -1,0 +1,158 @@
+"""The tails: does the model still know, and still write, what is rare in human text?
+
+Losses are binned by how often a token or a word occurs in the chain's *human training rows*.  A small BPE vocabulary
+has no rare tokens, but every text has rare words, and a word's loss does not depend on the tokenizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.metrics.words import Words, word_counts, word_nats
+
+RARE = range(1, 4)
+"""Training counts of a rare word: 1, 2, 3."""
+
+
+@dataclass(frozen=True)
+class TokenBin:
+    """Held-out tokens whose token type has a training count in one bin."""
+
+    label: str
+    """The training counts: "0", "1", "2-3", "4-7", ..."""
+    tokens: int
+    types: int
+    nats_per_token: float
+
+
+@dataclass(frozen=True)
+class WordBin:
+    """Held-out words whose word type has a training count in one bin, and the tokens that spell them."""
+
+    label: str
+    tokens: int
+    words: int
+    types: int
+    nats_per_token: float
+    nats_per_word: float
+
+
+def frequency_bins(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The bin of each count: 0 -> 0, 1 -> 1, 2-3 -> 2, 4-7 -> 3, 8-15 -> 4: the number's length in binary."""
+    bins: NDArray[np.int64] = np.frexp(counts)[1].astype(np.int64)
+    return bins
+
+
+def bin_label(index: int) -> str:
+    """The counts in a bin.  [bin_label(b) for b in range(4)] -> ["0", "1", "2-3", "4-7"]"""
+    return str(index) if index < 2 else f"{2 ** (index - 1)}-{2**index - 1}"
+
+
+def loss_by_token_bin(
+    test_rows: NDArray[np.integer[Any]],
+    nats: NDArray[np.floating[Any]],
+    train_rows: NDArray[np.integer[Any]],
+    vocab_size: int,
+) -> list[TokenBin]:
+    """Mean loss of held-out tokens by the count of their type in the human training rows, EOS included.
+
+    Unit: nats per token.  Lower = better.  Bins with no held-out token are left out, so no text gives [].
+    """
+    if test_rows.shape != nats.shape:
+        raise ValueError(f"rows {test_rows.shape} and nats {nats.shape} must have one shape: a loss for each token")
+    type_bins = frequency_bins(np.bincount(train_rows.ravel(), minlength=vocab_size))
+    flat = test_rows.ravel()
+    bins = type_bins[flat]
+    tokens, total = np.bincount(bins), np.bincount(bins, weights=nats.ravel())
+    types = np.bincount(type_bins[np.bincount(flat, minlength=vocab_size) > 0])
+    return [TokenBin(bin_label(b), int(tokens[b]), int(types[b]), float(total[b] / tokens[b])) for b in _filled(tokens)]
+
+
+def loss_by_word_bin(
+    test_words: Words, nats: NDArray[np.floating[Any]], train_counts: Mapping[str, int]
+) -> list[WordBin]:
+    """Mean loss of held-out words by the count of their type in the human training rows.
+
+    Units: nats per word (the sum over its tokens; tokenizer-independent) and nats per token inside words.
+    Lower = better.  Bins with no held-out word are left out, so no text gives [].
+    """
+    type_bins = frequency_bins(_training_counts(test_words, train_counts))
+    bins = type_bins[test_words.word]
+    words, total = np.bincount(bins), np.bincount(bins, weights=word_nats(test_words, nats))
+    tokens = np.bincount(bins, weights=test_words.lengths)
+    types = np.bincount(type_bins)
+    return [
+        WordBin(
+            bin_label(b),
+            int(tokens[b]),
+            int(words[b]),
+            int(types[b]),
+            float(total[b] / tokens[b]),
+            float(total[b] / words[b]),
+        )
+        for b in _filled(words)
+    ]
+
+
+def rare_losses(
+    test_words: Words, nats: NDArray[np.floating[Any]], train_counts: Mapping[str, int]
+) -> dict[str, float]:
+    """Mean loss inside rare, common and unseen held-out words.
+
+    nll_rare: words of training count 1-3.  nll_unseen: of count 0.  nll_common: the words most frequent in training
+    (ties by the word itself), as many types as it takes to make up half of the held-out words.
+    Unit: nats per token.  Lower = better: a model that forgets the tail has a *higher* nll_rare.
+    NaN where no held-out word is of the kind.
+    """
+    counts = _training_counts(test_words, train_counts)
+    total = np.bincount(test_words.word, weights=word_nats(test_words, nats), minlength=len(counts))
+    tokens = np.bincount(test_words.word, weights=test_words.lengths, minlength=len(counts))
+    kinds = {
+        "nll_rare": (counts >= RARE.start) & (counts < RARE.stop),
+        "nll_common": _common(test_words, counts),
+        "nll_unseen": counts == 0,
+    }
+    return {
+        name: float(total[kind].sum() / tokens[kind].sum()) if kind.any() else math.nan for name, kind in kinds.items()
+    }
+
+
+def rare_survival(human_words: Words, other_words: Words) -> float:
+    """Share of the human word types of count 1-3 that are found in another text of as many tokens.
+
+    Unit: share, 0 to 1.  Higher = better.  Sampling alone loses rare words (a resample of n words keeps a hapax with
+    probability 1 - 1/e), so the mark is the same function on human text and an equal-size human resample, not 1.
+    NaN where the human text has no word of count 1-3.  ValueError for unequal token budgets.
+    """
+    if human_words.tokens != other_words.tokens:
+        raise ValueError(
+            f"{human_words.tokens:,} human tokens against {other_words.tokens:,}: survival grows with the size of a "
+            f"text; cut both to {min(human_words.tokens, other_words.tokens):,} tokens"
+        )
+    rare = {word for word, count in word_counts(human_words).items() if count in RARE}
+    return len(rare.intersection(other_words.types)) / len(rare) if rare else math.nan
+
+
+def _training_counts(words: Words, train_counts: Mapping[str, int]) -> NDArray[np.int64]:
+    """The training count of each of the words' types."""
+    return np.array([train_counts.get(word, 0) for word in words.types], dtype=np.int64)
+
+
+def _common(words: Words, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The types, by falling training count, that are needed to make up half of the words."""
+    order = np.argsort(-counts, kind="stable")  # types are sorted, so a stable sort breaks ties by the word
+    covered = np.cumsum(np.bincount(words.word, minlength=len(counts))[order])
+    needed = int(np.searchsorted(covered, len(words.word) / 2)) + 1
+    common = np.zeros(len(counts), dtype=np.bool_)
+    common[order[:needed]] = True
+    return common
+
+
+def _filled(counts: NDArray[np.int64]) -> list[int]:
+    return [int(b) for b in np.flatnonzero(counts)]

@@ -1,0 +1,180 @@
+"""Words: where the words of a tokenised text are, and which tokens spell them.
+
+A word is a maximal run of letters (Unicode category L) and apostrophes (' or U+2019) with at least one letter,
+lower-cased.  A word's tokens are those that hold at least one of its characters: " the" belongs to "the".
+EOS and every other token without bytes end a word.  A word at the edge of a row may be cut, and is skipped:
+
+    row |ome old men 'll re|   ->   old  men  'll         (ome, re: skipped)
+
+Human and generated text are read by the same rule.  Generated text may hold bytes that are not UTF-8: each is a
+character that is no letter, except at the edge of a row, where it may be a piece of a letter that was cut in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOKENS_AT_ONCE = 1 << 19
+"""Rows are read in blocks of about so many tokens, so that the work arrays stay small.  No result depends on it."""
+
+_OTHER, _LETTER, _APOSTROPHE, _BROKEN = range(4)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of rows of tokens, in order.  W = words."""
+
+    types: list[str]
+    """The distinct words, sorted."""
+    word: NDArray[np.int32]
+    """[W] index into types."""
+    first: NDArray[np.int64]
+    """[W] position of a word's first token in rows.ravel()."""
+    last: NDArray[np.int64]
+    """[W] position of its last token.  A token that holds characters of two words belongs to both."""
+    shape: tuple[int, int]
+    """The shape of rows."""
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of the rows, inside words or not."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """[W] the row of each word."""
+        return self.first // self.shape[1]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[W] the number of tokens of each word."""
+        return self.last - self.first + 1
+
+
+def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos: int) -> Words:
+    """The words of rows [N, T].  No rows give no words."""
+    if rows.size and int(rows.max()) >= len(token_bytes):
+        raise ValueError(f"token {rows.max()} is not in the vocabulary of {len(token_bytes):,} entries")
+    table = _ByteTable.of(token_bytes, eos)
+    block = max(1, TOKENS_AT_ONCE // max(1, rows.shape[1]))
+    spelled: dict[str, int] = {}
+    word, first, last = [np.empty(0, np.int32)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(rows), block):
+        words, firsts, lasts = _words_of_block(rows[start : start + block], table)
+        for new in dict.fromkeys(words):
+            spelled.setdefault(new, len(spelled))
+        word.append(np.fromiter(map(spelled.__getitem__, words), np.int32, len(words)))
+        first.append(firsts + start * rows.shape[1])
+        last.append(lasts + start * rows.shape[1])
+    types = sorted({w.lower() for w in spelled})
+    index = {w: i for i, w in enumerate(types)}
+    lowered = np.array([index[w.lower()] for w in spelled], dtype=np.int32)
+    shape = (rows.shape[0], rows.shape[1])
+    return Words(types, lowered[np.concatenate(word)], np.concatenate(first), np.concatenate(last), shape)
+
+
+def word_counts(words: Words) -> dict[str, int]:
+    """How often each word occurs.  Of the chain's human training rows this is a word's training frequency."""
+    return dict(zip(words.types, np.bincount(words.word, minlength=len(words.types)).tolist(), strict=True))
+
+
+def word_nats(words: Words, nats: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """[W] the loss of each word in nats: the sum over its tokens.  Lower = better."""
+    if nats.shape != words.shape:
+        raise ValueError(f"nats {nats.shape} and rows {words.shape} must have one shape: a loss for each token")
+    # Not differences of a cumulative sum: one infinite loss would make every later word's NaN.
+    padded = np.append(nats.ravel().astype(np.float64), 0.0)
+    bounds = np.stack([words.first, words.last + 1], axis=1).ravel()
+    return np.add.reduceat(padded, bounds)[::2] if len(bounds) else np.empty(0)
+
+
+@dataclass(frozen=True)
+class _ByteTable:
+    """The bytes of all vocabulary entries in one array, and a last entry that stands for the end of a row."""
+
+    data: NDArray[np.uint8]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, token_bytes: Sequence[bytes], eos: int) -> _ByteTable:
+        # A token without bytes ends a word like a line break does; so does the end of a row.
+        pieces = [b"\n" if i == eos or not piece else piece for i, piece in enumerate(token_bytes)] + [b"\n"]
+        length = np.array([len(piece) for piece in pieces], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(pieces), np.uint8), np.cumsum(length) - length, length)
+
+    def spell(self, ids: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64], NDArray[np.int64]]:
+        """The bytes of a run of tokens, the token of each byte, and the first byte of each token."""
+        length = self.length[ids]
+        start = np.cumsum(length) - length
+        token = np.repeat(np.arange(len(ids)), length)
+        data = self.data[np.arange(len(token)) + (self.start[ids] - start)[token]]
+        return data.tobytes(), token, start
+
+
+def _words_of_block(
+    rows: NDArray[np.integer[Any]], table: _ByteTable
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """The words as written, and the flat positions of their first and last tokens."""
+    N, T = rows.shape
+    ids = np.full((N, T + 1), len(table.length) - 1, dtype=np.int64)
+    ids[:, :T] = rows
+    data, token_of_byte, byte_of_token = table.spell(ids.ravel())
+    # Surrogateescape turns each undecodable byte into one character, so that every byte has its character.
+    text = data.decode("utf-8", "surrogateescape")
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    kind = _kinds()[codes]
+    byte_ends = np.cumsum(_utf8_lengths(codes))
+    byte_starts = np.append(0, byte_ends[:-1])
+
+    begins, ends = _runs(kind)
+    row_ends = np.searchsorted(byte_starts, byte_of_token.reshape(N, T + 1)[:, T])  # in characters
+    whole = ~_cut(kind, row_ends, begins, ends)
+    begins, ends = begins[whole], ends[whole]
+    first, last = token_of_byte[byte_starts[begins]], token_of_byte[byte_ends[ends - 1] - 1]
+    words = [text[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+    return words, first - first // (T + 1), last - last // (T + 1)
+
+
+def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Begins and ends of maximal runs of letters and apostrophes that hold a letter."""
+    letter = kind == _LETTER
+    edges = np.flatnonzero(np.diff(letter | (kind == _APOSTROPHE), prepend=False, append=False))
+    if not len(edges):
+        return edges, edges
+    worded = np.logical_or.reduceat(letter, edges)[::2]  # a row's last character is no letter: no edge is out of range
+    return edges[::2][worded], edges[1::2][worded]
+
+
+def _cut(
+    kind: NDArray[np.uint8], row_ends: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """[W] whether a word touches the first or the last character of its row."""
+    head, tail = np.append(0, row_ends[:-1] + 1), row_ends - 1
+    for _ in range(3):  # a UTF-8 character that is cut in two leaves at most three broken bytes on either side
+        head, tail = head + (kind[head] == _BROKEN), tail - (kind[tail] == _BROKEN)
+    at_head, at_tail = np.zeros(len(kind), np.bool_), np.zeros(len(kind) + 1, np.bool_)
+    at_head[head], at_tail[tail + 1] = True, True
+    return at_head[begins] | at_tail[ends]
+
+
+def _utf8_lengths(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Bytes of each character; an escaped byte, U+DC80 to U+DCFF, is one."""
+    lengths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    lengths[(codes >= 0xDC80) & (codes <= 0xDCFF)] = 1
+    return lengths
+
+
+@cache
+def _kinds() -> NDArray[np.uint8]:
+    """The kind of every Unicode character."""
+    kinds = np.array([_LETTER if chr(c).isalpha() else _OTHER for c in range(0x110000)], dtype=np.uint8)
+    kinds[[ord("'"), 0x2019]] = _APOSTROPHE
+    kinds[0xDC80:0xDD00] = _BROKEN
+    return kinds
