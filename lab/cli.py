@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -145,7 +146,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     from lab.execute import execute, prepare_human
     from lab.plan import Estimator
     from lab.progress import RunProgress
-    from lab.report import HEADLINE, caption, rich_table
+    from lab.report import HEADLINE
 
     store = folder.store
     signal.signal(signal.SIGTERM, _interrupt)
@@ -169,7 +170,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     folder.link(graph, store)
     rows = folder.write_tables(graph, store)
     if rows:
-        _print_table(rich_table(rows, HEADLINE), caption(graph.config, rows))
+        _print_table(rows, HEADLINE, graph.config)
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
     for step, reason in failures.items():
         err.print(f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False)
@@ -201,10 +202,12 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
         )
 
 
-def _print_table(table: Table, note: str) -> None:
+def _print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
+    from lab.report import caption, rich_table
+
     console = out if out.is_terminal else Console(width=200)
-    console.print(table)
-    console.print(note, style="dim", highlight=False)
+    console.print(rich_table(rows, metrics, console.width))
+    console.print(caption(config, rows), style="dim", highlight=False, soft_wrap=True)
 
 
 def _folder(run: str, checkpoints: Path) -> Any:
@@ -265,7 +268,7 @@ def show(
     if as_json or format_ is not None:
         typer.echo(report.formatted(rows, metrics, "json" if as_json else str(format_)), nl=False)
     else:
-        _print_table(report.rich_table(rows, metrics), report.caption(config, rows))
+        _print_table(rows, metrics, config)
 
 
 @app.command(name="report")

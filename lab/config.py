@@ -22,9 +22,16 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Whole, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Frozen(BaseModel):
@@ -46,7 +53,7 @@ class CorpusConfig(Frozen):
     split: str = "train"
     revision: str | None = None
     piece: Positive | None = None
-    """Cut documents into pieces of about so many characters, at paragraph ends; each piece is then a group."""
+    """Cut documents into pieces of about so many characters, at line ends; each piece is then a group."""
     tokens: Positive
     """n_0: tokens of human text that each seed draws for itself from the train fold."""
 
@@ -74,6 +81,9 @@ class ModelConfig(Frozen):
     n_positions: Annotated[Whole, Field(ge=2)]
     """Tokens in a row.  A row is trained and scored behind one BOS: the model reads BOS and n_positions - 1 tokens."""
 
+    initializer_range: Annotated[float, Field(gt=0, le=1)] = 0.02
+    """Standard deviation of the initial weights.  GPT-2's .02 suits a width of 768; a narrow model wants more."""
+
     @model_validator(mode="after")
     def heads_divide(self) -> ModelConfig:
         if self.n_embd % self.n_head:
@@ -93,15 +103,15 @@ class TrainConfig(Frozen):
     """Tokens seen per generation: equal across regimes, so that regimes differ in data and not in compute."""
     batch_rows: Positive
     """Rows in a batch, over all processes together."""
-    lr: Annotated[float, Field(gt=0)]
+    lr: Annotated[Number, Field(gt=0)]
     warmup: Share = 0.05
     """Share of the steps in which the learning rate rises from 0 to lr."""
     final_lr: Share = 0.1
     """The learning rate at the last step, as a share of lr."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    beta1: Share = 0.9
-    beta2: Share = 0.99
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+    beta1: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[Number, Field(ge=0, lt=1)] = 0.99
+    clip: Annotated[Number, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
     validation_tokens: Positive
     """Tokens of the validation fold scored during training, for the loss curve."""
@@ -149,6 +159,8 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def consistent(self) -> StudyConfig:
+        if self.name == "store":
+            raise ValueError('name is "store", where the artifacts of all runs lie; choose another')
         for field in ("seeds", "regimes"):
             values = getattr(self, field)
             if len(set(values)) != len(values):
@@ -185,7 +197,7 @@ def study_names() -> list[str]:
 
 def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
     """A shipped study's name or a YAML file, with `a.b=value` overrides.  InputError in one line otherwise."""
-    data = _read_yaml(_study_path(study))
+    data = read_yaml(_study_path(study))
     for override in overrides:
         _override(data, override)
     return parse_study(data)
@@ -196,6 +208,10 @@ def parse_study(data: Mapping[str, Any]) -> StudyConfig:
         return StudyConfig.model_validate(data)
     except ValidationError as error:
         raise InputError(_explain(error)) from None
+
+
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
+"""What safe_load raises: ValueError for a date such as 2024-13-45."""
 
 
 def _study_path(study: str) -> Path:
@@ -210,11 +226,11 @@ def _study_path(study: str) -> Path:
     raise InputError(f'no study "{study}"{hint}')
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+    except (*YAML_ERRORS, OSError) as error:
+        raise InputError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path} holds {type(data).__name__}, not study fields such as seeds, corpus, model")
     return data
@@ -227,8 +243,8 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise InputError(f'--set "{override}" is not of the form field=value, such as train.lr=1e-3 or seeds=[0,1]')
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f'--set "{override}": the value is not YAML: {" ".join(str(error).split())}') from error
+    except YAML_ERRORS as error:
+        raise InputError(f'--set "{override}": the value is not YAML: {error}') from error
     path = ["corpus", "path"] if key == "corpus" and isinstance(value, str) else key.split(".")
     node = data
     for name in path[:-1]:
@@ -249,7 +265,9 @@ def _explain(error: ValidationError) -> str:
         return f'unknown key "{where}"{suggestion(key, allowed) or "; allowed here: " + ", ".join(allowed)}{more}'
     if fault["type"] == "missing":
         return f'"{where}" is missing from the study{more}'
-    said = fault["msg"].removeprefix("Value error, ")
+    said = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list, such as [0, 1]")
+    if fault["type"] in ("model_type", "model_attributes_type"):
+        said = "expected a group of fields"
     if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
         return f"{where + ': ' if where else ''}{said}{more}"
     return f'"{where}" is {fault["input"]!r:.80}: {said[0].lower()}{said[1:]}{more}'

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from lab.config import StudyConfig
 from lab.lookup import suggestion
@@ -104,23 +106,21 @@ def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
     return found
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """sparkline([1, 2, 3]) == "▁▄█": the lowest is the lowest bar, a flat line is low bars, NaN is a space."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
-    span = high - low
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """sparkline([1, 2, 3], 1, 3) == "▁▄█": bars from `low` to `high`; no span is low bars, NaN a space."""
+    top, span = len(SPARKS) - 1, high - low
     return "".join(
-        (SPARKS[int((value - low) / span * (len(SPARKS) - 1))] if span else SPARKS[0]) if math.isfinite(value) else " "
+        " " if not math.isfinite(value) else SPARKS[round((value - low) / span * top)] if span else SPARKS[0]
         for value in values
     )
 
 
-def shown_generations(generations: Sequence[int]) -> list[int]:
-    """All of a few, else evenly spread with the first and the last."""
+def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) -> list[int]:
+    """All of a few, else `most` of them, evenly spread, with the first and the last."""
     ts = sorted(generations)
-    if len(ts) <= MOST_COLUMNS:
+    if len(ts) <= most:
         return ts
-    return sorted({ts[round(i * (len(ts) - 1) / (MOST_COLUMNS - 1))] for i in range(MOST_COLUMNS)})
+    return sorted({ts[round(i * (len(ts) - 1) / (most - 1))] for i in range(most)})
 
 
 def caption(config: StudyConfig, rows: Rows) -> str:
@@ -143,10 +143,24 @@ def heading(ts: Sequence[int]) -> list[str]:
     return ["regime", *names, "trend", "since gen 0", "last gen vs human"]
 
 
-def cells(line: Line, ts: Sequence[int]) -> list[str]:
+def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
+    """The cells of one metric's lines.  Their trends share one scale, so that bars compare between regimes."""
+    means = [mean for line in group for mean in map(line.mean, line.values) if math.isfinite(mean)]
+    return [_cells(line, ts, min(means, default=0.0), max(means, default=0.0)) for line in group]
+
+
+def title(metric: str, rows: Rows) -> str:
+    """With the mark that survival must be read against."""
+    if metric != "rare_survival":
+        return METRICS[metric].title
+    mark = fmean(row["rare_survival_human"] for row in rows)
+    return f"{METRICS[metric].title}; an equal-size human resample holds {mark:.3f}"
+
+
+def _cells(line: Line, ts: Sequence[int], low: float, high: float) -> list[str]:
     digits = METRICS[line.metric].digits
     values = [_value(line, t, digits) if t in line.values else "" for t in ts]
-    trend = sparkline([line.mean(t) for t in sorted(line.values)])
+    trend = sparkline([line.mean(t) for t in sorted(line.values)], low, high)
     return [
         line.regime,
         *values,
@@ -158,7 +172,7 @@ def cells(line: Line, ts: Sequence[int]) -> list[str]:
 
 def _value(line: Line, t: int, digits: int) -> str:
     spread = line.spread(t)
-    return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f" ±{spread:.{digits}f}")
+    return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
 
 
 def _change(metric: str, change: float) -> str:
@@ -175,17 +189,29 @@ def _interval(metric: str, interval: Interval | None) -> str:
     return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
 
 
-def rich_table(rows: Rows, metrics: Sequence[str]) -> Table:
-    ts = shown_generations({row["generation"] for row in rows})
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, name in enumerate(heading(ts)):
-        table.add_column(name, justify="left" if number in (0, len(ts) + 1) else "right", no_wrap=True)
-    for metric, group in _by_metric(lines(rows, metrics)):
-        table.add_section()
-        table.add_row(f"[bold]{METRICS[metric].title}[/bold]")
-        for line in group:
-            table.add_row(*cells(line, ts))
-    return table
+def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
+    """A block for each metric, their columns aligned; as many generations as fit into `width` characters."""
+    found = _by_metric(lines(rows, metrics))
+    for most in range(MOST_COLUMNS, 1, -1):
+        ts = shown_generations({row["generation"] for row in rows}, most)
+        head = heading(ts)
+        body = {metric: block(group, ts) for metric, group in found}
+        widths = [
+            max(map(len, column)) for column in zip(head, *(c for group in body.values() for c in group), strict=True)
+        ]
+        if sum(widths) + 2 * len(widths) <= width:
+            break
+    blocks: list[Text | Table] = []
+    for metric, group in body.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for name, wide in zip(head, widths, strict=True):
+            table.add_column(
+                name, justify="left" if name in ("regime", "trend") else "right", min_width=wide, no_wrap=True
+            )
+        for row in group:
+            table.add_row(*row)
+        blocks += [Text(title(metric, rows), style="bold"), table, Text()]
+    return Group(*blocks)
 
 
 def _by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
@@ -199,9 +225,9 @@ def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
     head = heading(ts)
     blocks = []
     for metric, group in _by_metric(lines(rows, metrics)):
-        body = ["| " + " | ".join(cells(line, ts)) + " |" for line in group]
+        body = ["| " + " | ".join(row) + " |" for row in block(group, ts)]
         rule = "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"
-        blocks.append("\n".join([f"**{METRICS[metric].title}**", "", "| " + " | ".join(head) + " |", rule, *body]))
+        blocks.append("\n".join([f"**{title(metric, rows)}**", "", "| " + " | ".join(head) + " |", rule, *body]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -212,8 +238,8 @@ def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
     out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
     out.append(" & ".join(_latex(heading(ts)[i]) for i in keep) + r" \\")
     for metric, group in _by_metric(lines(rows, metrics)):
-        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{_latex(METRICS[metric].title)}}} \\"]
-        out += [" & ".join(_latex(cells(line, ts)[i]) for i in keep) + r" \\" for line in group]
+        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{_latex(title(metric, rows))}}} \\"]
+        out += [" & ".join(_latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -266,8 +292,8 @@ PANELS = (
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def figure(rows: Rows, title: str, path: Path) -> None:
-    """Four panels over the generations, a line for each seed's regime and a bold one for their mean; PNG, SVG or PDF."""
+def figure(rows: Rows, heading: str, path: Path) -> None:
+    """Four panels over the generations: a thin line for each seed, a bold one for their mean.  PNG, SVG or PDF."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -283,7 +309,7 @@ def figure(rows: Rows, title: str, path: Path) -> None:
             axis.set_xlabel("generation")
             axis.xaxis.get_major_locator().set_params(integer=True)
         axes.flat[0].legend(frameon=False)
-        drawing.suptitle(title, fontsize=10, x=0.01, ha="left")
+        drawing.suptitle(heading, fontsize=10, x=0.01, ha="left")
         drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(drawing)
 
