@@ -42,7 +42,7 @@ def local_files(path: str) -> list[Path]:
     InputError when the path looks local and is missing, holds no corpus file, or holds several kinds.
     An empty list means: not local, so the id of a hub data set.
     """
-    found = next((base for base in (Path(path), ROOT / path) if base.exists()), None)
+    found = next((base for base in (Path(path), ROOT / path) if path.strip() and base.exists()), None)
     if found is None:
         if path.count("/") == 1 and not path.startswith((".", "/", "~")) and Path(path).suffix not in FORMATS:
             return []
@@ -61,7 +61,7 @@ def identity(config: CorpusConfig) -> str:
     """What the corpus *is*: the hash of its files' bytes, or a hub data set's resolved revision.  Part of the key."""
     files = local_files(config.path)
     if files:
-        return digest([file_sha256(file) for file in files])
+        return digest([[FORMATS[file.suffix], file_sha256(file)] for file in files])
     return hub_revision("dataset", config.path, config.revision, "corpus.path")
 
 
@@ -118,7 +118,10 @@ def _load(config: CorpusConfig) -> pa.Table:
     import datasets
 
     files = local_files(config.path)
+    if files and not any(file.stat().st_size for file in files):
+        raise InputError(f"corpus {config.path} is empty: 0 bytes")
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is said once, below
     with tempfile.TemporaryDirectory(prefix="lab-corpus-") as cache:
         try:
             if not files:
@@ -126,15 +129,13 @@ def _load(config: CorpusConfig) -> pa.Table:
                 return hub.with_format("arrow")[:]
             kind = FORMATS[files[0].suffix]
             options = {"sample_by": "document"} if kind == "text" else {}
+            paths = {"train": [os.fspath(file) for file in files]}
             loaded = datasets.load_dataset(
-                kind,
-                data_files={"train": [os.fspath(file) for file in files]},
-                split="train",
-                cache_dir=cache,
-                keep_in_memory=True,
-                **options,
+                kind, data_files=paths, split="train", cache_dir=cache, keep_in_memory=True, **options
             )
-            return loaded.with_format("arrow")[:]
+            table = loaded.with_format("arrow")[:]
+            table.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
+            return table
         except Exception as error:
             cause = error.__cause__ or error
             said = " ".join(str(cause).split())[:200]
@@ -158,11 +159,9 @@ def _documents(table: pa.Table, config: CorpusConfig) -> list[dict[str, Any]]:
             continue
         seen.add(text)
         meta = {field: _label(columns, field, index, config) for field in ("domain", "author", "group")}
-        group = meta["group"] if meta["group"] is not None else f"document {name}"
+        group = meta["group"] if meta["group"] is not None else hashlib.sha256(text.encode()).hexdigest()
         domain = meta["domain"] if meta["domain"] is not None else "all"
-        documents.append(
-            {"text": text, "domain": domain, "author": meta["author"], "document": str(name), "group": group}
-        )
+        documents.append({**meta, "text": text, "domain": domain, "document": str(name), "group": group})
     if not documents:
         raise InputError(f"corpus {config.path} is empty: {len(table)} rows, none with text")
     return documents
@@ -197,12 +196,12 @@ def assign_folds(groups: Sequence[str], domains: Sequence[str], sizes: Sequence[
     """The fold of each document.  A group stands in one fold, each domain is divided by SHARES, chance is a hash.
 
     Within a domain groups come in sha256 order, each to the fold that still lacks the most text.
-    A group that spans domains is divided with the domain of its first document.
+    A group that spans domains is divided with the first of them by name.
     """
     home: dict[str, str] = {}
     size: dict[str, int] = defaultdict(int)
     for group, domain, bytes_ in zip(groups, domains, sizes, strict=True):
-        home.setdefault(group, domain)
+        home[group] = min(home.get(group, domain), domain)
         size[group] += bytes_
     fold: dict[str, str] = {}
     for domain in sorted(set(home.values())):
@@ -225,9 +224,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
@@ -252,13 +251,8 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """As AutoTokenizer.from_pretrained loads it."""
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": END,
-        "eos_token": END,
-        "unk_token": END,
-        "clean_up_tokenization_spaces": False,
-    }
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
     tokenizer.save(os.fspath(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
     _save_special(folder, tokenizer, END, END)
@@ -284,12 +278,8 @@ def copy_tokenizer(pretrained: str, folder: Path) -> None:
 
 
 def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    ids = {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "bos": tokenizer.token_to_id(bos),
-        "eos": tokenizer.token_to_id(eos),
-    }
-    (folder / "special.json").write_text(json.dumps(ids) + "\n")
+    ids = {"bos": tokenizer.token_to_id(bos), "eos": tokenizer.token_to_id(eos)}
+    (folder / "special.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size(), **ids}) + "\n")
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:

@@ -1,7 +1,7 @@
 """The executors: walk the graph of steps in this process, or with worker processes that take one step at a time.
 
-A worker is `python -m lab.execute STORE THREADS`: jobs come in as JSON lines, events go out as JSON lines.  It holds no
-state that matters, so killing it, or everything, loses only the steps in hand.
+A worker is `python -m lab.execute STORE THREADS PARENT`: jobs come in as JSON lines, events go out as JSON lines.  It
+holds no state that matters, so killing it, or everything, loses only the steps in hand.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def _set_arithmetic(resolved: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(resolved["threads"])
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.use_deterministic_algorithms(resolved["device"] == "cuda")
+    # A kernel without a deterministic form (cumsum on a GPU) warns instead of failing the step.
+    torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=True)
 
 
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:
@@ -113,7 +114,7 @@ class Worker:
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "TRANSFORMERS_VERBOSITY": "error",
         }
-        command = [sys.executable, "-m", "lab.execute", str(store), str(threads)]
+        command = [sys.executable, "-m", "lab.execute", str(store), str(threads), str(os.getpid())]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         )
@@ -335,7 +336,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run decides
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() == 1:
+    if os.getppid() != int(sys.argv[3]):  # the run ended before the line above
         return
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -29,6 +29,9 @@ def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 def imported(kind: str, name: str) -> Any:
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f'{kind} "{name}" cannot be imported: {error}') from error
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # the user's module may raise anything
+        raise InputError(f'{kind} "{name}" cannot be imported: {type(error).__name__}: {error}') from error
+    if not callable(found):
+        raise InputError(f'{kind} "{name}" is {type(found).__name__}, not a function')
+    return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +22,10 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from lab.config import ModelConfig
 
-NATS_TOKENS = 4096
-"""Tokens per batch of a scoring pass on a CPU: the logits of one batch stay within 128 MB up to a vocabulary of 8,192."""
+NATS_TOKENS = 2048
+"""Tokens per batch of a scoring pass."""
+EAGER_POSITIONS = 512
+"""On a CPU, attention by plain matrix products trains faster than torch's fused kernel up to about so many."""
 
 
 class Decoder(Protocol):
@@ -36,8 +38,11 @@ class Decoder(Protocol):
 class LanguageModel(Protocol):
     """What sampling, scoring and the store ask of a model."""
 
-    vocab_size: int
-    device: torch.device
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def nats(self, rows: np.ndarray) -> np.ndarray:
         """Loss of every token of rows [N, T] (any integer type) behind one BOS: float32 [N, T], in nats."""
@@ -52,11 +57,11 @@ class LanguageModel(Protocol):
 def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Uniform:
     """A model that was saved.  ValueError where the folder holds none of ours."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kinds = {Gpt2.kind: Gpt2.load, Uniform.kind: Uniform.load}
+    kinds: dict[str, type[Gpt2] | type[Uniform]] = {Gpt2.kind: Gpt2, Uniform.kind: Uniform}
     kind = config.get("model_type")
     if kind not in kinds:
         raise ValueError(f'{folder} holds a model of type "{kind}"; known: {", ".join(kinds)}')
-    return kinds[kind](folder, torch.device(device))
+    return kinds[kind].load(folder, device)
 
 
 class Uniform:
@@ -97,6 +102,7 @@ class Gpt2:
     kind = "gpt2"
 
     def __init__(self, module: GPT2LMHeadModel) -> None:
+        assert module.config.activation_function == "gelu", module.config.activation_function
         self.module = module.eval()
         self.vocab_size: int = module.config.vocab_size
         self.positions: int = module.config.n_positions
@@ -117,7 +123,8 @@ class Gpt2:
             n_embd=config.n_embd,
             n_layer=config.n_layer,
             n_head=config.n_head,
-            activation_function="gelu_pytorch_tanh",  # the maths of gelu_new in one kernel instead of six
+            initializer_range=config.initializer_range,
+            activation_function="gelu",  # the exact one: torch's CPU kernel is 5 times faster than gelu_new's tanh
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -140,17 +147,33 @@ class Gpt2:
         """Weights, configuration and generation defaults, for AutoModelForCausalLM.from_pretrained as well."""
         self.module.save_pretrained(folder)
 
+    def hidden(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
+        """The state that predicts each token of each row behind BOS, before the vocabulary product: [B * T, C].
+
+        The maths of transformers' GPT-2.  Matrix products are done in `dtype`, the residual stream in float32; each
+        weight is cast once, where autocast would wrap every operation.
+        """
+        gpt2, (_, positions) = self.module.transformer, ids_BT.shape
+        x_BTC = F.embedding(behind(self.bos, ids_BT), gpt2.wte.weight) + gpt2.wpe.weight[:positions]
+        x_NC = x_BTC.flatten(0, 1)
+        for block in gpt2.h:
+            qkv_N3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_NC).to(dtype))
+            x_NC = x_NC + _linear(block.attn.c_proj, _attention(qkv_N3C, positions, block.attn.num_heads))
+            wide = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_NC).to(dtype)))
+            x_NC = x_NC + _linear(block.mlp.c_proj, wide)
+        return _norm(gpt2.ln_f, x_NC).to(dtype)
+
+    @torch.inference_mode()
     def nats(self, rows: np.ndarray) -> np.ndarray:
         if rows.ndim != 2 or rows.shape[1] > self.positions:
             raise ValueError(f"rows have shape {rows.shape}; expected [N, T] with T at most {self.positions}")
         nats = np.empty(rows.shape, dtype=np.float32)
         batch = max(1, NATS_TOKENS // rows.shape[1])
-        with torch.inference_mode():
-            for start in range(0, len(rows), batch):
-                ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
-                logits_BTV = self.module(behind(self.bos, ids_BT)).logits
-                nats_BT = F.cross_entropy(logits_BTV.transpose(1, 2), ids_BT, reduction="none")
-                nats[start : start + batch] = nats_BT.cpu().numpy()
+        for start in range(0, len(rows), batch):
+            ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
+            logits_NV = self.hidden(ids_BT, torch.float32) @ self.module.transformer.wte.weight.T
+            nats_N = F.cross_entropy(logits_NV, ids_BT.flatten(), reduction="none")
+            nats[start : start + batch] = nats_N.view(ids_BT.shape).cpu().numpy()
         return nats
 
     @torch.inference_mode()
@@ -163,40 +186,59 @@ def behind(bos: int, ids_BT: Tensor) -> Tensor:
     return F.pad(ids_BT[:, :-1], (1, 0), value=bos)
 
 
+def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:
+    """Causal attention within rows of T positions: [B * T, 3 C] -> [B * T, C]."""
+    width = qkv_N3C.shape[1] // (3 * heads)
+    q, k, v = qkv_N3C.view(-1, positions, 3, heads, width).permute(2, 0, 3, 1, 4).unbind(0)
+    if qkv_N3C.is_cuda or positions > EAGER_POSITIONS:
+        mixed_BHTD = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:
+        future_TT = torch.full((positions, positions), -math.inf, dtype=q.dtype, device=q.device).triu(1)
+        q, k, v = (x.reshape(-1, positions, width) for x in (q, k, v))
+        scores = torch.baddbmm(future_TT, q, k.transpose(1, 2), alpha=width**-0.5)
+        mixed_BHTD = (scores.softmax(-1) @ v).view(-1, heads, positions, width)
+    return mixed_BHTD.transpose(1, 2).reshape(-1, heads * width)
+
+
 class _Gpt2Decoder:
-    """Key-value caches of B rows: keys [B, H, D, T], values [B, H, T, D] for each layer."""
+    """Key-value caches of B rows, for each layer: keys [B * H, D, T], so that q @ keys reads them in order, values
+    [B * H, T, D]."""
 
     def __init__(self, module: GPT2LMHeadModel, rows: int) -> None:
         config = module.config
         self.gpt2 = module.transformer
         self.heads, self.width = config.n_head, config.n_embd // config.n_head
         self.position = 0
-        shape = (rows, self.heads, self.width, config.n_positions)
-        device = self.gpt2.wte.weight.device
-        self.keys = [torch.empty(shape, device=device) for _ in self.gpt2.h]
-        self.values = [torch.empty(shape, device=device).transpose(2, 3).contiguous() for _ in self.gpt2.h]
+        device, pairs = self.gpt2.wte.weight.device, rows * self.heads
+        self.keys = [torch.empty(pairs, self.width, config.n_positions, device=device) for _ in self.gpt2.h]
+        self.values = [torch.empty(pairs, config.n_positions, self.width, device=device) for _ in self.gpt2.h]
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
         gpt2 = self.gpt2
-        x_BC = gpt2.wte.weight[tokens_B] + gpt2.wpe.weight[self.position]
-        for layer, block in enumerate(gpt2.h):
-            x_BC = x_BC + self._attend(layer, block.attn, block.ln_1(x_BC))
-            h = F.gelu(_linear(block.mlp.c_fc, block.ln_2(x_BC)), approximate="tanh")
-            x_BC = x_BC + _linear(block.mlp.c_proj, h)
+        x_BC = F.embedding(tokens_B, gpt2.wte.weight) + gpt2.wpe.weight[self.position]
+        for block, keys, values in zip(gpt2.h, self.keys, self.values, strict=True):
+            qkv_B3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_BC))
+            x_BC = x_BC + _linear(block.attn.c_proj, self._attend(qkv_B3C, keys, values))
+            x_BC = x_BC + _linear(block.mlp.c_proj, F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_BC))))
         self.position += 1
-        return gpt2.ln_f(x_BC) @ gpt2.wte.weight.T
+        logits_BV: Tensor = _norm(gpt2.ln_f, x_BC) @ gpt2.wte.weight.T
+        return logits_BV
 
-    def _attend(self, layer: int, attn: torch.nn.Module, x_BC: Tensor) -> Tensor:
-        keys, values, now = self.keys[layer], self.values[layer], self.position
-        q, k, v = _linear(attn.c_attn, x_BC).view(len(x_BC), 3, self.heads, self.width).unbind(1)
-        keys[..., now] = k
-        values[:, :, now] = v
-        scores_BH1T = q.unsqueeze(2) @ keys[..., : now + 1] * self.width**-0.5
-        mixed_BH1D = torch.softmax(scores_BH1T, dim=-1) @ values[:, :, : now + 1]
-        return _linear(attn.c_proj, mixed_BH1D.reshape(x_BC.shape))
+    def _attend(self, qkv_B3C: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        rows, now = len(qkv_B3C), self.position
+        q, k, v = qkv_B3C.view(rows, 3, self.heads, self.width).unbind(1)
+        keys[:, :, now] = k.reshape(-1, self.width)
+        values[:, now] = v.reshape(-1, self.width)
+        q = q.reshape(-1, 1, self.width)
+        scores = torch.baddbmm(q.new_empty(1), q, keys[:, :, : now + 1], beta=0, alpha=self.width**-0.5)
+        return torch.bmm(scores.softmax(-1), values[:, : now + 1]).view(rows, -1)
 
 
-def _linear(layer: torch.nn.Module, x_BC: Tensor) -> Tensor:
-    """transformers' Conv1D: its weight is (in, out)."""
-    return torch.addmm(layer.bias, x_BC, layer.weight)
+def _linear(layer: Any, x_NC: Tensor) -> Tensor:
+    """transformers' Conv1D, whose weight is (in, out), in the dtype of x."""
+    return torch.addmm(layer.bias.to(x_NC.dtype), x_NC, layer.weight.to(x_NC.dtype))
+
+
+def _norm(layer: Any, x_NC: Tensor) -> Tensor:
+    return torch.layer_norm(x_NC, layer.normalized_shape, layer.weight, layer.bias, layer.eps)

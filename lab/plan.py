@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from collections import Counter, defaultdict
@@ -35,8 +36,9 @@ class Estimator:
         for name in steps.KINDS:
             manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
             for path in manifests:
-                timing = json.loads(path.read_text())["environment"]["timing"]
-                self.learn(name, timing["work"], timing["seconds"])
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
+                    timing = json.loads(path.read_text())["environment"]["timing"]
+                    self.learn(name, timing["work"], timing["seconds"])
 
     @property
     def measured(self) -> bool:

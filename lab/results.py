@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lab.config import StudyConfig, difference, parse_study
+from lab.config import StudyConfig, difference, parse_study, read_yaml
 from lab.execute import job_of
 from lab.records import COLUMNS
 from lab.store import Store, write_text
@@ -37,15 +37,14 @@ class RunFolder:
 
     @property
     def store(self) -> Store:
-        return Store(self.path.parent / "store")
+        return Store(self.path.absolute().parent / "store")
 
     def config(self) -> StudyConfig:
         """The resolved study of this run.  InputError when the folder holds none."""
-        try:
-            data = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except OSError:
-            raise InputError(_no_run(self.path)) from None
-        return parse_study(data)
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise InputError(_no_run(self.path))
+        return parse_study(read_yaml(path))
 
     def check_extends(self, new: StudyConfig) -> None:
         """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations."""
@@ -133,11 +132,16 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
-    if not path.exists():
-        raise InputError(_no_run(path.parent))
+    _check_table(path)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v if k in text else _parse(v) for k, v in row.items()} for row in rows]
+
+
+def _check_table(path: Path) -> None:
+    if not path.exists():
+        run = path.parent
+        raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
 
 
 def _parse(text: str) -> float | int:
@@ -187,4 +191,8 @@ class Run:
         import pandas
 
         config = RunFolder(path).config()
-        return cls(path, config, pandas.read_csv(path / "results.csv"), pandas.read_csv(path / "bins.csv"))
+        tables = []
+        for name in ("results.csv", "bins.csv"):
+            _check_table(path / name)
+            tables.append(pandas.read_csv(path / name, float_precision="round_trip"))
+        return cls(path, config, *tables)

@@ -47,28 +47,30 @@ def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
 
     `weights_BV` are non-negative float32 with a positive sum in each row; `uniforms_B` float64 in [0, 1).
     Inverse CDF in two levels, the block and the token in it, so that float64 sums run over V / 64 + 64 numbers, not V.
-    The share of a block that is left over picks inside it: float32 rounding of the block sums hides no token.
+    What is left of u x total inside a block is scaled to the float64 sum of its tokens: rounding hides no token.
 
     weights [0, 1, 0, 3], u = .2 -> 1;  u = .25 -> 3;  tokens 0 and 2 are never drawn
     """
     rows, vocabulary = weights_BV.shape
     blocks_BNK = torch.nn.functional.pad(weights_BV, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
-    block_B, share_B = _search(blocks_BNK.sum(2), uniforms_B)
-    inside_BK = blocks_BNK[torch.arange(rows, device=block_B.device), block_B]
-    return block_B * BLOCK + _search(inside_BK, share_B)[0]
+    sums_BN = blocks_BNK.sum(2)
+    block_B1, left_B1 = _search(sums_BN, uniforms_B[:, None], torch.ones_like(sums_BN[:, :1]))
+    inside_BK = blocks_BNK[torch.arange(rows, device=sums_BN.device), block_B1[:, 0]]
+    token_B1, _ = _search(inside_BK, left_B1, sums_BN.gather(1, block_B1))
+    return (block_B1 * BLOCK + token_B1)[:, 0]
 
 
-def _search(weights_BN: Tensor, uniforms_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The first n whose cumulative weight exceeds u x total, and how far into its weight u x total lies, in [0, 1).
+def _search(weights_BN: Tensor, target_B1: Tensor, scale_B1: Tensor) -> tuple[Tensor, Tensor]:
+    """The first n whose cumulative weight exceeds the target, and by how much the target exceeds the sum before n.
 
-    A zero weight never exceeds what stands before it, so it is never chosen.
+    The target is given on a scale on which the whole row weighs `scale`.  A zero weight is never chosen: its
+    cumulative sum is that of the weight before it.
     """
     sums_BN = weights_BN.double().cumsum(1)
     total_B1 = sums_BN[:, -1:]
-    # Rounding may carry u x total up to the total itself, which no sum exceeds.
-    target_B1 = torch.minimum(uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    # Rounding may carry the target up to the total itself, which no sum exceeds.
+    last_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
+    target_B1 = torch.minimum(target_B1 * (total_B1 / scale_B1.double()), last_B1)
     index_B1 = torch.searchsorted(sums_BN, target_B1, right=True)
-    weight_B1 = weights_BN.gather(1, index_B1).double()
-    before_B1 = sums_BN.gather(1, index_B1) - weight_B1
-    share_B1 = ((target_B1 - before_B1) / weight_B1).clamp(0, 1)
-    return index_B1[:, 0], share_B1[:, 0]
+    before_B1 = sums_BN.gather(1, index_B1) - weights_BN.gather(1, index_B1).double()
+    return index_B1, (target_B1 - before_B1).clamp(min=0)

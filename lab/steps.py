@@ -21,7 +21,7 @@ import numpy as np
 
 from lab import corpus as corpora
 from lab import regimes
-from lab.config import CorpusConfig, ModelConfig, StudyConfig, TokenizerConfig, TrainConfig
+from lab.config import CorpusConfig, ModelConfig, StudyConfig, TrainConfig
 from lab.seeds import derive_seed, generator
 from lab.types import HUMAN, InputError, Lineage, Recipe, Source, Step
 
@@ -50,9 +50,17 @@ def source_hash(name: str) -> str:
 
 
 def _step(
-    name: str, params: dict[str, Any], inputs: dict[str, Step], *, label: str = "", tokens: int = 0, work: float = 0.0
+    name: str,
+    params: dict[str, Any],
+    inputs: dict[str, Step],
+    *,
+    label: str = "",
+    tokens: int = 0,
+    work: float = 0.0,
+    where: Mapping[str, Any] | None = None,
 ) -> Step:
-    return Step(name, KINDS[name].version or source_hash(name), params, inputs, tokens, work, label or name)
+    version = KINDS[name].version or source_hash(name)
+    return Step(name, version, params, inputs, tokens, work, label or name, where or {})
 
 
 def parameters(config: ModelConfig, vocab_size: int) -> int:
@@ -91,12 +99,13 @@ class Machine:
 
 def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
     """The human side of one seed.  `identity` says by content what the corpus and a pretrained tokenizer are."""
-    config = study.corpus.model_dump(exclude={"tokens"})
-    text = _step("corpus", {"corpus": config, "identity": identity["corpus"]}, {})
+    config = study.corpus.model_dump(exclude={"tokens", "path"})
+    text = _step("corpus", {"corpus": config, "identity": identity["corpus"]}, {}, where={"path": study.corpus.path})
     tokenizer = _step(
         "tokenizer",
-        {"tokenizer": study.tokenizer.model_dump(), "identity": identity["tokenizer"]},
+        {"vocab_size": study.tokenizer.vocab_size, "identity": identity["tokenizer"]},
         {"corpus": text},
+        where={"pretrained": study.tokenizer.pretrained},
     )
     sizes = {
         "positions": study.model.n_positions,
@@ -116,13 +125,16 @@ def pool(regime: str, source: Human, samples: Mapping[int, Step], seed: int, t: 
     if samples:
         params["regime"] = regime
         if regime not in regimes.REGIMES:
-            params["source"] = hashlib.sha256(_module_source(regimes.regime(regime).pool)).hexdigest()
+            params["source"] = hashlib.sha256(_module_source(regime)).hexdigest()
     inputs = {"human": source.human} | {f"synthetic-{t}": step for t, step in seen.items()}
-    return _step("pool", params, inputs, label=f"pool {params['regime']} seed {seed} gen {t}")
+    return _step("pool", params, inputs, label=f"pool {regime if samples else 'shared'} seed {seed} gen {t}")
 
 
-def _module_source(function: Callable[..., Any]) -> bytes:
-    return Path(inspect.getfile(function)).read_bytes()
+def _module_source(regime: str) -> bytes:
+    try:
+        return Path(inspect.getfile(regimes.regime(regime).pool)).read_bytes()
+    except (TypeError, OSError) as error:
+        raise InputError(f'regime "{regime}" has no Python source to tell its versions apart: {error}') from error
 
 
 def train(study: StudyConfig, machine: Machine, recipe: Step, source: Human, seed: int, t: int) -> Step:
@@ -134,7 +146,7 @@ def train(study: StudyConfig, machine: Machine, recipe: Step, source: Human, see
         "machine": machine.__dict__,
     }
     inputs = {**recipe.inputs, "pool": recipe, "rows": source.rows, "tokenizer": source.tokenizer}
-    label = f"train {recipe.params['regime']} seed {seed} gen {t}"
+    label = f"train {recipe.label.removeprefix('pool ')}"
     tokens = study.rows(study.train.tokens) * study.model.n_positions
     return _step("train", params, inputs, label=label, tokens=tokens, work=_work(study, tokens, passes=3))
 
@@ -204,18 +216,16 @@ def _read_json(path: Path) -> Any:
 def _run_corpus(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     import pyarrow.parquet as pq
 
-    documents = corpora.read_documents(CorpusConfig(**params["corpus"], tokens=1))
+    documents = corpora.read_documents(CorpusConfig(path=params["path"], **params["corpus"], tokens=1))
     pq.write_table(documents, out / "documents.parquet", compression="zstd")
 
 
 def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
-    config = TokenizerConfig(**params["tokenizer"])
-    if config.vocab_size is not None:
+    if params["vocab_size"] is not None:
         text = corpora.documents(inputs["corpus"], "train")["text"].to_pylist()
-        corpora.save_tokenizer(corpora.train_tokenizer(text, config.vocab_size), out)
+        corpora.save_tokenizer(corpora.train_tokenizer(text, params["vocab_size"]), out)
     else:
-        assert config.pretrained is not None
-        corpora.copy_tokenizer(config.pretrained, out)
+        corpora.copy_tokenizer(params["pretrained"], out)
 
 
 def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -350,5 +360,5 @@ KINDS = {
     "sample": Kind(_run_sample, ("sample.py", "models.py"), version="1"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", "models.py"), version="1"),
-    "record": Kind(_run_record, ("records.py", "metrics/*.py", "types.py")),
+    "record": Kind(_run_record, ("records.py", "metrics/*.py", "corpus.py", "types.py")),
 }

@@ -41,7 +41,8 @@ class Job:
     @classmethod
     def of(cls, step: Step, source: str) -> Job:
         inputs = {role: (parent.name, parent.key) for role, parent in step.inputs.items()}
-        return cls(step.name, step.key, step.version, step.params, inputs, step.label, step.work, source)
+        params = {**step.params, **step.where}
+        return cls(step.name, step.key, step.version, params, inputs, step.label, step.work, source)
 
     def to_json(self) -> str:
         return canonical({**self.__dict__, "inputs": {role: list(ref) for role, ref in self.inputs.items()}})
@@ -100,16 +101,20 @@ class Store:
             self.forget(job)
             if self.whole(job) and not fresh:
                 return False
-            for leftover in (self.root / job.name).glob(f".tmp-{job.key}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._sweep(job)
             temporary = self.root / job.name / f".tmp-{job.key}-{os.getpid()}"
             temporary.mkdir(parents=True)
             try:
                 write(temporary)
                 self._commit(job, temporary, environment)
             finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                self._sweep(job)
             return True
+
+    def _sweep(self, job: Job) -> None:
+        """Remove what writers of this artifact left beside it, killed ones too."""
+        for leftover in (self.root / job.name).glob(f".*-{job.key}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def forget(self, job: Job) -> None:
         """Read the manifests of this artifact and its inputs from disk again: another process may have made them."""
@@ -136,10 +141,8 @@ class Store:
         for folder in {path.parent for path in temporary.rglob("*")}:
             _fsync(folder)
         final = self.folder(job.name, job.key)
-        if final.exists():  # damaged, or made from other inputs: out of the way, kept until the next one is in place
-            aside = final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}")
-            final.rename(aside)
-            shutil.rmtree(aside)
+        if final.exists():  # damaged, or made from other inputs: out of the way
+            final.rename(final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}"))
         temporary.rename(final)
         _fsync(final.parent)
         self._manifests[job.name, job.key] = manifest

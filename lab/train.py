@@ -17,11 +17,14 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from lab.config import TrainConfig
-from lab.models import Gpt2, behind
+from lab.models import Gpt2
 from lab.seeds import permutation
 
 LOG_POINTS = 20
-"""The log has about so many lines, whatever the number of steps."""
+"""The learning curve has at most so many lines after the first, whatever the number of steps."""
+CHUNK = 256
+"""Tokens whose logits exist at one time."""
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class RowSource(Protocol):
@@ -56,34 +59,58 @@ def fit(
         raise ValueError("there are no rows to train on; the recipe is empty")
     total = config.tokens // model.positions
     steps = math.ceil(total / config.batch_rows)
-    accelerator = _accelerator(model, dtype, processes, config.batch_rows)
+    accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
-    loss_of, optimizer = accelerator.prepare(_Loss(model), optimizer)
-    log = [_line(0, 0, lr_at(0, steps, config), None, model.nats(validation))]
+    mean_loss, optimizer = accelerator.prepare(_MeanLoss(model, DTYPES[dtype]), optimizer)
+    log = [_line(0, 0, 0.0, None, model.nats(validation))]
     since: list[float] = []
     for step in range(steps):
         lr = lr_at(step, steps, config)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        indices = batch_at(step, seed=seed, rows=len(rows), batch_rows=config.batch_rows, total=total)
-        mine = indices[accelerator.process_index :: processes]
-        ids_BT = torch.from_numpy(rows.take(mine).astype(np.int64)).to(model.device)
-        loss = loss_of(ids_BT)
-        accelerator.backward(loss)
-        since.append(float(loss.detach()))
+        batch = batch_at(step, seed=seed, rows=len(rows), batch_rows=config.batch_rows, total=total)
+        since.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
         if not math.isfinite(since[-1]):
             raise FloatingPointError(
-                f"the loss is {since[-1]} at step {step} of {steps} (lr {lr:g}); lower train.lr or raise train.warmup"
+                f"the loss is {since[-1]} at step {step + 1} of {steps} (lr {lr:g}); "
+                f"lower train.lr ({config.lr:g}) or raise train.warmup ({config.warmup:g})"
             )
-        accelerator.clip_grad_norm_(model.module.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         seen = min((step + 1) * config.batch_rows, total) * model.positions
         progress(seen)
-        if step + 1 in (steps // 2, steps):
-            log.append(_line(step + 1, seen, lr, float(np.mean(since)), model.nats(validation)))
+        if _ends_part(step, steps, LOG_POINTS):
+            scored = model.nats(validation) if _ends_part(step, steps, 2) else None
+            log.append(_line(step + 1, seen, lr, float(np.mean(since)), scored))
             since = []
     return log
+
+
+def _step(
+    accelerator: Accelerator,
+    mean_loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rows: RowSource,
+    batch: np.ndarray,
+    lr: float,
+    clip: float,
+) -> float:
+    """One update; the mean loss of the batch over all ranks before it.  No update where that is not finite."""
+    mine = batch[accelerator.process_index :: accelerator.num_processes]
+    ids_BT = torch.from_numpy(rows.take(mine).astype(np.int64)).to(accelerator.device)
+    # Ranks average their gradients, so the mean of a rank with more rows than its share must weigh more.
+    loss = mean_loss(ids_BT) * (len(mine) * accelerator.num_processes / len(batch))
+    value = float(accelerator.reduce(loss.detach(), "mean"))
+    if not math.isfinite(value):
+        return value
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(mean_loss.parameters(), clip)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return value
+
+
+def _ends_part(step: int, steps: int, parts: int) -> bool:
+    """Whether this step (from 0) completes one of so many equal parts of the training."""
+    return (step + 1) * parts // steps > step * parts // steps
 
 
 def _line(step: int, tokens: int, lr: float, train: float | None, validation: np.ndarray | None) -> dict[str, Any]:
@@ -119,17 +146,52 @@ def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
     return permutation(seed, epoch, rows)
 
 
-class _Loss(nn.Module):
-    """Mean loss of a batch, as a module so that accelerate can wrap it."""
+class _MeanLoss(nn.Module):
+    """Mean loss of a batch of rows, as a module so that accelerate can wrap it for several processes."""
 
-    def __init__(self, model: Gpt2) -> None:
+    def __init__(self, model: Gpt2, dtype: torch.dtype) -> None:
         super().__init__()
         self.module = model.module
-        self.bos = model.bos
+        self.hidden = model.hidden
+        self.dtype = dtype
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        logits_BTV = self.module(behind(self.bos, ids_BT)).logits
-        return torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT.flatten())
+        wte_VC = self.module.transformer.wte.weight
+        loss: Tensor = _CrossEntropy.apply(self.hidden(ids_BT, self.dtype), wte_VC, ids_BT.flatten())  # type: ignore[no-untyped-call]
+        return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean of -log softmax(x @ wte.T)[token].  Both gradients are made while the logits of a chunk are at hand:
+
+        d loss / d logits = (softmax - onehot) / N,   d loss / d x = that @ wte,   d loss / d wte = that.T @ x
+
+    so the logits of a whole batch never exist, and those of a chunk stay in the cache.  Products have the dtype of x,
+    the softmax and the sum over chunks float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_NC: Tensor, wte_VC: Tensor, tokens_N: Tensor) -> Tensor:
+        weight_VC = wte_VC.to(x_NC.dtype)
+        loss = torch.zeros((), device=x_NC.device)
+        x_grad_NC, wte_grad_VC = torch.empty_like(x_NC), torch.zeros_like(wte_VC)
+        for start in range(0, len(x_NC), CHUNK):
+            rows = slice(start, start + CHUNK)
+            tokens_K1 = tokens_N[rows, None]
+            softmax_KV = torch.softmax(x_NC[rows] @ weight_VC.T, dim=-1, dtype=torch.float32)
+            token_K1 = softmax_KV.gather(1, tokens_K1)
+            loss -= token_K1.log().sum()
+            grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1).to(x_NC.dtype)
+            x_grad_NC[rows] = grad_KV @ weight_VC
+            wte_grad_VC += grad_KV.T @ x_NC[rows]
+        ctx.save_for_backward(x_grad_NC, wte_grad_VC)
+        return loss / max(len(x_NC), 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_grad_NC, wte_grad_VC = ctx.saved_tensors
+        scale = grads[0] / max(len(x_grad_NC), 1)
+        return x_grad_NC * scale.to(x_grad_NC.dtype), wte_grad_VC * scale, None
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -142,9 +204,10 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True)
 
 
-def _accelerator(model: Gpt2, dtype: str, processes: int, batch_rows: int) -> Accelerator:
+def _accelerator(model: Gpt2, processes: int, batch_rows: int) -> Accelerator:
+    """No mixed precision of accelerate's: the loss casts for itself, without autocast's work at every operation."""
     AcceleratorState._reset_state(reset_partial_state=True)  # the last training of this process may have been another
-    accelerator = Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no", cpu=model.device.type == "cpu")
+    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     if accelerator.num_processes != processes:
         raise RuntimeError(
             f"{processes} processes were asked for, but {accelerator.num_processes} run; start them with "

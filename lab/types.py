@@ -18,6 +18,9 @@ HUMAN = -1
 class InputError(ValueError):
     """The user's input is wrong.  The message is one line: what was given, what is allowed, what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -107,6 +110,8 @@ class Step:
     """Floating-point operations, about: for estimates of time, not part of the key."""
     label: str = ""
     """For people: "train replace seed 0 gen 3".  Not part of the key."""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that the key leaves out, because another one says by content what lies there."""
     key: str = field(init=False)
 
     def __post_init__(self) -> None:

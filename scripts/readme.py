@@ -1,0 +1,124 @@
+"""Regenerate what README.md takes from elsewhere: quick's table, figure and meaning, timings, the file tree.
+
+python scripts/readme.py --run checkpoints/quick    # take a finished run's results into data/results/, then rewrite
+python scripts/readme.py                            # rewrite README.md from data/results/ and the tree
+python scripts/readme.py --check                    # exit 1 if README.md is not what this would write
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lab.report import HEADLINE, as_markdown, caption, figure
+from lab.results import RunFolder
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "data" / "results"
+OTHERS = {
+    "pyproject.toml, constraints.txt": "what the lab needs, and the versions it is tested with",
+    "scripts/lab, scripts/test": "bootstrap .venv (scripts/bootstrap.sh), then run the command line or the tests",
+    "scripts/studies/*.yaml": "the shipped studies: smoke, quick, gpu",
+    "scripts/gpu/run.sh": "the gpu study on one GPU",
+    "scripts/build_corpus.py": "builds data/*.parquet from packaged public-domain texts (with corpus_*.py)",
+    "scripts/readme.py": "regenerates the numbers, the figure and this tree",
+    "lab/metrics/": "pure numpy, one file a question: risk, diversity, tails, words",
+    "lab/evaluate_modules/": "`evaluate.Metric` folders over the metrics: perplexity, distinct_n, rare_token_loss",
+    "tests/": "one file for each file of lab/",
+    "data/": "human-small.parquet and where it comes from; data/results/, the run shown above",
+    "checkpoints/": "runs and the store (git-ignored)",
+}
+
+
+def tree() -> str:
+    """A line for each file of lab/, from the first sentence of its docstring, and for the other places."""
+    lines = {}
+    for path in sorted((ROOT / "lab").glob("*.py")):
+        words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        lines[f"lab/{path.name}"] = re.split(r"(?<=[.?])\s", words.replace("\n", " "))[0].rstrip(".")
+    width = max(map(len, [*lines, *OTHERS])) + 2
+    return "\n".join(f"    {name:<{width}}{what}" for name, what in {**lines, **OTHERS}.items())
+
+
+def take(run: Path) -> None:
+    """Copy a finished run's results here.  Timings come from its timings.jsonl."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in ("results.csv", "config.yaml", "env.json"):
+        shutil.copyfile(run / name, RESULTS / name)
+    folder = RunFolder(RESULTS)
+    figure(folder.results(), f"{folder.config().name}: {folder.config().corpus.path}", RESULTS / "quick.svg")
+
+
+def meaning(rows: list[dict[str, Any]]) -> str:
+    """Three sentences, their numbers from the table."""
+    last = max(row["generation"] for row in rows)
+
+    def mean(regime: str, t: int, column: str) -> float:
+        return fmean(row[column] for row in rows if (row["regime"], row["generation"]) == (regime, t))
+
+    def grown(regime: str, column: str) -> float:
+        return mean(regime, last, column) - mean(regime, 0, column)
+
+    replace, accumulate = (mean(r, last, "perplexity") / mean("human", last, "perplexity") - 1 for r in REGIMES)
+    rare, common = (grown("replace", column) for column in ("nll_rare", "nll_common"))
+    first, final = (mean("replace", t, "rare_survival") for t in (0, last))
+    fresh = mean("human", 0, "rare_survival_human")
+    text = f"""Trained only on its predecessor's text (`replace`), generation {last} is {replace:.0%} worse on held-out
+        human text than the control, which saw human text with the same seeds and compute; keeping the human text and
+        adding every sample to it (`accumulate`) costs {accumulate:.0%}. Rare words go first: under `replace` the loss
+        inside words that the human text has one to three times grew by {rare:.2f} nats a token, inside the commonest
+        words by {common:.2f}. The generated text holds {first:.1%} of the rare words at generation 0 and {final:.1%} at
+        generation {last}, where as much fresh human text would hold {fresh:.0%}: a small model loses most of them in
+        one step, and collapse takes from what is left."""
+    return textwrap.fill(" ".join(text.split()), 128, break_on_hyphens=False)
+
+
+REGIMES = ("replace", "accumulate")
+
+
+def rendered(text: str) -> str:
+    folder = RunFolder(RESULTS)
+    rows, config = folder.results(), folder.config()
+    timing = json.loads((RESULTS / "timing.json").read_text(encoding="utf-8"))
+    parts = {
+        "meaning": meaning(rows),
+        "quick": f"{as_markdown(rows, HEADLINE)}\n{caption(config, rows)}.",
+        "timing": "Measured from a fresh clone (" + timing["machine"] + "): " + "; ".join(timing["lines"]) + ".",
+        "tree": tree(),
+    }
+    for name, body in parts.items():
+        pattern = rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)"
+        text, found = re.subn(pattern, lambda m, b=body: f"{m[1]}{b}\n{m[2]}", text, flags=re.S)
+        if found != 1:
+            raise SystemExit(f"error: README.md has {found} places for {name}; it needs one")
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a finished run to take the results from")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.run is not None:
+        take(options.run)
+    readme = ROOT / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = rendered(old)
+    if options.check:
+        if new != old:
+            print("README.md is not what scripts/readme.py writes; run it", file=sys.stderr)
+        return int(new != old)
+    readme.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Names to functions, and seeds that are functions of what they are for."""
+
+import hashlib
+import math
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.lookup import lookup, suggestion
+from lab.seeds import derive_seed, generator, permutation
+from lab.types import InputError
+
+TABLE = {"human": 1, "replace": 2, "accumulate": 3}
+
+
+def test_a_name_in_the_table() -> None:
+    assert lookup("regime", "replace", TABLE) == 2
+
+
+def test_a_near_miss_is_answered_with_a_suggestion_and_others_with_the_list() -> None:
+    assert suggestion("replcae", TABLE) == ' - did you mean "replace"?'
+    assert suggestion("zzz", TABLE) == ""
+    with pytest.raises(InputError, match='unknown regime "replcae" - did you mean "replace"'):
+        lookup("regime", "replcae", TABLE)
+    with pytest.raises(InputError, match=r'allowed: human, replace, accumulate, or "package\.module:function"'):
+        lookup("regime", "zzz", TABLE)
+
+
+def test_a_function_of_a_module() -> None:
+    assert lookup("regime", "math:hypot", TABLE) is math.hypot
+
+
+@pytest.mark.parametrize(
+    "name", ["no_such_module:f", "math:no_such_function", "math:", ":f", ".math:f", "math:pi", "broken_module:f"]
+)
+def test_what_cannot_be_imported_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "broken_module.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match="regime") as caught:
+        lookup("regime", name, TABLE)
+    assert "\n" not in str(caught.value)
+    assert "broken_module" not in sys.modules
+
+
+def test_a_known_seed() -> None:
+    """The first 8 bytes of sha256("3/1/train/0"), big-endian, without the lowest bit; the number is from sha256sum."""
+    by_hand = int.from_bytes(hashlib.sha256(b"3/1/train/0").digest()[:8], "big") >> 1
+    assert derive_seed(3, 1, "train") == by_hand == 0xDD1BC666EF08ECB4 >> 1
+
+
+def test_every_field_makes_another_seed() -> None:
+    fields = list(product((0, 1, 10, 11), (0, 1, 10), ("train", "sample", "init"), (0, 1, 10)))
+    seeds = {derive_seed(*each) for each in fields}
+    assert len(seeds) == len(fields)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_generator_is_its_seed() -> None:
+    assert generator(5).integers(100, size=6).tolist() == [20, 73, 5, 59, 96, 20]
+    assert generator(6).integers(100, size=6).tolist() != generator(5).integers(100, size=6).tolist()
+
+
+def test_a_permutation_is_one_and_stays_the_same() -> None:
+    assert sorted(permutation(1, 0, 50)) == list(range(50))
+    assert permutation(1, 0, 8).tolist() == [0, 6, 1, 5, 4, 7, 2, 3]
+    assert not np.array_equal(permutation(1, 0, 50), permutation(1, 1, 50))
+    assert not np.array_equal(permutation(1, 0, 50), permutation(2, 0, 50))

@@ -1,0 +1,266 @@
+"""An artifact is whole or absent: commits, damage, stale inputs, locks."""
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import store_at
+
+from lab.store import MANIFEST, Job, Store, file_sha256, write_text
+from lab.types import Step, digest
+
+Write = Callable[[Path], None]
+
+
+def job(seed: int = 0, **inputs: Step) -> Job:
+    return Job.of(make(seed, **inputs), "code")
+
+
+def make(seed: int = 0, **inputs: Step) -> Step:
+    return Step("toy", "1", {"seed": seed}, inputs, where={"path": "here"})
+
+
+def writing(text: str, calls: list[str] | None = None) -> Write:
+    def write(folder: Path) -> None:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "b.txt").write_text(text)
+        (folder / "a.txt").write_text("a")
+        if calls is not None:
+            calls.append(text)
+
+    return write
+
+
+def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
+    store, calls = store_at(tmp_path), list[str]()
+    assert store.run(job(), writing("x", calls), {}, fresh=False) is True
+    assert store.run(job(), writing("y", calls), {}, fresh=False) is False
+    assert Store(store.root).run(job(), writing("z", calls), {}, fresh=False) is False
+    assert calls == ["x"]
+    assert (store.folder("toy", job().key) / "deep" / "b.txt").read_text() == "x"
+
+
+def test_fresh_makes_it_again(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    store.run(job(), writing("x"), {}, fresh=False)
+    assert store.run(job(), writing("y"), {}, fresh=True) is True
+    assert (store.folder("toy", job().key) / "deep" / "b.txt").read_text() == "y"
+    assert everything_in(store) == [job().key]
+
+
+def everything_in(store: Store) -> list[str]:
+    return sorted(os.listdir(store.root / "toy"))
+
+
+def test_the_manifest_says_what_how_from_what_and_where(tmp_path: Path) -> None:
+    store, parent = store_at(tmp_path), make(0)
+    store.run(Job.of(parent, "code"), writing("x"), {}, fresh=False)
+    store.run(job(1, text=parent), writing("y"), {"cpu": "some"}, fresh=False)
+    folder = store.folder("toy", job(1, text=parent).key)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    sha = {"a.txt": file_sha256(folder / "a.txt"), "deep/b.txt": file_sha256(folder / "deep" / "b.txt")}
+    parent_manifest = store.manifest("toy", parent.key)
+    assert parent_manifest is not None
+    assert manifest == {
+        "step": "toy",
+        "key": folder.name,
+        "version": "1",
+        "source": "code",
+        "params": {"seed": 1, "path": "here"},
+        "inputs": {"text": {"step": "toy", "key": parent.key, "content": parent_manifest["content"]}},
+        "files": {name: {"bytes": 1, "sha256": sha[name]} for name in sha},
+        "content": digest(sha),
+        "environment": {"cpu": "some"},
+    }
+    # printf a | sha256sum
+    assert sha["a.txt"] == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing after it may be relied on."""
+
+
+@pytest.mark.parametrize("where", ["write", "manifest", "rename"])
+def test_killed_before_the_rename_nothing_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Not even the clean-up runs, as with SIGKILL; the next run removes what is left and makes the artifact."""
+    store = store_at(tmp_path)
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    def write(folder: Path) -> None:
+        writing("x")(folder)
+        if where == "write":
+            die()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        if where == "manifest":
+            patch.setattr("lab.store.write_text", die)
+        if where == "rename":
+            patch.setattr(Path, "rename", die)
+        with pytest.raises(Killed):
+            store.run(job(), write, {}, fresh=False)
+    assert len(everything_in(store)) == 1 and everything_in(store)[0].startswith(".tmp-")
+    assert not store.whole(job())
+    # As after a reboot the leftover belongs to another process.
+    leftover = store.root / "toy" / everything_in(store)[0]
+    leftover.rename(leftover.with_name(f".tmp-{job().key}-1"))
+    assert Store(store.root).run(job(), writing("y"), {}, fresh=False) is True
+    assert everything_in(store) == [job().key]
+
+
+def test_killed_while_a_damaged_artifact_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old one is aside, the new one not yet in place: absent, and nothing of either is left in the end."""
+    store = store_at(tmp_path)
+    store.run(job(), writing("x"), {}, fresh=False)
+    rename, renames = Path.rename, list[str]()
+
+    def second_dies(path: Path, target: Path) -> Path:
+        renames.append(path.name)
+        if len(renames) == 2:
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(Path, "rename", second_dies)
+        with pytest.raises(Killed):
+            store.run(job(), writing("y"), {}, fresh=True)
+    assert not Store(store.root).whole(job())
+    assert store.run(job(), writing("z"), {}, fresh=False) is True
+    assert everything_in(store) == [job().key]
+
+
+def test_a_failure_leaves_nothing_and_passes_on(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        store.run(job(), fail, {}, fresh=False)
+    assert everything_in(store) == []
+    assert store.run(job(), writing("x"), {}, fresh=False) is True
+
+
+def truncate(folder: Path) -> None:
+    (folder / "deep" / "b.txt").write_text("")
+
+
+def remove_file(folder: Path) -> None:
+    (folder / "a.txt").unlink()
+
+
+def remove_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+def cut_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_text((folder / MANIFEST).read_text()[:40])
+
+
+@pytest.mark.parametrize("damage", [truncate, remove_file, remove_manifest, cut_manifest])
+def test_a_damaged_artifact_is_absent_and_made_again(tmp_path: Path, damage: Write) -> None:
+    store = store_at(tmp_path)
+    store.run(job(), writing("x"), {}, fresh=False)
+    damage(store.folder("toy", job().key))
+    assert not Store(store.root).whole(job())
+    assert store.run(job(), writing("y"), {}, fresh=False) is True
+    assert everything_in(store) == [job().key]
+
+
+def test_a_child_is_made_again_when_its_parent_has_other_bytes(tmp_path: Path) -> None:
+    store, parent = store_at(tmp_path), make(0)
+    child, above = job(1, text=parent), Job.of(parent, "code")
+    store.run(above, writing("x"), {}, fresh=False)
+    store.run(child, writing("c"), {}, fresh=False)
+    store.run(above, writing("x"), {}, fresh=True)
+    assert store.whole(child), "the same bytes again"
+    store.run(above, writing("other"), {}, fresh=True)
+    assert not store.whole(child)
+    assert store.run(child, writing("d"), {}, fresh=False) is True
+    assert store.whole(child)
+
+
+def test_a_child_without_its_parent_is_not_whole(tmp_path: Path) -> None:
+    store, parent = store_at(tmp_path), make(0)
+    store.run(Job.of(parent, "code"), writing("x"), {}, fresh=False)
+    store.run(job(1, text=parent), writing("c"), {}, fresh=False)
+    shutil.rmtree(store.folder("toy", parent.key))
+    assert not Store(store.root).whole(job(1, text=parent))
+
+
+def test_a_job_survives_json() -> None:
+    one = job(1, text=make(0))
+    assert Job.from_json(one.to_json()) == one
+
+
+def test_keys_hold_what_matters_and_nothing_else() -> None:
+    assert Step("toy", "1", {"a": 1}, {}, tokens=5, work=2.0, label="x", where={"path": "p"}) == Step(
+        "toy", "1", {"a": 1}, {}
+    )
+    parent = make(0)
+    steps = [
+        Step("toy", "1", {"a": 1}, {}),
+        Step("toy", "2", {"a": 1}, {}),
+        Step("top", "1", {"a": 1}, {}),
+        Step("toy", "1", {"a": 2}, {}),
+        Step("toy", "1", {"a": 1}, {"x": parent}),
+        Step("toy", "1", {"a": 1}, {"y": parent}),
+    ]
+    assert len({step.key for step in steps}) == len(steps)
+
+
+def test_a_parameter_that_json_cannot_hold_has_no_key() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Step("toy", "1", {"a": float("nan")}, {})
+
+
+def compute(root: Path, log: Path, barrier: object) -> None:
+    def write(folder: Path) -> None:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        (folder / "a.txt").write_text("x" * 100_000)
+
+    for seed in range(20):
+        barrier.wait()  # type: ignore[attr-defined]
+        Store(root).run(job(seed), write, {}, fresh=False)
+
+
+def test_three_processes_at_once_compute_each_artifact_once(tmp_path: Path) -> None:
+    """20 artifacts, each asked for by 3 processes in the same moment."""
+    context, log = multiprocessing.get_context("spawn"), tmp_path / "calls"
+    barrier = context.Barrier(3)
+    team = [context.Process(target=compute, args=(tmp_path / "store", log, barrier)) for _ in range(3)]
+    for process in team:
+        process.start()
+    for process in team:
+        process.join(60)
+    assert [process.exitcode for process in team] == [0, 0, 0]
+    assert len(log.read_text().splitlines()) == 20
+    assert len(os.listdir(tmp_path / "store" / "toy")) == 20
+    assert os.listdir(tmp_path / "store" / ".locks") == []
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.csv"
+    write_text(path, "old")
+
+    def die(_: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lab.store._fsync", die)
+        with pytest.raises(Killed):
+            write_text(path, "new")
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"
