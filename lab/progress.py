@@ -80,12 +80,17 @@ class RunProgress:
             rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens and seconds else ""
             left = f"about {clock(self.remaining())} left" if self.left else "all done"
             self.console.print(
-                f"[{self.done}/{self.total}] {step.label}  {seconds:.1f}s{rate}  {left}", highlight=False, markup=False
+                f"[{self.done}/{self.total}] {step.label}  {seconds:.1f}s{rate}  {left}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
 
     def failed(self, step: Step, reason: str, trace: str) -> None:
         self._close_bar(step)
-        self.console.print(f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False)
+        self.console.print(
+            f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
         self._append("failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
 
     def _over(self, step: Step) -> None:

