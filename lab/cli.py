@@ -151,7 +151,9 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     store = folder.store
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        prepare_human(store, graph.human, lambda label: err.print(f"reading human text: {label}", highlight=False))
+        prepare_human(
+            store, graph.human, lambda label: err.print(f"reading human text: {label}", highlight=False, soft_wrap=True)
+        )
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
         _say_stale(store, graph, fresh)
         with RunProgress(graph.steps, Estimator(store, graph.machine.device), workers, folder.path, err) as progress:
@@ -199,6 +201,7 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
             f"note: the lab's code for {names} has changed since some artifacts were made; they are used as they are "
             f"(--fresh {sorted(stale)[0]} makes them again)",
             highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -261,9 +264,7 @@ def show(
     from lab import report
 
     folder = _folder(run, checkpoints)
-    config, rows = folder.config(), folder.results()
-    if not rows:
-        raise InputError(f"{folder.path} has no generation measured yet; lab run goes on with it")
+    config, rows = folder.config(), _measured(folder)
     metrics = metric or report.HEADLINE
     if as_json or format_ is not None:
         typer.echo(report.formatted(rows, metrics, "json" if as_json else str(format_)), nl=False)
@@ -280,14 +281,23 @@ def report_(
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
     """Draw the run: perplexity, rare against common words, survival of rare words, diversity."""
-    from lab import report
+    from lab import figure as drawing
 
     folder = _folder(run, checkpoints)
-    config, rows = folder.config(), folder.results()
+    config, rows = folder.config(), _measured(folder)
     path = figure or folder.path / "figure.png"
-    seeds = sorted({row["seed"] for row in rows})
-    report.figure(rows, f"{config.name}: {config.corpus.path}, seeds {', '.join(map(str, seeds))}", path)
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"figure {path}: there is no folder {path.parent}")
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    drawing.figure(rows, f"{config.name}: {config.corpus.path}, seeds {seeds}", path)
     out.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _measured(folder: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = folder.results()
+    if not rows:
+        raise InputError(f"{folder.path} has no generation measured yet; lab run goes on with it")
+    return rows
 
 
 @app.command(name="corpus")
@@ -320,7 +330,7 @@ def corpus_(
             *(f"{v:,}" if isinstance(v, int) else f"{v:.2%}" if isinstance(v, float) else v for v in row.values())
         )
     out.print(table)
-    out.print(found["summary"], highlight=False)
+    out.print(found["summary"], highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -330,6 +340,10 @@ def main() -> None:
         app()
     except InputError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        where = f" ({error.filename})" if error.filename else ""
+        err.print(f"error: {error.strerror}{where}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(STOPPED)

@@ -1,13 +1,12 @@
-"""Human text in: documents through `datasets`, folds by group, a byte-level tokenizer, rows of equal length."""
+"""Human text in: documents through `datasets`, folds by group, rows of equal length."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,6 @@ SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
 """Share of each domain's text in each fold.  The reference fold is for judges that must not share M_0's data."""
 
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-END = "<|endoftext|>"
-"""The one special token: it begins every row and ends every document."""
 
 
 # --- documents -----------------------------------------------------------------------------------------------------
@@ -214,91 +211,6 @@ def assign_folds(groups: Sequence[str], domains: Sequence[str], sizes: Sequence[
     return [fold[group] for group in groups]
 
 
-# --- tokenizer -----------------------------------------------------------------------------------------------------
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE as GPT-2's: every string has an encoding, and no token is unknown."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
-def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of each vocabulary entry; b"" for special tokens.  InputError unless the tokenizer is byte-level."""
-    byte_of = _byte_of_char()
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
-    entries = [b""] * tokenizer.get_vocab_size()
-    for token, index in tokenizer.get_vocab().items():
-        if token not in special:
-            try:
-                entries[index] = bytes(byte_of[char] for char in token)
-            except KeyError:
-                raise InputError(
-                    f"the tokenizer is not byte-level BPE (its entry {token!r} is no byte string): bits per byte and "
-                    "words need one, such as GPT-2's; or set tokenizer.vocab_size to train one"
-                ) from None
-    return entries
-
-
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """As AutoTokenizer.from_pretrained loads it."""
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
-    tokenizer.save(os.fspath(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    _save_special(folder, tokenizer, END, END)
-
-
-def copy_tokenizer(pretrained: str, folder: Path) -> None:
-    """The tokenizer of a pretrained model: a local folder or a hub id.  InputError if it cannot be used."""
-    from transformers import AutoTokenizer
-
-    try:
-        loaded = AutoTokenizer.from_pretrained(pretrained)
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {said}") from error
-    if loaded.eos_token is None or not loaded.is_fast:
-        raise InputError(
-            f"tokenizer.pretrained {pretrained} needs an eos_token and a tokenizer.json (a fast tokenizer)"
-        )
-    loaded.save_pretrained(folder)
-    tokenizer = loaded.backend_tokenizer
-    token_bytes(tokenizer)
-    _save_special(folder, tokenizer, loaded.bos_token or loaded.eos_token, loaded.eos_token)
-
-
-def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    ids = {"bos": tokenizer.token_to_id(bos), "eos": tokenizer.token_to_id(eos)}
-    (folder / "special.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size(), **ids}) + "\n")
-
-
-def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
-    """The tokenizer, and its vocab_size, bos and eos ids.  Needs no transformers, so it loads in milliseconds."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.post_processor = None
-    return tokenizer, json.loads((folder / "special.json").read_text())
-
-
-def _byte_of_char() -> dict[str, int]:
-    """GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for characters from U+0100 on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
-
-
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +250,23 @@ def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
         )
     chosen = np.sort(generator(derive_seed(0, 0, f"{fold} rows")).permutation(have)[:count])
     return Rows(rows.tokens[chosen], rows.document[chosen])
+
+
+def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarray:
+    """Indices of a seed's rows of the train fold [N, T]: places start .. start + count of its own order of them.
+
+    InputError when the fold has fewer: the rows after the seed's own are the human resample that survival is read
+    against, so the fold must hold corpus.tokens and metrics.tokens together.
+    """
+    if start + count > len(tokens):
+        row = tokens.shape[1]
+        beside = f" and, for the human resample beside it, metrics.tokens {count * row:,}" if start else ""
+        raise InputError(
+            f"the train fold has {tokens.size:,} tokens in whole rows, too few for corpus.tokens "
+            f"{(start or count) * row:,}{beside}: lower them or give more text"
+        )
+    order = generator(derive_seed(seed, 0, "human")).permutation(len(tokens))
+    return order[start : start + count]
 
 
 def write_rows(

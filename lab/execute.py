@@ -83,8 +83,11 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
     with tempfile.TemporaryDirectory(prefix="lab-human-") as folder:
         trial = Store(Path(folder))
         for job in jobs:
-            say(job.label)
-            run_job(trial, job, lambda _: None, fresh=False)
+            if store.whole(job):
+                trial.borrow(job, store)
+            else:
+                say(job.label)
+                run_job(trial, job, lambda _: None, fresh=False)
         for job in jobs:
             environment = trial.manifest(job.name, job.key)["environment"]  # type: ignore[index]
             store.run(job, _copier(trial.folder(job.name, job.key)), environment, fresh=False)

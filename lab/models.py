@@ -228,8 +228,8 @@ class _Gpt2Decoder:
     def _attend(self, qkv_B3C: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         rows, now = len(qkv_B3C), self.position
         q, k, v = qkv_B3C.view(rows, 3, self.heads, self.width).unbind(1)
-        keys[:, :, now] = k.reshape(-1, self.width)
-        values[:, now] = v.reshape(-1, self.width)
+        keys.view(rows, self.heads, self.width, -1)[..., now] = k
+        values.view(rows, self.heads, -1, self.width)[:, :, now] = v
         q = q.reshape(-1, 1, self.width)
         scores = torch.baddbmm(q.new_empty(1), q, keys[:, :, : now + 1], beta=0, alpha=self.width**-0.5)
         return torch.bmm(scores.softmax(-1), values[:, : now + 1]).view(rows, -1)

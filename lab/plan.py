@@ -101,7 +101,7 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
     estimator = Estimator(store, study.machine.device)
     order = study.steps
     uses = Counter(step.name for generation in study.generations for step in _own(generation))
-    uses.update(Counter(step.name for step in study.human))
+    uses.update(step.name for step in study.human for _ in range(_chains_of(study, step)))
     todo = [step for step in order if not store.whole(job_of(step))]
     lines = []
     for name in steps.KINDS:
@@ -121,6 +121,12 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
     config = study.config
     chains = len(config.regimes) * len(config.seeds)
     return Plan(lines, workers, estimator.measured, chains, config.generations, _longest(todo, estimator))
+
+
+def _chains_of(study: Study, step: Step) -> int:
+    """How many chains need a step that reads human text: those of its seed, or all."""
+    seeds = 1 if "seed" in step.params else len(study.config.seeds)
+    return len(study.config.regimes) * seeds
 
 
 def _own(generation: Any) -> list[Step]:
@@ -149,6 +155,8 @@ def _disk(study: Study, step: Step) -> int:
             return 8 * config.sample.tokens
         case "human":
             return 10 * config.corpus.tokens
+        case "resample":
+            return 2 * config.metrics.tokens
         case "record" | "pool":
             return 4_000
     return 0

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lab import corpus
 from lab.metrics.diversity import distinct_n
 from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_losses, rare_survival
 from lab.metrics.words import find_words, word_counts
+from lab.tokenizer import load_tokenizer, token_bytes
 from lab.types import HUMAN, Recipe
 
 COLUMNS = (
@@ -43,13 +43,13 @@ def measure(inputs: Mapping[str, Path], *, budget: int) -> dict[str, Any]:
 
     `inputs` are the folders of a record step; `budget` the tokens at which texts are compared (metrics.tokens).
     """
-    tokenizer, special = corpus.load_tokenizer(inputs["tokenizer"])
-    spelled, eos = corpus.token_bytes(tokenizer), special["eos"]
-    test = np.load(inputs["rows"] / "test.npy")
+    tokenizer, special = load_tokenizer(inputs["tokenizer"])
+    spelled, eos = token_bytes(tokenizer), special["eos"]
+    test = np.load(inputs["test"] / "tokens.npy")
     nats = np.load(inputs["heldout"] / "nats.npy")
     human = np.load(inputs["human"] / "tokens.npy")
     sample = np.load(inputs["synthetic"] / "tokens.npy")
-    resample = np.load(inputs["human"] / "resample.npy")
+    resample = np.load(inputs["resample"] / "tokens.npy")
     rows = budget // test.shape[1]
 
     train_counts = word_counts(find_words(human, spelled, eos))

@@ -7,7 +7,6 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -67,28 +66,34 @@ class Line:
     """generation -> seed -> value"""
     control: dict[int, dict[int, float]]
 
+    @property
+    def last(self) -> int:
+        return max(self.values)
+
     def mean(self, t: int) -> float:
         return fmean(self.values[t].values())
 
     def spread(self, t: int) -> float:
         """Standard deviation over seeds; NaN for one seed."""
-        return stdev(self.values[t].values()) if len(self.values[t]) > 1 else math.nan
+        values = list(self.values[t].values())
+        return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
     def change(self) -> float:
-        """Of the mean, from generation 0 to the last."""
-        first, last = self.mean(0), self.mean(max(self.values))
-        return last / first - 1 if METRICS[self.metric].relative else last - first
+        """Of the mean, from generation 0 to the last, over the seeds that have both; NaN where none has."""
+        pairs = self._pairs(self.values.get(0, {}))
+        return self._difference(*map(fmean, zip(*pairs, strict=True))) if pairs else math.nan
 
     def against_control(self) -> Interval | None:
         """At the last generation, by seed: the paired difference (or ratio - 1) to the human control."""
-        t = max(self.values)
-        if self.regime == CONTROL or t not in self.control:
-            return None
-        seeds = sorted(set(self.values[t]) & set(self.control[t]))
-        if not seeds:
-            return None
-        pairs = [(self.values[t][seed], self.control[t][seed]) for seed in seeds]
-        return paired_interval([a / b - 1 if METRICS[self.metric].relative else a - b for a, b in pairs])
+        pairs = [] if self.regime == CONTROL else self._pairs(self.control.get(self.last, {}))
+        return paired_interval([self._difference(*pair) for pair in pairs]) if pairs else None
+
+    def _pairs(self, other: Mapping[int, float]) -> list[tuple[float, float]]:
+        """The last generation's values beside others of the same seeds."""
+        return [(value, other[seed]) for seed, value in sorted(self.values[self.last].items()) if seed in other]
+
+    def _difference(self, value: float, other: float) -> float:
+        return value / other - 1 if METRICS[self.metric].relative else value - other
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
@@ -107,7 +112,7 @@ def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
-    """sparkline([1, 2, 3], 1, 3) == "▁▄█": bars from `low` to `high`; no span is low bars, NaN a space."""
+    """sparkline([1, 2, 3], 1, 3) == "▁▅█": bars from `low` to `high`; no span is low bars, NaN a space."""
     top, span = len(SPARKS) - 1, high - low
     return "".join(
         " " if not math.isfinite(value) else SPARKS[round((value - low) / span * top)] if span else SPARKS[0]
@@ -146,7 +151,8 @@ def heading(ts: Sequence[int]) -> list[str]:
 def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
     """The cells of one metric's lines.  Their trends share one scale, so that bars compare between regimes."""
     means = [mean for line in group for mean in map(line.mean, line.values) if math.isfinite(mean)]
-    return [_cells(line, ts, min(means, default=0.0), max(means, default=0.0)) for line in group]
+    final = max(line.last for line in group)
+    return [_cells(line, ts, final, min(means, default=0.0), max(means, default=0.0)) for line in group]
 
 
 def title(metric: str, rows: Rows) -> str:
@@ -157,17 +163,13 @@ def title(metric: str, rows: Rows) -> str:
     return f"{METRICS[metric].title}; an equal-size human resample holds {mark:.3f}"
 
 
-def _cells(line: Line, ts: Sequence[int], low: float, high: float) -> list[str]:
+def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -> list[str]:
     digits = METRICS[line.metric].digits
     values = [_value(line, t, digits) if t in line.values else "" for t in ts]
     trend = sparkline([line.mean(t) for t in sorted(line.values)], low, high)
-    return [
-        line.regime,
-        *values,
-        trend,
-        _change(line.metric, line.change()),
-        _interval(line.metric, line.against_control()),
-    ]
+    upto = "" if line.last == final else f" (gen {line.last})"  # a chain that stopped early says where
+    change = _change(line.metric, line.change()) + upto
+    return [line.regime, *values, trend, change, _interval(line.metric, line.against_control())]
 
 
 def _value(line: Line, t: int, digits: int) -> str:
@@ -250,20 +252,26 @@ def _latex(text: str) -> str:
 
 
 def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each metric, regime and generation: mean, spread and n over seeds, and the paired difference."""
+    """One row for each metric, regime and generation: mean, spread and n over seeds, and the paired difference.
+
+    A number that is not known (the spread of one seed, say) is left out.
+    """
     out = []
     for line in lines(rows, metrics):
         for t in sorted(line.values):
             upto = Line(line.metric, line.regime, {k: v for k, v in line.values.items() if k <= t}, line.control)
-            interval = upto.against_control()
-            difference = {"vs_human": interval.mean, "low": interval.low, "high": interval.high} if interval else {}
-            spread = {} if math.isnan(line.spread(t)) else {"sd": line.spread(t)}
-            out.append(
-                {"metric": line.metric, "regime": line.regime, "generation": t, "mean": line.mean(t)}
-                | spread
-                | {"n": len(line.values[t]), "since_gen_0": upto.change()}
-                | {name: value for name, value in difference.items() if not math.isnan(value)}
-            )
+            interval = upto.against_control() or Interval(math.nan, math.nan, math.nan)
+            numbers = {
+                "mean": line.mean(t),
+                "sd": line.spread(t),
+                "n": len(line.values[t]),
+                "since_gen_0": upto.change(),
+                "vs_human": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+            }
+            known = {name: value for name, value in numbers.items() if math.isfinite(value)}
+            out.append({"metric": line.metric, "regime": line.regime, "generation": t, **known})
     return out
 
 
@@ -281,59 +289,3 @@ def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
         case "json":
             return json.dumps(tidy(rows, metrics), indent=1) + "\n"
     raise InputError(f'unknown format "{kind}"; allowed: md, csv, json, latex')
-
-
-PANELS = (
-    (("perplexity",), "perplexity of held-out human text"),
-    (("nll_rare", "nll_common"), "loss since generation 0, nats a token"),
-    (("rare_survival",), "share of rare human words still written"),
-    (("distinct_2",), "distinct-2 of the generated text"),
-)
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-
-
-def figure(rows: Rows, heading: str, path: Path) -> None:
-    """Four panels over the generations: a thin line for each seed, a bold one for their mean.  PNG, SVG or PDF."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
-    with plt.rc_context({"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-        for axis, (metrics, label) in zip(axes.flat, PANELS, strict=True):
-            _panel(axis, rows, metrics)
-            axis.set_title(label, loc="left", fontsize=9.5)
-            axis.set_xlabel("generation")
-            axis.xaxis.get_major_locator().set_params(integer=True)
-        axes.flat[0].legend(frameon=False)
-        drawing.suptitle(heading, fontsize=10, x=0.01, ha="left")
-        drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-        plt.close(drawing)
-
-
-def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
-    since_start = len(metrics) > 1
-    for number, metric in enumerate(metrics):
-        for colour, line in zip(COLOURS, lines(rows, [metric]), strict=False):
-            ts = sorted(line.values)
-            base = {seed: value if since_start else 0.0 for seed, value in line.values[0].items()}
-            for seed in base:
-                curve = [(t, line.values[t][seed] - base[seed]) for t in ts if seed in line.values[t]]
-                axis.plot(*zip(*curve, strict=True), color=colour, alpha=0.3, linewidth=0.8, linestyle="-:"[number])
-            mean = [line.mean(t) - fmean(base[seed] for seed in line.values[t]) for t in ts]
-            label = f"{line.regime}, {metric.removeprefix('nll_')} words" if since_start else line.regime
-            axis.plot(
-                ts, mean, color=colour, linewidth=2, linestyle="-:"[number], marker="o", markersize=3, label=label
-            )
-    if metrics == ("rare_survival",):
-        marks = [row["rare_survival_human"] for row in rows]
-        axis.axhline(fmean(marks), color="#777777", linewidth=1, linestyle="--")
-        axis.annotate("an equal-size human resample", (0, fmean(marks)), color="#777777", fontsize=8, va="bottom")
-    if since_start:
-        axis.plot([], [], color="#333333", linestyle="-", label="rare words (solid)")
-        axis.plot([], [], color="#333333", linestyle=":", label="common words (dotted)")
-        handles, labels = axis.get_legend_handles_labels()
-        axis.legend(handles[-2:], labels[-2:], frameon=False, fontsize=8)

@@ -51,10 +51,9 @@ class RunFolder:
         if not (self.path / "config.yaml").exists():
             return
         old = self.config()
-        a, b = old.model_dump(mode="json"), new.model_dump(mode="json")
-        lines = difference(
-            {k: v for k, v in a.items() if k not in GROWS}, {k: v for k, v in b.items() if k not in GROWS}
-        )
+        a, b = (config.model_dump(mode="json") for config in (old, new))
+        fixed = [name for name in a if name not in (*GROWS, "note")]
+        lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
         for name in ("seeds", "regimes"):
             if not set(a[name]) <= set(b[name]):
                 lines.append(f"{name}: {a[name]} -> {b[name]}")

@@ -52,7 +52,9 @@ def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     weights [0, 1, 0, 3], u = .2 -> 1;  u = .25 -> 3;  tokens 0 and 2 are never drawn
     """
     rows, vocabulary = weights_BV.shape
-    blocks_BNK = torch.nn.functional.pad(weights_BV, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+    if vocabulary % BLOCK:
+        weights_BV = torch.nn.functional.pad(weights_BV, (0, -vocabulary % BLOCK))
+    blocks_BNK = weights_BV.view(rows, -1, BLOCK)
     sums_BN = blocks_BNK.sum(2)
     block_B1, left_B1 = _search(sums_BN, uniforms_B[:, None], torch.ones_like(sums_BN[:, :1]))
     inside_BK = blocks_BNK[torch.arange(rows, device=sums_BN.device), block_B1[:, 0]]

@@ -21,6 +21,7 @@ import numpy as np
 
 from lab import corpus as corpora
 from lab import regimes
+from lab import tokenizer as tokenizers
 from lab.config import CorpusConfig, ModelConfig, StudyConfig, TrainConfig
 from lab.seeds import derive_seed, generator
 from lab.types import HUMAN, InputError, Lineage, Recipe, Source, Step
@@ -81,11 +82,13 @@ def _work(study: StudyConfig, tokens: int, passes: int) -> float:
 
 @dataclass(frozen=True)
 class Human:
-    """What a chain needs of human text: the tokenizer, the held-out rows, and this seed's own rows."""
+    """What a chain needs of human text: the tokenizer, held-out rows, this seed's own rows, and as many others."""
 
     tokenizer: Step
-    rows: Step
+    validation: Step
+    test: Step
     human: Step
+    resample: Step
 
 
 @dataclass(frozen=True)
@@ -97,25 +100,44 @@ class Machine:
     threads: int
 
 
+def _where(path: str | None, identity: str) -> dict[str, str | None]:
+    """Where the content lies: a local path, or a hub id with the commit that was resolved."""
+    at_hub = path is not None and identity.startswith(f"{path}@")
+    return {"path": path, "revision": identity.partition("@")[2] if at_hub else None}
+
+
 def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
     """The human side of one seed.  `identity` says by content what the corpus and a pretrained tokenizer are."""
-    config = study.corpus.model_dump(exclude={"tokens", "path"})
-    text = _step("corpus", {"corpus": config, "identity": identity["corpus"]}, {}, where={"path": study.corpus.path})
+    config = study.corpus.model_dump(exclude={"tokens", "path", "revision"})
+    text = _step(
+        "corpus",
+        {"corpus": config, "identity": identity["corpus"]},
+        {},
+        where=_where(study.corpus.path, identity["corpus"]),
+    )
     tokenizer = _step(
         "tokenizer",
         {"vocab_size": study.tokenizer.vocab_size, "identity": identity["tokenizer"]},
         {"corpus": text},
-        where={"pretrained": study.tokenizer.pretrained},
+        where=_where(study.tokenizer.pretrained, identity["tokenizer"]),
     )
-    sizes = {
-        "positions": study.model.n_positions,
-        "validation": study.rows(study.train.validation_tokens),
-        "test": study.rows(study.metrics.test_tokens),
-    }
-    rows = _step("rows", sizes, {"corpus": text, "tokenizer": tokenizer})
-    own = {"seed": seed, "rows": study.rows(study.corpus.tokens), "resample": study.rows(study.metrics.tokens)}
-    drawn = _step("human", own, {"rows": rows, "tokenizer": tokenizer}, label=f"human seed {seed}")
-    return Human(tokenizer, rows, drawn)
+    rows = _step("rows", {"positions": study.model.n_positions}, {"corpus": text, "tokenizer": tokenizer})
+
+    def held_out(fold: str, tokens: int) -> Step:
+        return _step("heldout-rows", {"fold": fold, "rows": study.rows(tokens)}, {"rows": rows}, label=f"{fold} rows")
+
+    mine, others = study.rows(study.corpus.tokens), study.rows(study.metrics.tokens)
+    drawn = _step(
+        "human", {"seed": seed, "rows": mine}, {"rows": rows, "tokenizer": tokenizer}, label=f"human seed {seed}"
+    )
+    again = _step(
+        "resample", {"seed": seed, "after": mine, "rows": others}, {"rows": rows}, label=f"resample seed {seed}"
+    )
+    validation, test = (
+        held_out("validation", study.train.validation_tokens),
+        held_out("test", study.metrics.test_tokens),
+    )
+    return Human(tokenizer, validation, test, drawn, again)
 
 
 def pool(regime: str, source: Human, samples: Mapping[int, Step], seed: int, t: int) -> Step:
@@ -124,15 +146,16 @@ def pool(regime: str, source: Human, samples: Mapping[int, Step], seed: int, t: 
     params: dict[str, Any] = {"regime": "human", "seed": seed, "generation": t}
     if samples:
         params["regime"] = regime
-        if regime not in regimes.REGIMES:
-            params["source"] = hashlib.sha256(_module_source(regime)).hexdigest()
+        params["source"] = hashlib.sha256(_regime_source(regime).encode()).hexdigest()
     inputs = {"human": source.human} | {f"synthetic-{t}": step for t, step in seen.items()}
     return _step("pool", params, inputs, label=f"pool {regime if samples else 'shared'} seed {seed} gen {t}")
 
 
-def _module_source(regime: str) -> bytes:
+def _regime_source(regime: str) -> str:
+    """The function's own source for a regime of the lab, the whole module for a user's: it may call anything there."""
+    function = regimes.regime(regime).pool
     try:
-        return Path(inspect.getfile(regimes.regime(regime).pool)).read_bytes()
+        return inspect.getsource(function if regime in regimes.REGIMES else inspect.getmodule(function) or function)
     except (TypeError, OSError) as error:
         raise InputError(f'regime "{regime}" has no Python source to tell its versions apart: {error}') from error
 
@@ -145,7 +168,7 @@ def train(study: StudyConfig, machine: Machine, recipe: Step, source: Human, see
         "generation": t,
         "machine": machine.__dict__,
     }
-    inputs = {**recipe.inputs, "pool": recipe, "rows": source.rows, "tokenizer": source.tokenizer}
+    inputs = {**recipe.inputs, "pool": recipe, "validation": source.validation, "tokenizer": source.tokenizer}
     label = f"train {recipe.label.removeprefix('pool ')}"
     tokens = study.rows(study.train.tokens) * study.model.n_positions
     return _step("train", params, inputs, label=label, tokens=tokens, work=_work(study, tokens, passes=3))
@@ -184,15 +207,16 @@ def heldout(study: StudyConfig, machine: Machine, model: Step, source: Human) ->
     tokens = study.rows(study.metrics.test_tokens) * study.model.n_positions
     label = f"heldout {model.label.removeprefix('train ')}"
     work = _work(study, tokens, passes=1)
-    return _step("heldout", params, {"model": model, "rows": source.rows}, label=label, tokens=tokens, work=work)
+    return _step("heldout", params, {"model": model, "test": source.test}, label=label, tokens=tokens, work=work)
 
 
 def record(study: StudyConfig, source: Human, recipe: Step, model: Step, sampled: Step, evidence: Step) -> Step:
     """Every number of one generation, from evidence alone."""
     inputs = {
         "tokenizer": source.tokenizer,
-        "rows": source.rows,
+        "test": source.test,
         "human": source.human,
+        "resample": source.resample,
         "pool": recipe,
         "model": model,
         "synthetic": sampled,
@@ -216,20 +240,21 @@ def _read_json(path: Path) -> Any:
 def _run_corpus(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     import pyarrow.parquet as pq
 
-    documents = corpora.read_documents(CorpusConfig(path=params["path"], **params["corpus"], tokens=1))
+    config = CorpusConfig(path=params["path"], revision=params["revision"], **params["corpus"], tokens=1)
+    documents = corpora.read_documents(config)
     pq.write_table(documents, out / "documents.parquet", compression="zstd")
 
 
 def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     if params["vocab_size"] is not None:
         text = corpora.documents(inputs["corpus"], "train")["text"].to_pylist()
-        corpora.save_tokenizer(corpora.train_tokenizer(text, params["vocab_size"]), out)
+        tokenizers.save_tokenizer(tokenizers.train_tokenizer(text, params["vocab_size"]), out)
     else:
-        corpora.copy_tokenizer(params["pretrained"], out)
+        tokenizers.copy_tokenizer(params["path"], params["revision"], out)
 
 
 def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
-    tokenizer, special = corpora.load_tokenizer(inputs["tokenizer"])
+    tokenizer, special = tokenizers.load_tokenizer(inputs["tokenizer"])
     documents = {}
     for fold in corpora.SHARES:
         table = corpora.documents(inputs["corpus"], fold)
@@ -237,31 +262,35 @@ def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
         rows = corpora.cut_rows(
             ids, eos=special["eos"], positions=params["positions"], vocab_size=tokenizer.get_vocab_size()
         )
-        if fold in params:
-            rows = corpora.choose_rows(rows, params[fold], fold)
         np.save(out / f"{fold}.npy", rows.tokens)
         np.save(out / f"{fold}-document.npy", rows.document)
         documents[fold] = table.select(["document", "domain", "author"]).to_pylist()
     _write_json(out / "documents.json", documents)
 
 
+def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    fold = params["fold"]
+    rows = corpora.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
+    chosen = corpora.choose_rows(rows, params["rows"], fold)
+    np.save(out / "tokens.npy", chosen.tokens)
+    np.save(out / "document.npy", chosen.document)
+    _write_json(out / "documents.json", _read_json(inputs["rows"] / "documents.json")[fold])
+
+
 def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
     documents = _read_json(inputs["rows"] / "documents.json")["train"]
-    wanted, beside = params["rows"], params["resample"]
-    if wanted + beside > len(tokens):
-        have, row = tokens.size, tokens.shape[1]
-        raise InputError(
-            f"the train fold has {have:,} tokens; corpus.tokens {wanted * row:,} and, for the human resample that "
-            f"survival is compared with, metrics.tokens {beside * row:,} more do not fit: lower one of them"
-        )
-    order = generator(derive_seed(params["seed"], 0, "human")).permutation(len(tokens))[: wanted + beside]
-    mine = order[:wanted]
+    mine = corpora.draw_rows(tokens, params["seed"], 0, params["rows"])
     labels = {name: [documents[i][name] for i in owner[mine, 0]] for name in ("domain", "document")}
-    tokenizer, _ = corpora.load_tokenizer(inputs["tokenizer"])
+    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
     corpora.write_rows(out, tokens[mine], tokenizer, origin=HUMAN, labels=labels, nats=None)
-    np.save(out / "resample.npy", tokens[order[wanted:]])
+
+
+def _run_resample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
+    others = corpora.draw_rows(tokens, params["seed"], params["after"], params["rows"])
+    np.save(out / "tokens.npy", tokens[others])
 
 
 def _corpora(inputs: Folders) -> dict[int, np.ndarray]:
@@ -285,7 +314,7 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     from lab import models
     from lab import train as training
 
-    _, special = corpora.load_tokenizer(inputs["tokenizer"])
+    _, special = tokenizers.load_tokenizer(inputs["tokenizer"])
     recipe = Recipe.from_json(_read_json(inputs["pool"] / "recipe.json"))
     rows = corpora.RecipeRows(recipe, _corpora(inputs))
     seed, t, machine = params["seed"], params["generation"], params["machine"]
@@ -300,7 +329,7 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
         model,
         rows,
         TrainConfig(**params["train"]),
-        validation=np.load(inputs["rows"] / "validation.npy"),
+        validation=np.load(inputs["validation"] / "tokens.npy"),
         seed=derive_seed(seed, t, "train"),
         dtype=machine["dtype"],
         progress=progress,
@@ -315,7 +344,7 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     from lab import models
     from lab import sample as sampling
 
-    _, special = corpora.load_tokenizer(inputs["tokenizer"])
+    _, special = tokenizers.load_tokenizer(inputs["tokenizer"])
     model = models.load(inputs["model"], device=params["machine"]["device"])
     tokens, nats = sampling.sample(
         model,
@@ -332,7 +361,7 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
     tokens, nats = (np.concatenate([np.load(path / f"{name}.npy") for path in shards]) for name in ("tokens", "nats"))
-    tokenizer, _ = corpora.load_tokenizer(inputs["tokenizer"])
+    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
     corpora.write_rows(out, tokens, tokenizer, origin=params["origin"], labels={}, nats=nats)
 
 
@@ -340,7 +369,7 @@ def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, progress
     from lab import models, probes
 
     model = models.load(inputs["model"], device=params["machine"]["device"])
-    np.save(out / "nats.npy", probes.heldout(model, np.load(inputs["rows"] / "test.npy"), progress))
+    np.save(out / "nats.npy", probes.heldout(model, np.load(inputs["test"] / "tokens.npy"), progress))
 
 
 def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -349,16 +378,20 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     _write_json(out / "record.json", records.measure(inputs, budget=params["tokens"]))
 
 
-_HUMAN = ("steps.py", "corpus.py")
+HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "resample")
+"""The steps that read and divide human text."""
+_HUMAN = ("steps.py", "corpus.py", "tokenizer.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
     "tokenizer": Kind(_run_tokenizer, _HUMAN, version="1"),
     "rows": Kind(_run_rows, _HUMAN, version="1"),
+    "heldout-rows": Kind(_run_heldout_rows, _HUMAN, version="1"),
     "human": Kind(_run_human, _HUMAN, version="1"),
-    "pool": Kind(_run_pool, ("regimes.py", "types.py")),
+    "resample": Kind(_run_resample, _HUMAN, version="1"),
+    "pool": Kind(_run_pool, ("regimes.py", "types.py"), version="1"),
     "train": Kind(_run_train, ("train.py", "models.py", "seeds.py"), version="1"),
     "sample": Kind(_run_sample, ("sample.py", "models.py"), version="1"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", "models.py"), version="1"),
-    "record": Kind(_run_record, ("records.py", "metrics/*.py", "corpus.py", "types.py")),
+    "record": Kind(_run_record, ("records.py", "metrics/*.py", "tokenizer.py", "types.py")),
 }

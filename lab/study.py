@@ -40,7 +40,7 @@ class Study:
     @property
     def human(self) -> list[Step]:
         """The steps that read and divide human text.  They come first, and they are where bad text shows."""
-        return [step for step in self.steps if step.name in ("corpus", "tokenizer", "rows", "human")]
+        return [step for step in self.steps if step.name in steps.HUMAN_STEPS]
 
     @property
     def steps(self) -> list[Step]:

@@ -71,8 +71,12 @@ class Recipe:
 
     @property
     def unique_rows(self) -> int:
-        """Rows without their repeats."""
-        return sum(part.stop - part.start for part in self.parts)
+        """Rows of the lineage that it holds at least once."""
+        rows, seen = 0, {part.origin: 0 for part in self.parts}
+        for part in sorted(self.parts, key=lambda part: part.start):
+            rows += max(0, part.stop - max(part.start, seen[part.origin]))
+            seen[part.origin] = max(seen[part.origin], part.stop)
+        return rows
 
     def to_json(self) -> list[dict[str, int]]:
         return [{"origin": p.origin, "start": p.start, "stop": p.stop, "repeat": p.repeat} for p in self.parts]

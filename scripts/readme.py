@@ -18,7 +18,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lab.report import HEADLINE, as_markdown, caption, figure
+from lab.figure import figure
+from lab.report import HEADLINE, as_markdown, caption
 from lab.results import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -205,7 +205,7 @@ def test_plan_writes_nothing_and_counts(desk: Path, finished: Finished, here: He
 def test_status(finished: Finished, here: Here) -> None:
     before = listing(finished.cwd)
     status = json.loads(here("status", "tiny", "--json", cwd=finished.cwd).stdout)
-    assert status["done"] == status["steps"] == 47 and status["run"] == "tiny"
+    assert status["done"] == status["steps"] == 51 and status["run"] == "tiny"
     assert status["chains"] == {f"{regime}-seed{seed}": 2 for regime in ("human", "replace") for seed in (0, 1)}
     assert "complete" in lab("status", "checkpoints/tiny", cwd=finished.cwd).stdout
     assert listing(finished.cwd) == before
@@ -313,5 +313,5 @@ def test_provenance_is_written(finished: Finished) -> None:
     assert environment["versions"]["torch"] and environment["device"] == "cpu" and environment["threads"] == 1
     assert yaml.safe_load((finished.folder / "config.yaml").read_text())["train"]["lr"] == 5e-3
     manifest = json.loads((finished.folder / "human-seed0" / "gen-00" / "model" / "manifest.json").read_text())
-    assert manifest["params"]["seed"] == 0 and set(manifest["inputs"]) == {"human", "pool", "rows", "tokenizer"}
+    assert manifest["params"]["seed"] == 0 and set(manifest["inputs"]) == {"human", "pool", "validation", "tokenizer"}
     assert len((finished.folder / "timings.jsonl").read_text().splitlines()) == 42

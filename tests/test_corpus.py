@@ -18,6 +18,7 @@ from lab import corpus
 from lab.config import CorpusConfig
 from lab.corpus import SHARES, RecipeRows, assign_folds, choose_rows, cut_document, cut_rows, read_documents
 from lab.seeds import generator
+from lab.tokenizer import copy_tokenizer, load_tokenizer, save_tokenizer, token_bytes, train_tokenizer
 from lab.types import HUMAN, InputError, Part, Recipe
 
 TEXTS = [f"Document {i}: the ship went out, naïve and slow — “again” 海 {i * i}.\nA second line." for i in range(40)]
@@ -282,13 +283,13 @@ def test_identity_is_content(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    corpus.save_tokenizer(corpus.train_tokenizer(TEXTS, 350), folder)
+    save_tokenizer(train_tokenizer(TEXTS, 350), folder)
     return folder
 
 
 def test_the_tokenizer_is_a_function_of_its_text() -> None:
-    assert corpus.train_tokenizer(TEXTS, 350).to_str() == corpus.train_tokenizer(TEXTS, 350).to_str()
-    assert corpus.train_tokenizer(TEXTS, 350).to_str() != corpus.train_tokenizer([*TEXTS, "zebra " * 99], 350).to_str()
+    assert train_tokenizer(TEXTS, 350).to_str() == train_tokenizer(TEXTS, 350).to_str()
+    assert train_tokenizer(TEXTS, 350).to_str() != train_tokenizer([*TEXTS, "zebra " * 99], 350).to_str()
 
 
 def test_the_tokenizer_never_sees_another_fold(tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def run_tokenizer(artifact: Path, out: Path) -> dict[str, bytes]:
 
 
 def test_transformers_loads_it_and_encodes_alike(tokenizer_folder: Path) -> None:
-    ours, special = corpus.load_tokenizer(tokenizer_folder)
+    ours, special = load_tokenizer(tokenizer_folder)
     theirs = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
     assert special == {"vocab_size": 350, "bos": theirs.bos_token_id, "eos": theirs.eos_token_id}
     assert len(theirs) == 350
@@ -326,8 +327,8 @@ def test_transformers_loads_it_and_encodes_alike(tokenizer_folder: Path) -> None
 
 
 def test_token_bytes_join_to_the_text(tokenizer_folder: Path) -> None:
-    tokenizer, special = corpus.load_tokenizer(tokenizer_folder)
-    entries = corpus.token_bytes(tokenizer)
+    tokenizer, special = load_tokenizer(tokenizer_folder)
+    entries = token_bytes(tokenizer)
     assert len(entries) == special["vocab_size"] and entries[special["eos"]] == b""
     for text in [*TEXTS, "tab\t and \x7f \x80 ÿ 海 ☂ \U0001f600"]:
         assert b"".join(entries[i] for i in tokenizer.encode(text).ids) == text.encode()
@@ -335,10 +336,10 @@ def test_token_bytes_join_to_the_text(tokenizer_folder: Path) -> None:
 
 
 def test_a_pretrained_tokenizer_is_copied(tokenizer_folder: Path, tmp_path: Path) -> None:
-    corpus.copy_tokenizer(str(tokenizer_folder), tmp_path)
-    ours, special = corpus.load_tokenizer(tmp_path)
-    assert special == corpus.load_tokenizer(tokenizer_folder)[1]
-    assert ours.encode(TEXTS[3]).ids == corpus.load_tokenizer(tokenizer_folder)[0].encode(TEXTS[3]).ids
+    copy_tokenizer(str(tokenizer_folder), None, tmp_path)
+    ours, special = load_tokenizer(tmp_path)
+    assert special == load_tokenizer(tokenizer_folder)[1]
+    assert ours.encode(TEXTS[3]).ids == load_tokenizer(tokenizer_folder)[0].encode(TEXTS[3]).ids
 
 
 def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
@@ -346,9 +347,9 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
 
     tokenizer = Tokenizer(models.WordLevel({"hello world": 0, "海": 1}, unk_token="海"))
     with pytest.raises(InputError, match="not byte-level BPE"):
-        corpus.token_bytes(tokenizer)
+        token_bytes(tokenizer)
     with pytest.raises(InputError, match="cannot be loaded"):
-        corpus.copy_tokenizer(str(tmp_path), tmp_path)
+        copy_tokenizer(str(tmp_path), None, tmp_path)
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -407,7 +408,7 @@ def test_recipe_rows_count_what_they_hand_out() -> None:
 
 
 def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folder: Path, tmp_path: Path) -> None:
-    tokenizer, special = corpus.load_tokenizer(tokenizer_folder)
+    tokenizer, special = load_tokenizer(tokenizer_folder)
     ids = [tokenizer.encode(text).ids for text in TEXTS]
     rows = cut_rows(ids, eos=special["eos"], positions=32, vocab_size=350)
     labels = {"domain": ["sea"] * len(rows.tokens), "document": [str(i) for i in rows.document[:, 0]]}
@@ -424,7 +425,7 @@ def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folde
 
 
 def test_human_rows_have_no_nats_and_labels_may_be_absent(tokenizer_folder: Path, tmp_path: Path) -> None:
-    tokenizer, _ = corpus.load_tokenizer(tokenizer_folder)
+    tokenizer, _ = load_tokenizer(tokenizer_folder)
     corpus.write_rows(tmp_path, np.zeros((2, 4), np.uint16), tokenizer, origin=HUMAN, labels={}, nats=None)
     row = pq.read_table(tmp_path / "rows.parquet").to_pylist()[0]
     assert row["origin"] == -1 and row["nats"] is None and row["domain"] is None and row["document"] is None

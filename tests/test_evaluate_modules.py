@@ -17,10 +17,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import lab
-from lab.corpus import END, token_bytes, train_tokenizer
 from lab.metrics.diversity import distinct_n
 from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import loss_by_token_bin
+from lab.tokenizer import END, token_bytes, train_tokenizer
 
 NAMES = ["distinct_n", "perplexity", "rare_token_loss"]
 TEXTS = ["the café is open", "", "a much longer text, of more tokens than the model has positions for: déjà vu", "x"]

@@ -193,7 +193,9 @@ def test_fresh_is_for_steps_whose_code_has_changed(toys: Toys, workers: int, mon
 
 def test_bad_text_is_found_before_the_store_has_a_byte(built: Callable[..., Study], tmp_path: Path) -> None:
     study = built(corpus__tokens=10_000_000)
-    with pytest.raises(InputError, match=r"the train fold has .* lower one of them"):
+    with pytest.raises(
+        InputError, match=r"train fold has .* too few for corpus.tokens 10,000,000: lower them"
+    ):
         prepare_human(store_at(tmp_path), study.human, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
@@ -202,7 +204,17 @@ def test_human_text_is_read_once(built: Callable[..., Study], tmp_path: Path) ->
     said: list[str] = []
     for _ in range(2):
         prepare_human(Store(tmp_path / "store"), built().human, said.append)
-    assert said == ["corpus", "tokenizer", "rows", "human seed 0"]
+    assert sorted(said) == [
+        "corpus",
+        "human seed 0",
+        "resample seed 0",
+        "rows",
+        "test rows",
+        "tokenizer",
+        "validation rows",
+    ]
+    prepare_human(Store(tmp_path / "store"), built(seeds=[0, 1]).human, said.append)
+    assert sorted(said[7:]) == ["human seed 1", "resample seed 1"]
     for step in built().human:
         assert store_at(tmp_path).whole(job_of(step))
 

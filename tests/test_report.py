@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lab.figure import figure
 from lab.records import COLUMNS
-from lab.report import METRICS, figure, formatted, lines, rich_table, shown_generations, sparkline, tidy
+from lab.report import METRICS, formatted, lines, rich_table, shown_generations, sparkline, tidy
 from lab.types import InputError
 
 PERPLEXITY = {

@@ -77,7 +77,7 @@ def test_the_control_waits_for_no_sample(built: Built) -> None:
     study = built(generations=3)
     for t in range(3):
         behind = {step.name for step in ancestors(generation(study, "human", 0, t).model)}
-        assert behind == {"corpus", "tokenizer", "rows", "human", "pool"}
+        assert behind == {"corpus", "tokenizer", "rows", "heldout-rows", "human", "pool"}
         if t:
             assert "sample" in {step.name for step in ancestors(generation(study, "replace", 0, t).model)}
 
@@ -117,6 +117,11 @@ def test_a_chain_of_a_thousand_generations_is_ordered(corpus_file: Path) -> None
     assert len(steps_of(build(config), "train")) == 1000
 
 
+def kind_of(step: Step) -> str:
+    """The fold of held-out rows, the name of any other step."""
+    return str(step.params["fold"]) if step.name == "heldout-rows" else step.name
+
+
 @pytest.mark.parametrize(
     ("change", "kinds"),
     [
@@ -136,11 +141,11 @@ def test_a_chain_of_a_thousand_generations_is_ordered(corpus_file: Path) -> None
         ({"compute__threads": 2}, "train sample heldout"),
         ({"sample__tokens": 528}, "sample"),
         ({"sample__shard_rows": 16}, "sample"),
-        ({"metrics__tokens": 272}, "human record"),
-        ({"metrics__test_tokens": 144}, "rows"),
-        ({"train__validation_tokens": 80}, "rows train"),
+        ({"metrics__tokens": 272}, "record resample"),
+        ({"metrics__test_tokens": 144}, "test"),
+        ({"train__validation_tokens": 80}, "validation train"),
         ({"model__n_positions": 8}, "rows train sample"),
-        ({"corpus__tokens": 528}, "human"),
+        ({"corpus__tokens": 528}, "human resample"),
         ({"tokenizer__vocab_size": 290}, "tokenizer"),
         ({"corpus__domain": None}, "corpus"),
         ({"corpus__author": None}, "corpus"),
@@ -156,7 +161,7 @@ def test_what_decides_a_step_changes_its_key(built: Built, change: dict[str, Any
     touched = {
         step.name
         for step in before.steps
-        if {step.name, *(parent.name for parent in ancestors(step))} & set(kinds.split())
+        if {kind_of(step), *(kind_of(parent) for parent in ancestors(step))} & set(kinds.split())
     }
     assert {step.name for step in after.steps if step.key not in keys(before)} == touched
 
@@ -164,7 +169,7 @@ def test_what_decides_a_step_changes_its_key(built: Built, change: dict[str, Any
 def test_seeds_have_steps_of_their_own(built: Built) -> None:
     """Beside the text, the tokenizer and the held-out rows, which they share."""
     both = keys(built(seeds=[0])) & keys(built(seeds=[1]))
-    assert both == {step.key for step in steps_of(built(seeds=[0]), "corpus", "tokenizer", "rows")}
+    assert both == {step.key for step in steps_of(built(seeds=[0]), "corpus", "tokenizer", "rows", "heldout-rows")}
 
 
 @pytest.mark.parametrize(
