@@ -17,7 +17,7 @@ from lab.study import Study
 from lab.types import Step
 
 GUESS = {
-    "cpu": {"train": 4e10, "sample": 1.5e10, "heldout": 4e10},
+    "cpu": {"train": 1e11, "sample": 4e10, "heldout": 8e10},
     "cuda": {"train": 4e13, "sample": 1e12, "heldout": 4e13},
 }
 """Operations a second of one CPU thread, or of one GPU, where the store has no timing yet.  Orders of magnitude."""

@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gamma, gammaln, rgamma, xlog1py, xlogy, zeta
+from scipy.special import entr, gamma, gammaln, rgamma, xlog1py, xlogy, zeta
 
 Floats = NDArray[np.floating[Any]]
 Distribution = Sequence[float] | Floats
 Pool = Literal["replace", "accumulate", "accumulate-subsample"]
+REGIMES: tuple[Pool, ...] = ("replace", "accumulate", "accumulate-subsample")
 """accumulate-subsample: each fit sees n draws taken without replacement from the human draws and all samples."""
 LARGEST_CHAIN = 2_000
 """Draws up to which the exact binomial chain is computed: a dense (n + 1) x (n + 1) matrix, 32 MB at 2,000."""
@@ -32,8 +33,7 @@ LARGEST_CHAIN = 2_000
 
 def heterozygosity(p: Distribution) -> float:
     """1 - sum p_i^2: chance that two draws differ.  0 for one category, 1 - 1/K for K equal ones (Gini-Simpson)."""
-    q = _distribution(p)
-    return 1 - float(q @ q)
+    return 1 - float(np.sum(_distribution(p) ** 2))
 
 
 def retained(regime: Pool, n: int, t: float) -> float:
@@ -53,22 +53,18 @@ def retained(regime: Pool, n: int, t: float) -> float:
       (1 - 1/(k n)) G_k, new-new with (1-1/n) G_k, old-old with G_k.  With K = k+1 their mean over K n (K n - 1)/2 pairs
       is G_k [1 - ((n-1)/2 + n) / (K n (K n - 1)/2)].  Gaussian: the same with half squared differences.
     """
-    _sizes(n, t)
-    k = np.arange(2, t + 1) if math.isfinite(t) else None
+    _check(n, t, regime=regime)
+    if regime == "replace":
+        return float((1 - 1 / n) ** t)
+    if t == math.inf and regime == "accumulate":
+        return float(np.sinc(1 / math.sqrt(n)))
     first = (1 - 1 / n) ** min(t, 1)
-    match regime:
-        case "replace":
-            return float((1 - 1 / n) ** t)
-        case "accumulate" if k is None:
-            return float(np.sinc(1 / math.sqrt(n)))
-        case "accumulate":
-            return float(first * np.prod(1 - 1 / (n * k**2)))
-        case "accumulate-subsample" if k is None:
-            a, b = ((1 + sign * math.sqrt(12 * n - 3)) / (2 * n) for sign in (1, -1))  # roots of n k (n k - 1) = 3n - 1
-            return float(first * gamma(2 - 1 / n) * rgamma(2 - a) * rgamma(2 - b))
-        case "accumulate-subsample":
-            return float(first * np.prod(1 - (3 * n - 1) / (n * k * (n * k - 1))))
-    raise _unknown(regime)
+    if t == math.inf:
+        a, b = ((1 + sign * math.sqrt(12 * n - 3)) / (2 * n) for sign in (1, -1))  # roots of n k (n k - 1) = 3n - 1
+        return float(first * gamma(2 - 1 / n) * rgamma(2 - a) * rgamma(2 - b))
+    k = np.arange(2.0, t + 1)
+    lost = 1 / (n * k**2) if regime == "accumulate" else (3 * n - 1) / (n * k * (n * k - 1))
+    return float(first * np.prod(1 - lost))
 
 
 def expected_heterozygosity(p: Distribution, regime: Pool, n: int, t: float) -> float:
@@ -108,7 +104,7 @@ def mix_distance(p: Distribution, n: int, share: float, t: float) -> float:
     Unit: squared probability.  Derived here: given p_{t-1}, draws are independent from m = p + (1-share)(p_{t-1}-p), so
     E|p_t - p|^2 = (1-|m|^2)/n + |m-p|^2, and E|m|^2 = |p|^2 + (1-share)^2 D_{t-1} as E p_{t-1} = p.
     """
-    _sizes(n, t)
+    _check(n, t)
     _need(0 <= share <= 1, f"the human share is {share}; it lies between 0 and 1")
     return _affine(heterozygosity(p) / n, (1 - share) ** 2 * (1 - 1 / n), t)
 
@@ -122,7 +118,7 @@ def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
     Derived here: p_t - p = L (a - p) + (1-L)(b - p) with a of L n human draws, b of (1-L) n draws from p_{t-1}.  Given
     p_{t-1} the two are independent: L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
     """
-    _sizes(n, t)
+    _check(n, t)
     _need(0 <= human <= n, f"{human} human draws of {n}: allowed are 0 to {n}")
     rest = 1 - human / n
     return _affine(heterozygosity(p) / n, rest**2 - rest / n, t)
@@ -143,13 +139,12 @@ def best_real_weight(k: float) -> float:
 def count_law(p: Distribution, n: int, t: int) -> Floats:
     """P(X_ti = c), shape [K, n + 1]: how often type i is in the t-th set of n draws, under replace.  t >= 1.
 
-    Each type by itself is a Markov chain: X_1 ~ Binomial(n, p_i), X_{t+1} ~ Binomial(n, X_t/n)  (Wright 1931).
-    Exact but for rounding; n <= LARGEST_CHAIN.
+    Each type is a Markov chain (Wright 1931): X_1 ~ Binomial(n, p_i), X_{t+1} ~ Binomial(n, X_t/n); n <= LARGEST_CHAIN.
     """
-    _sizes(n, t, first=1)
+    _check(n, t, first=1)
     law = _binomial(n, _distribution(p))
-    for _ in range(t - 1):
-        law = law @ (step := _transitions(n) if _ == 0 else step)
+    for step in [_transitions(n)] * (t - 1) if t > 1 else []:
+        law = law @ step
     return law
 
 
@@ -159,7 +154,7 @@ def expected_types(p: Distribution, n: int, t: int) -> float:
     t = 1: sum_i [1 - (1 - p_i)^n] for any n; this is also the answer for every t >= 1 under accumulate, which loses no
     type that its human draws have.  t >= 2: `count_law`.  t = 0: all types of p.  To 1 as t grows.
     """
-    _sizes(n, t)
+    _check(n, t)
     q = _distribution(p)
     if t < 2:
         return float((1 - (1 - q) ** n).sum() if t else np.count_nonzero(q))
@@ -169,21 +164,20 @@ def expected_types(p: Distribution, n: int, t: int) -> float:
 def extinction(count: int, n: int, t: int) -> float:
     """Chance that a type with `count` of the corpus' n draws is in none of the t-th synthetic set, under replace.
 
-    Exact: the binomial chain started at the count.  Conditions on the corpus: t = 1 is the lab's first synthetic set
-    S_0, and t = 0 the corpus itself.  Unit: probability.
+    Exact: the binomial chain started at the count.  Given the corpus: t = 1 is the lab's first synthetic set S_0.
     """
-    _sizes(n, t)
+    _check(n, t)
     _need(0 <= count <= n, f"a count of {count} in {n} draws: allowed are 0 to {n}")
     return float(count_law([count / n, 1 - count / n], n, t)[0, 0]) if t else float(count == 0)
 
 
 def extinction_limit(count: int, t: int) -> float:
-    """`extinction` as n grows: q_t^count with q_0 = 0, q_t = exp(q_{t-1} - 1).  Hapax: .368 .532 .626 .688 .732.
+    """`extinction` as n grows: q_t^count with q_0 = 0, q_t = exp(q_{t-1} - 1).  Hapax: .368 .531 .626 .688 .732.
 
     A Galton-Watson tree with Poisson(1) children (Fisher 1922).  Too high, at t = 1 and 5: by .0018 and .0029 for a
     hapax, .0022 and .0075 for a count of 3, at n = 100; ten times less at n = 1000.
     """
-    _sizes(1, t)
+    _check(1, t)
     q = 0.0
     for _ in range(t):
         q = math.exp(q - 1)
@@ -193,7 +187,7 @@ def extinction_limit(count: int, t: int) -> float:
 def fixation_probability(p: Distribution) -> Floats:
     """P(type i is the last one, under replace) = p_i, shape [K]: p_t is a bounded martingale that ends at a corner.
 
-    Any n.  Given a corpus, its frequencies.  Accumulating keeps every type of the corpus for ever.  Source: Wright 1931.
+    Any n.  Given a corpus, its frequencies.  Accumulating ends at no corner.  Source: Wright 1931.
     """
     return _distribution(p)
 
@@ -204,7 +198,7 @@ def time_to_one_survivor(p: float, n: int) -> float:
     T(x) = 1 + sum_c Binomial(c; n, x) T(c/n), T(0) = T(1) = 0: n - 1 linear equations, n <= LARGEST_CHAIN.
     Unit: resamplings counted from p itself, so that the human draw is the first.  0 where p is 0 or 1.
     """
-    _sizes(n, 0)
+    _check(n, 0)
     q = _distribution([p, 1 - p])
     times = np.zeros(n + 1)
     times[1:-1] = np.linalg.solve(np.eye(n - 1) - _transitions(n)[1:-1, 1:-1], np.ones(n - 1))
@@ -217,30 +211,28 @@ def time_to_one_survivor_diffusion(p: float, n: int) -> float:
     Too long by 10.1 % at n = 10, 2.7 % at n = 50, .8 % at n = 200 for p = 1/2; by 13.0, 4.3, 1.4 % for p = .1.
     Where n p is below about 1/2 it may be too short (by 6.9 % at n = 10, p = .02).
     """
-    _sizes(n, 0)
-    return 2 * n * _entropy(_distribution([p, 1 - p]))
+    _check(n, 0)
+    return 2 * n * float(entr(_distribution([p, 1 - p])).sum())
 
 
 def expected_entropy(p: Distribution, n: int, t: int) -> float:
     """E of -sum p_ti log p_ti in nats, under replace, exactly; t = 0 is the entropy of p; to 0 as t grows.
 
-    The expected KL(p_t || p), the precision, is H(p) minus it, and finite unlike `expected_risk`: E p_t = p, so
-    E of -sum p_ti log p_i is H(p).  Derived here, from `count_law`.
+    The expected KL(p_t || p) is H(p) minus it: E p_t = p, so E of -sum p_ti log p_i is H(p).  Derived here.
     """
-    _sizes(n, t)
+    _check(n, t)
     q = np.arange(n + 1) / n
-    return float(-(count_law(p, n, t) @ xlogy(q, q)).sum()) if t else _entropy(_distribution(p))
+    return float((count_law(p, n, t) @ entr(q)).sum()) if t else float(entr(_distribution(p)).sum())
 
 
 def expected_risk(p: Distribution, n: int, t: int, smoothing: float) -> float:
     """E of -sum_i p_i log q_ti in nats, q_ti = (X_ti + a)/(n + a K), under replace with unsmoothed fits; t >= 1.
 
     The smoothing a serves for scoring only: the chain itself samples the maximum-likelihood fit.  K = len(p).
-    a = 0 gives math.inf unless p is one type: each other type is lost with a chance > 0, and then costs log 0, in
-    every regime.  Finite instead: this with a > 0, `expected_entropy`, `expected_chi_square`, `missing_mass`.
-    Lower = better.  Derived here, from `count_law`.
+    a = 0 gives math.inf, in every regime, unless p is one type: any other may be lost, and then costs log 0.  Finite
+    instead: a > 0, `expected_entropy`, `expected_chi_square`, `missing_mass`.  Lower = better.  Derived here.
     """
-    _sizes(n, t, first=1)
+    _check(n, t, first=1)
     q = _distribution(p)
     _need(smoothing >= 0, f"smoothing is {smoothing}; it must be >= 0")
     if smoothing == 0:
@@ -251,18 +243,17 @@ def expected_risk(p: Distribution, n: int, t: int, smoothing: float) -> float:
 
 def uniform_perplexity(types: int) -> float:
     """exp(log V): a model that gives each of V tokens 1/V has perplexity exactly V, whatever the text."""
-    _sizes(types, 0)
+    _check(types, 0)
     return float(types)
 
 
 def temperature_chain(p: Distribution, temperature: float, t: int) -> Floats:
     """p_t proportional to p^(temperature^-t), shape [K]: each generation samples at this temperature; replace.
 
-    Infinite sample: at finite n there is drift besides.  t = 1 is the first synthetic set S_0.  Types of chance 0 stay
-    so; below 1 all goes to the most likely types, ties kept; above 1 to uniform on the support.
+    Infinite sample: at finite n there is drift besides.  t = 1 is the first synthetic set S_0.  Types of chance 0 stay.
     Derived here: a softmax at temperature T maps p to p^(1/T) / sum, and powers compose.
     """
-    _sizes(1, t)
+    _check(1, t)
     q = _distribution(p)
     _need(0 < temperature < math.inf, f"temperature is {temperature}; it must be > 0 and finite")
     weights = np.where(q > 0, np.exp(np.log(np.where(q > 0, q, 1) / q.max()) * temperature ** float(-t)), 0)
@@ -287,10 +278,9 @@ def top_p(p: Distribution, mass: float) -> Floats:
 def top_p_uniform_support(types: int, mass: float, t: int) -> int:
     """Types left of K equally likely ones: K -> ceil(mass K), t times; replace, infinite sample.
 
-    1000 at .9: 1000 900 810 729 657 592.  t = 1 is the first synthetic set S_0.  Rounding as in `top_p`.
-    It stops at the largest K < 1/(1 - mass).
+    1000 at .9: 1000 900 810 729 657 592 ... 9.  t = 1 is the first synthetic set S_0.  Rounding as in `top_p`.
     """
-    _sizes(types, t)
+    _check(types, t)
     _need(0 < mass <= 1, f"top-p keeps a mass above 0 and up to 1; given {mass}")
     for _ in range(t):
         types = math.ceil(types * (mass - 1e-12))
@@ -311,13 +301,11 @@ def mean_variance(regime: Pool, n: int, t: int) -> float:
     that of the sample, n Var e = s^2; the fit adds a last d.  Pairs of k n old and n new draws: half the squared
     difference, over s^2, is v_k old-old, 1 new-new, and new-old (1 + v_k [1 + (1 - 2/k)/n])/2.
     """
-    _sizes(n, t)
+    _check(n, t, regime=regime)
     if regime == "replace" or t == 0:
         return float(t)
     if regime == "accumulate":
         return float(np.sum(1 / np.arange(1, t + 1) ** 2))
-    if regime != "accumulate-subsample":
-        raise _unknown(regime)
     total, v = 1.0, 1.0
     for k in range(1, t):
         total += (1 + v * (1 - 1 / k)) / (k + 1) ** 2
@@ -339,9 +327,8 @@ def least_squares_excess(regime: Pool, rows: int, features: int, t: int, fresh: 
     Third line derived here: w_t - w_{t-1} = A_t^-1 X_t' e_t, A_t = sum_{i<=t} X_i'X_i; so E| |^2 = s^2 E tr A_t^-1
     X_t'X_t A_t^-1 = s^2 E tr A_t^-1 / t, the t sets being exchangeable; A_t is Wishart with t T degrees of freedom.
     """
-    _sizes(rows, t)
+    _check(rows, t, regime=regime, allowed=REGIMES[:2])
     _need(1 <= features < rows - 1, f"{features} features want {features + 2} rows for a finite risk; given {rows}")
-    _need(regime in ("replace", "accumulate"), f'"{regime}" has no closed form here; allowed: replace, accumulate')
     i = np.arange(1, t + 1)
     scale = features / (rows - features - 1)
     if regime == "replace":
@@ -351,19 +338,17 @@ def least_squares_excess(regime: Pool, rows: int, features: int, t: int, fresh: 
 
 def missing_mass(p: Distribution, n: int) -> float:
     """Expected chance of the types that n draws did not show: sum p_i (1 - p_i)^n.  E_test of a lookup learner."""
-    _sizes(n, 0)
-    q = _distribution(p)
-    return float(q @ (1 - q) ** n)
+    _check(n, 0)
+    return float(np.sum(_distribution(p) * (1 - _distribution(p)) ** n))
 
 
 def zipf_missing_mass(b: float, n: int) -> float:
     """`missing_mass` of p_i = i^-b / zeta(b), all i >= 1, b > 1, as n grows: c n^-a, a = (b - 1)/b.
 
     c = Gamma(a) zeta(b)^-(1/b) / b.  One round of drawing from p itself.  Too high by .4 % at n = 100 for b = 2.
-    Source: the exponent, Dohmatob et al. 2024 (2402.07043); c derived here: the sum as an integral with exp(-n p) for
-    (1-p)^n, and u = n p substituted.
+    Source: a, Dohmatob et al. 2024 (2402.07043); c derived here: an integral of p exp(-n p), with u = n p substituted.
     """
-    _sizes(n, 0)
+    _check(n, 0)
     _need(b > 1, f"a Zipf exponent of {b} has no sum over all ranks; it must be > 1")
     return float(gamma(1 - 1 / b) / b * zeta(b) ** (-1 / b) * n ** (1 / b - 1))
 
@@ -384,9 +369,10 @@ def _distribution(p: Distribution) -> Floats:
     return q
 
 
-def _sizes(n: int, t: float, first: int = 0) -> None:
+def _check(n: int, t: float, first: int = 0, regime: str = "replace", allowed: Sequence[str] = REGIMES) -> None:
     whole = t == math.inf or t == int(t)
     _need(n >= 1 and t >= first and whole, f"wanted: a size >= 1 and a whole t >= {first}; given {n} and {t}")
+    _need(regime in allowed, f'no closed form here for regime "{regime}"; allowed: {", ".join(allowed)}')
 
 
 def _need(condition: bool, message: str) -> None:
@@ -394,21 +380,13 @@ def _need(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _unknown(regime: str) -> ValueError:
-    return ValueError(f'no closed form for regime "{regime}"; allowed: replace, accumulate, accumulate-subsample')
-
-
 def _affine(start: float, ratio: float, t: float) -> float:
     """D_t of D_t = start + ratio D_{t-1}, D_0 = 0, for 0 <= ratio < 1."""
     return float(start * (1 - ratio**t) / (1 - ratio))
 
 
-def _entropy(q: Floats) -> float:
-    return float(-xlogy(q, q).sum())
-
-
 def _binomial(n: int, p: Floats) -> Floats:
-    """P(c of n) for each chance: shape [len(p), n + 1]."""
+    """P(c of n) for each chance: [len(p), n + 1]."""
     _need(n <= LARGEST_CHAIN, f"n = {n:,} is too large for the exact chain; at most {LARGEST_CHAIN:,}")
     c = np.arange(n + 1)
     ways = gammaln(n + 1) - gammaln(c + 1) - gammaln(n - c + 1)
