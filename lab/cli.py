@@ -58,8 +58,8 @@ def plan(
 ) -> None:
     """What a study will do: steps, sharing, tokens, disk, time.  Writes nothing."""
     from lab import plan as planning
-    from lab.config import load_study
     from lab.store import Store
+    from lab.studies import load_study
     from lab.study import build
 
     graph = build(load_study(study, set_ or []))
@@ -112,8 +112,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a study, or go on where it stopped, and print the results table."""
-    from lab.config import load_study
     from lab.results import RunFolder
+    from lab.studies import load_study
     from lab.study import build
 
     config = load_study(study, set_ or [])
@@ -127,17 +127,17 @@ def run(
 
 
 def _renamed(config: Any, name: str) -> Any:
-    from lab.config import parse_study
+    from lab.studies import parse_study
 
     return parse_study({**config.model_dump(mode="json"), "name": name})
 
 
 def _fresh(names: list[str]) -> frozenset[str]:
-    from lab import steps
+    from lab import runners
     from lab.lookup import lookup
 
     for name in names:
-        lookup("step", name, steps.KINDS)
+        lookup("step", name, runners.KINDS)
     return frozenset(names)
 
 

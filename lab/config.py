@@ -1,19 +1,11 @@
-"""A study as data: frozen pydantic models, strict keys, YAML in, `--set a.b=c` overrides."""
+"""A study as data: frozen pydantic models with strict keys.  lab/studies.py reads them from files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from lab.lookup import suggestion
-from lab.types import InputError
-
-ROOT = Path(__file__).resolve().parent.parent
-STUDIES = ROOT / "scripts" / "studies"
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 def _whole(value: Any) -> Any:
@@ -96,6 +88,54 @@ class ModelConfig(Frozen):
         return self
 
 
+class NgramConfig(Frozen):
+    """Counts of token sequences (lab/counting.py): fitted at once, no `train` section."""
+
+    kind: Literal["ngram"]
+    order: Annotated[Whole, Field(ge=1, le=5)]
+    """Length of the sequences counted: 1 is a unigram."""
+    smoothing: Literal["none", "interpolated"]
+    """none: maximum likelihood, infinite loss on what was never seen; interpolated: Witten-Bell."""
+    n_positions: Annotated[Whole, Field(ge=2)]
+
+
+class PositionsConfig(Frozen):
+    """A unigram of its own for each position, by maximum likelihood: independent loci."""
+
+    kind: Literal["positions"]
+    n_positions: Annotated[Whole, Field(ge=2)]
+
+
+class UniformConfig(Frozen):
+    """Every token equally likely: perplexity is exactly the size of the vocabulary."""
+
+    kind: Literal["uniform"]
+    n_positions: Annotated[Whole, Field(ge=2)]
+
+
+AnyModel = ModelConfig | NgramConfig | PositionsConfig | UniformConfig
+MODELS: dict[str, type[Frozen]] = {
+    "gpt2": ModelConfig,
+    "ngram": NgramConfig,
+    "positions": PositionsConfig,
+    "uniform": UniformConfig,
+}
+
+
+def _kind_of(model: Any) -> Any:
+    """A GPT-2 where nothing is said: the one kind that a study need not name."""
+    return model.get("kind", "gpt2") if isinstance(model, Mapping) else getattr(model, "kind", None)
+
+
+TaggedModel = Annotated[
+    Annotated[ModelConfig, Tag("gpt2")]
+    | Annotated[NgramConfig, Tag("ngram")]
+    | Annotated[PositionsConfig, Tag("positions")]
+    | Annotated[UniformConfig, Tag("uniform")],
+    Discriminator(_kind_of),
+]
+
+
 class TrainConfig(Frozen):
     """AdamW, linear warm-up, cosine decay, clipped gradients."""
 
@@ -151,8 +191,9 @@ class StudyConfig(Frozen):
     regimes: Annotated[tuple[str, ...], Field(min_length=1)]
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
-    model: ModelConfig
-    train: TrainConfig
+    model: TaggedModel
+    train: TrainConfig | None = None
+    """Required for a network; counting models are fitted at once and take none."""
     sample: SampleConfig
     metrics: MetricsConfig
     compute: ComputeConfig = ComputeConfig()
@@ -165,6 +206,13 @@ class StudyConfig(Frozen):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} names one of {list(values)} twice")
+        if isinstance(self.model, ModelConfig) != (self.train is not None):
+            raise ValueError(
+                "train is missing from the study: a GPT-2 needs train.tokens, batch_rows, lr and validation_tokens"
+                if self.train is None
+                else f"train has no meaning for model.kind {self.model.kind}, which is fitted at once; leave it out "
+                "(--set train=null)"
+            )
         row = self.model.n_positions
         for name, tokens in self._sizes().items():
             if tokens < row:
@@ -177,10 +225,9 @@ class StudyConfig(Frozen):
         return self
 
     def _sizes(self) -> dict[str, int]:
-        return {
+        training = {} if self.train is None else self.train.model_dump(include={"tokens", "validation_tokens"})
+        return {f"train.{name}": tokens for name, tokens in training.items()} | {
             "corpus.tokens": self.corpus.tokens,
-            "train.tokens": self.train.tokens,
-            "train.validation_tokens": self.train.validation_tokens,
             "sample.tokens": self.sample.tokens,
             "metrics.tokens": self.metrics.tokens,
             "metrics.test_tokens": self.metrics.test_tokens,
@@ -189,106 +236,3 @@ class StudyConfig(Frozen):
     def rows(self, tokens: int) -> int:
         """Whole rows in so many tokens (rounded down)."""
         return tokens // self.model.n_positions
-
-
-def study_names() -> list[str]:
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
-
-
-def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
-    """A shipped study's name or a YAML file, with `a.b=value` overrides.  InputError in one line otherwise."""
-    data = read_yaml(_study_path(study))
-    for override in overrides:
-        _override(data, override)
-    return parse_study(data)
-
-
-def parse_study(data: Mapping[str, Any]) -> StudyConfig:
-    try:
-        return StudyConfig.model_validate(data)
-    except ValidationError as error:
-        raise InputError(_explain(error)) from None
-
-
-YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
-"""What safe_load raises: ValueError for a date such as 2024-13-45."""
-
-
-def _study_path(study: str) -> Path:
-    if study in study_names():
-        return STUDIES / f"{study}.yaml"
-    path = Path(study)
-    if path.is_file():
-        return path
-    if path.suffix in (".yaml", ".yml") or "/" in study:
-        raise InputError(f"no study file {study}; shipped studies: {', '.join(study_names())}")
-    hint = suggestion(study, study_names()) or f"; shipped: {', '.join(study_names())}, or give a YAML file"
-    raise InputError(f'no study "{study}"{hint}')
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (*YAML_ERRORS, OSError) as error:
-        raise InputError(f"{path} is not readable YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path} holds {type(data).__name__}, not study fields such as seeds, corpus, model")
-    return data
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    """Set one dotted field.  `corpus=PATH` is short for `corpus.path=PATH`."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f'--set "{override}" is not of the form field=value, such as train.lr=1e-3 or seeds=[0,1]')
-    try:
-        value = yaml.safe_load(text)
-    except YAML_ERRORS as error:
-        raise InputError(f'--set "{override}": the value is not YAML: {error}') from error
-    path = ["corpus", "path"] if key == "corpus" and isinstance(value, str) else key.split(".")
-    node = data
-    for name in path[:-1]:
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
-            raise InputError(f'--set "{override}": {name} is a value, not a group of fields')
-    node[path[-1]] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """The first fault in one line, with a suggestion for an unknown key."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        *parents, key = [str(part) for part in fault["loc"]]
-        allowed = _fields(parents)
-        return f'unknown key "{where}"{suggestion(key, allowed) or "; allowed here: " + ", ".join(allowed)}{more}'
-    if fault["type"] == "missing":
-        return f'"{where}" is missing from the study{more}'
-    said = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list, such as [0, 1]")
-    if fault["type"] in ("model_type", "model_attributes_type"):
-        said = "expected a group of fields"
-    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
-        return f"{where + ': ' if where else ''}{said}{more}"
-    return f'"{where}" is {fault["input"]!r:.80}: {said[0].lower()}{said[1:]}{more}'
-
-
-def _fields(parents: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = StudyConfig
-    for name in parents:
-        inner = model.model_fields[name].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
-        model = inner
-    return list(model.model_fields)
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines "field: old -> new" for every leaf in which two resolved studies differ."""
-    lines = []
-    for key in sorted({*old, *new}):
-        a, b, name = old.get(key), new.get(key), f"{prefix}{key}"
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += difference(a, b, f"{name}.")
-        elif a != b:
-            lines.append(f"{name}: {a} -> {b}")
-    return lines

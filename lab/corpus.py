@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lab.config import ROOT, CorpusConfig
+from lab.config import CorpusConfig
 from lab.lookup import suggestion
 from lab.seeds import derive_seed, generator
 from lab.store import file_sha256
+from lab.studies import ROOT
 from lab.types import InputError, Recipe, digest
 
 if TYPE_CHECKING:

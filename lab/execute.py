@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from lab import machine, steps
+from lab import machine, runners
 from lab.store import MANIFEST, Job, Store
 from lab.types import Step
 
@@ -46,7 +46,7 @@ class Reporter(Protocol):
 
 
 def job_of(step: Step) -> Job:
-    return Job.of(step, steps.source_hash(step.name))
+    return Job.of(step, runners.source_hash(step.name))
 
 
 def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: bool) -> float:
@@ -58,7 +58,7 @@ def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: b
     def write(folder: Path) -> None:
         if "machine" in job.params:
             _set_arithmetic(job.params["machine"])
-        steps.KINDS[job.name].run(job.params, store.paths(job), folder, progress)
+        runners.KINDS[job.name].run(job.params, store.paths(job), folder, progress)
         timing["seconds"] = round(time.monotonic() - start, 3)
 
     store.run(job, write, environment, fresh=fresh)

@@ -1,4 +1,4 @@
-"""Language models behind one protocol: a GPT-2 from scratch and the uniform model.
+"""Language models behind one protocol: a GPT-2 from scratch, and the counting models.
 
 A row is T tokens of text.  BOS stands before it and is not part of it:
 
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
+from lab import counting
 from lab.config import ModelConfig
 
 NATS_TOKENS = 2048
@@ -55,46 +56,43 @@ class LanguageModel(Protocol):
         """Write the model into an existing folder, for `load`."""
 
 
-def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Uniform:
+def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Counted:
     """A model that was saved.  ValueError where the folder holds none of ours."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kinds: dict[str, type[Gpt2] | type[Uniform]] = {Gpt2.kind: Gpt2, Uniform.kind: Uniform}
-    kind = config.get("model_type")
-    if kind not in kinds:
-        raise ValueError(f'{folder} holds a model of type "{kind}"; known: {", ".join(kinds)}')
-    return kinds[kind].load(folder, device)
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind == Gpt2.kind:
+        return Gpt2.load(folder, device)
+    if kind in counting.KINDS:
+        return Counted(counting.KINDS[kind].load(folder), device)
+    raise ValueError(f'{folder} holds a model of type "{kind}"; known: {", ".join([Gpt2.kind, *counting.KINDS])}')
 
 
-class Uniform:
-    """Every token is equally likely, whatever stands before it: perplexity is exactly V."""
+class Counted:
+    """A counting model as sampling and scoring see it."""
 
-    kind = "lab-uniform"
-
-    def __init__(self, vocab_size: int, device: str | torch.device = "cpu") -> None:
-        self.vocab_size = vocab_size
+    def __init__(self, model: counting.CountingModel, device: str | torch.device = "cpu") -> None:
+        self.model = model
+        self.vocab_size = model.vocab_size
         self.device = torch.device(device)
 
     def nats(self, rows: np.ndarray) -> np.ndarray:
-        return np.full(rows.shape, math.log(self.vocab_size), dtype=np.float32)
+        return self.model.nats(rows)
 
     def decoder(self, rows: int) -> Decoder:
-        return _UniformDecoder(torch.zeros(rows, self.vocab_size, device=self.device))
+        return _CountedDecoder(self, rows)
 
     def save(self, folder: Path) -> None:
-        config = {"model_type": self.kind, "vocab_size": self.vocab_size}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path, device: str | torch.device) -> Uniform:
-        return cls(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"], device)
+        self.model.save(folder)
 
 
-class _UniformDecoder:
-    def __init__(self, logits_BV: Tensor) -> None:
-        self.logits_BV = logits_BV
+class _CountedDecoder:
+    def __init__(self, counted: Counted, rows: int) -> None:
+        self.counted = counted
+        self.before = np.empty((rows, 0), dtype=np.int64)
 
     def step(self, tokens_B: Tensor) -> Tensor:
-        return self.logits_BV
+        self.before = np.append(self.before, tokens_B.cpu().numpy()[:, None], axis=1)
+        weights_BV = torch.tensor(self.counted.model.weights(self.before), device=self.counted.device)
+        return weights_BV.log()
 
 
 class Gpt2:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab import steps
+from lab import runners, steps
 from lab.execute import job_of
 from lab.store import Store
 from lab.study import Study
@@ -33,7 +33,7 @@ class Estimator:
     def __init__(self, store: Store, device: str) -> None:
         self.guess = GUESS[device]
         self.past: dict[str, list[float]] = defaultdict(list)
-        for name in steps.KINDS:
+        for name in runners.KINDS:
             manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
             for path in manifests:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
@@ -104,7 +104,7 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
     uses.update(step.name for step in study.human for _ in range(_chains_of(study, step)))
     todo = [step for step in order if not store.whole(job_of(step))]
     lines = []
-    for name in steps.KINDS:
+    for name in runners.KINDS:
         mine = [step for step in order if step.name == name]
         left = [step for step in todo if step.name == name]
         lines.append(

@@ -84,5 +84,5 @@ def _feeding(inputs: Mapping[str, Path], positions: int) -> dict[str, float]:
         "train_tokens": total * positions,
         "unique_tokens": recipe.unique_rows * positions,
         "human_share": fed.get(str(HUMAN), 0) / total,
-        "validation_nll": training["curve"][-1]["validation"],
+        "validation_nll": training["curve"][-1]["validation"] if training["curve"] else math.nan,
     }

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from lab.config import StudyConfig
+from lab.config import AnyModel, ModelConfig, NgramConfig, StudyConfig
 from lab.lookup import suggestion
 from lab.results import to_csv
 from lab.stats import Interval, paired_interval
@@ -131,16 +131,23 @@ def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) ->
 def caption(config: StudyConfig, rows: Rows) -> str:
     """What every result must say: corpus, model, decoding, seeds, sizes."""
     seeds = sorted({row["seed"] for row in rows})
-    model = config.model
+    model, training = config.model, config.train
+    name = f"GPT-2 {model.n_layer} x {model.n_embd}" if isinstance(model, ModelConfig) else _counting_name(model)
+    tokens = f"{training.tokens:,} tokens of training a generation, from scratch" if training else "fitted by counting"
     return (
-        f"{config.name}: GPT-2 {model.n_layer} x {model.n_embd}, rows of {model.n_positions} tokens; "
-        f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.path}; "
-        f"{config.train.tokens:,} tokens of training a generation, from scratch; "
+        f"{config.name}: {name}, rows of {model.n_positions} tokens; "
+        f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.path}; {tokens}; "
         f"{config.sample.tokens:,} sampled at temperature 1, no truncation; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {', '.join(map(str, seeds))} (n = {len(seeds)}), mean ± standard deviation; "
         "vs human: paired difference over seeds with 95 % t interval"
     )
+
+
+def _counting_name(model: AnyModel) -> str:
+    if isinstance(model, NgramConfig):
+        return f"{model.order}-gram, smoothing {model.smoothing}"
+    return f"{model.kind} model"
 
 
 def heading(ts: Sequence[int]) -> list[str]:

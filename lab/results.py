@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lab.config import StudyConfig, difference, parse_study, read_yaml
+from lab.config import StudyConfig
 from lab.execute import job_of
 from lab.records import COLUMNS
 from lab.store import Store, write_text
+from lab.studies import difference, parse_study, read_yaml
 from lab.study import Generation, Study
 from lab.types import InputError
 

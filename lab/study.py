@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import corpus, machine, steps
+from lab import corpus, machine, runners, steps
 from lab.config import StudyConfig, TokenizerConfig
 from lab.regimes import regime as known_regime
 from lab.store import file_sha256
@@ -40,7 +40,7 @@ class Study:
     @property
     def human(self) -> list[Step]:
         """The steps that read and divide human text.  They come first, and they are where bad text shows."""
-        return [step for step in self.steps if step.name in steps.HUMAN_STEPS]
+        return [step for step in self.steps if step.name in runners.HUMAN_STEPS]
 
     @property
     def steps(self) -> list[Step]:

@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from lab import machine
-from lab.config import StudyConfig, parse_study
+from lab.config import StudyConfig
 from lab.execute import execute
 from lab.results import RunFolder
 from lab.seeds import generator
 from lab.store import Store
+from lab.studies import parse_study
 from lab.study import Study, build
 from lab.types import Step
 

@@ -308,10 +308,10 @@ def test_the_tokenizer_never_sees_another_fold(tmp_path: Path) -> None:
 
 
 def run_tokenizer(artifact: Path, out: Path) -> dict[str, bytes]:
-    from lab import steps
+    from lab import runners
 
     out.mkdir()
-    steps.KINDS["tokenizer"].run({"vocab_size": 300}, {"corpus": artifact}, out, lambda _: None)
+    runners.KINDS["tokenizer"].run({"vocab_size": 300}, {"corpus": artifact}, out, lambda _: None)
     return {file.name: file.read_bytes() for file in sorted(out.iterdir())}
 
 

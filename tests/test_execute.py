@@ -19,7 +19,7 @@ import pytest
 from conftest import ENVIRONMENT, Finished, Reports, listing, run_study, store_at, tiny, tiny_config, write_study
 
 from lab import execute as execute_module
-from lab import steps
+from lab import runners
 from lab.execute import ATTEMPTS, execute, job_of, prepare_human
 from lab.store import MANIFEST, Store
 from lab.study import Study, build
@@ -52,8 +52,8 @@ import sys, types
 sys.modules["torch"] = types.SimpleNamespace(set_num_threads=lambda n: None)
 sys.path.insert(0, {here!r})
 import stub_kind
-from lab import execute, steps
-steps.KINDS = {{"toy": steps.Kind(stub_kind.run, ("types.py",), version="1")}}
+from lab import execute, runners
+runners.KINDS = {{"toy": runners.Kind(stub_kind.run, ("types.py",), version="1")}}
 sys.argv = ["lab.execute", *sys.argv[3:]]
 execute.main()
 """
@@ -102,9 +102,9 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     python.chmod(0o755)
     scope: dict[str, Any] = {}
     exec(STUB, scope)
-    monkeypatch.setattr(steps, "KINDS", {"toy": steps.Kind(scope["run"], ("types.py",), version="1")})
+    monkeypatch.setattr(runners, "KINDS", {"toy": runners.Kind(scope["run"], ("types.py",), version="1")})
     monkeypatch.setattr("lab.execute.sys.executable", str(python))
-    source_hash = steps.source_hash
+    source_hash = runners.source_hash
     source_hash.cache_clear()
     yield Toys(tmp_path)
     source_hash.cache_clear()
@@ -179,7 +179,7 @@ def test_fresh_is_for_steps_whose_code_has_changed(toys: Toys, workers: int, mon
     toys.execute(0)
     toys.execute(workers, frozenset({"toy"}))
     assert len(toys.ran) == 5, "the code is the same"
-    monkeypatch.setattr(steps, "source_hash", lambda name: "edited")
+    monkeypatch.setattr(runners, "source_hash", lambda name: "edited")
     toys.execute(workers)
     assert len(toys.ran) == 5, "without --fresh they are used as they are"
     toys.execute(workers, frozenset({"toy"}))
@@ -193,9 +193,7 @@ def test_fresh_is_for_steps_whose_code_has_changed(toys: Toys, workers: int, mon
 
 def test_bad_text_is_found_before_the_store_has_a_byte(built: Callable[..., Study], tmp_path: Path) -> None:
     study = built(corpus__tokens=10_000_000)
-    with pytest.raises(
-        InputError, match=r"train fold has .* too few for corpus.tokens 10,000,000: lower them"
-    ):
+    with pytest.raises(InputError, match=r"train fold has .* too few for corpus.tokens 10,000,000: lower them"):
         prepare_human(store_at(tmp_path), study.human, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,11 +7,11 @@ import pytest
 from conftest import PROJECT
 
 LAYERS = [
-    {"__init__", "types", "config", "seeds", "lookup", "machine"},
+    {"__init__", "types", "config", "studies", "seeds", "lookup", "machine"},
     {"regimes", "metrics", "stats", "theory"},
-    {"corpus", "tokenizer", "models", "store"},
+    {"corpus", "tokenizer", "counting", "models", "store"},
     {"train", "sample", "probes", "records"},
-    {"steps", "study", "execute", "plan"},
+    {"runners", "steps", "study", "execute", "plan"},
     {"results", "progress", "report", "figure", "describe"},
     {"cli", "__main__", "evaluate_modules"},
 ]

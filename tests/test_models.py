@@ -15,16 +15,22 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
 
-from lab import machine
+from lab import counting, machine
 from lab.config import ModelConfig
-from lab.models import Gpt2, LanguageModel, Uniform, load
+from lab.models import Counted, Gpt2, LanguageModel, load
 from lab.probes import heldout
 from lab.types import InputError
 
 torch.set_num_threads(1)
 V, T = 70, 16
 SHAPES = {"1 head": (1, 1, 16), "2 layers": (2, 2, 32), "4 heads": (1, 4, 32)}
-MODELS = [*SHAPES, "uniform"]
+COUNTED = {
+    "uniform": {"kind": "uniform"},
+    "positions": {"kind": "positions"},
+    "bigram": {"kind": "ngram", "order": 2, "smoothing": "none"},
+    "smoothed 5-gram": {"kind": "ngram", "order": 5, "smoothing": "interpolated"},
+}
+MODELS = [*SHAPES, *COUNTED]
 
 
 def gpt2(shape: str = "2 layers", *, seed: int = 1, vocab_size: int = V) -> Gpt2:
@@ -38,8 +44,10 @@ def gpt2(shape: str = "2 layers", *, seed: int = 1, vocab_size: int = V) -> Gpt2
     return model
 
 
-def make(name: str) -> Gpt2 | Uniform:
-    return Uniform(V) if name == "uniform" else gpt2(name)
+def make(name: str) -> Gpt2 | Counted:
+    if name in SHAPES:
+        return gpt2(name)
+    return Counted(counting.fit(COUNTED[name], rows_of(300), vocab_size=V, bos=0, eos=0))
 
 
 def rows_of(n: int, positions: int = T, vocab_size: int = V) -> np.ndarray:
@@ -100,7 +108,7 @@ def test_rows_may_be_of_any_integer_type_and_number(name: str) -> None:
 
 
 def test_uniform_perplexity_is_the_vocabulary() -> None:
-    nats = Uniform(V).nats(rows_of(10))
+    nats = make("uniform").nats(rows_of(10))
     assert math.exp(nats.mean()) == pytest.approx(V, rel=1e-6)
 
 
@@ -154,7 +162,7 @@ def test_initial_weights_depend_on_the_seed_only() -> None:
 
 def test_an_unknown_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match='"llama"; known: gpt2, lab-uniform'):
+    with pytest.raises(ValueError, match='"llama"; known: gpt2, lab-ngram, lab-positions, lab-uniform'):
         load(tmp_path)
 
 

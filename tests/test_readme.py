@@ -12,8 +12,8 @@ from click import Context
 
 from lab import regimes
 from lab.cli import app
-from lab.config import load_study
 from lab.seeds import generator
+from lab.studies import load_study
 from lab.types import Lineage, Part, Source
 
 ROOT = Path(__file__).resolve().parent.parent

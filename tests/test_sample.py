@@ -10,7 +10,8 @@ from transformers import GenerationConfig
 
 from lab import sample as sampling
 from lab.config import ModelConfig
-from lab.models import Gpt2, Uniform
+from lab.counting import Uniform
+from lab.models import Counted, Gpt2
 from lab.sample import BLOCK, draw, sample
 
 torch.set_num_threads(1)
@@ -92,7 +93,7 @@ def test_nats_are_the_models_own(vocab_size: int) -> None:
 
 
 def test_the_uniform_model_samples_uniformly() -> None:
-    model = Uniform(70_000)
+    model = Counted(Uniform(70_000))
     tokens, nats = sample(model, rows=20, positions=50, bos=0, seed=0, progress=quiet)
     assert tokens.dtype == np.uint32 and np.allclose(nats, np.log(70_000))
     thirds, _ = np.histogram(tokens, bins=10, range=(0, 70_000))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from conftest import steps_of, tiny_config
 
-from lab import steps
-from lab.config import load_study
+from lab import runners, steps
 from lab.store import Job
+from lab.studies import load_study
 from lab.study import Generation, Study, build
 from lab.types import InputError, Step
 
@@ -247,8 +247,8 @@ def test_a_regime_that_cannot_be_used_is_refused_before_anything_runs(built: Bui
 
 
 def test_every_step_knows_the_source_of_its_meaning() -> None:
-    for name in steps.KINDS:
-        assert len(steps.source_hash(name)) == 16
+    for name in runners.KINDS:
+        assert len(runners.source_hash(name)) == 16
 
 
 def test_parameters_by_hand() -> None:

@@ -1,0 +1,233 @@
+"""What each step does: parameters, the folders of its inputs, and an empty folder to write into.
+
+A cheap step's version is the hash of the modules it uses; a dear step's version is raised by hand when its meaning
+changes, so that a remark in the code trains nothing again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab import corpus as corpora
+from lab import counting, regimes
+from lab import tokenizer as tokenizers
+from lab.config import CorpusConfig, ModelConfig, TrainConfig
+from lab.seeds import derive_seed, generator
+from lab.types import HUMAN, InputError, Lineage, Recipe, Source
+
+Progress = Callable[[int], None]
+"""Told the number of the step's tokens done so far."""
+Folders = Mapping[str, Path]
+Run = Callable[[Mapping[str, Any], Folders, Path, Progress], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    run: Run
+    modules: tuple[str, ...]
+    """The lab modules whose source decides what the step does."""
+    version: str = ""
+    """Raised by hand.  Empty for cheap steps: the hash of the modules."""
+
+
+@functools.cache
+def source_hash(name: str) -> str:
+    """Hash of the source of the modules behind a step."""
+    root = Path(__file__).parent
+    files = sorted(file for module in KINDS[name].modules for file in root.glob(module))
+    assert files, name
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _run_corpus(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    import pyarrow.parquet as pq
+
+    config = CorpusConfig(path=params["path"], revision=params["revision"], **params["corpus"], tokens=1)
+    documents = corpora.read_documents(config)
+    pq.write_table(documents, out / "documents.parquet", compression="zstd")
+
+
+def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    if params["vocab_size"] is not None:
+        text = corpora.documents(inputs["corpus"], "train")["text"].to_pylist()
+        tokenizers.save_tokenizer(tokenizers.train_tokenizer(text, params["vocab_size"]), out)
+    else:
+        tokenizers.copy_tokenizer(params["path"], params["revision"], out)
+
+
+def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    tokenizer, special = tokenizers.load_tokenizer(inputs["tokenizer"])
+    documents = {}
+    for fold in corpora.SHARES:
+        table = corpora.documents(inputs["corpus"], fold)
+        ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(table["text"].to_pylist())]
+        rows = corpora.cut_rows(
+            ids, eos=special["eos"], positions=params["positions"], vocab_size=tokenizer.get_vocab_size()
+        )
+        np.save(out / f"{fold}.npy", rows.tokens)
+        np.save(out / f"{fold}-document.npy", rows.document)
+        documents[fold] = table.select(["document", "domain", "author"]).to_pylist()
+    _write_json(out / "documents.json", documents)
+
+
+def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    fold = params["fold"]
+    rows = corpora.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
+    chosen = corpora.choose_rows(rows, params["rows"], fold)
+    np.save(out / "tokens.npy", chosen.tokens)
+    np.save(out / "document.npy", chosen.document)
+    _write_json(out / "documents.json", _read_json(inputs["rows"] / "documents.json")[fold])
+
+
+def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
+    owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
+    documents = _read_json(inputs["rows"] / "documents.json")["train"]
+    mine = corpora.draw_rows(tokens, params["seed"], 0, params["rows"])
+    labels = {name: [documents[i][name] for i in owner[mine, 0]] for name in ("domain", "document")}
+    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
+    corpora.write_rows(out, tokens[mine], tokenizer, origin=HUMAN, labels=labels, nats=None)
+
+
+def _run_resample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
+    others = corpora.draw_rows(tokens, params["seed"], params["after"], params["rows"])
+    np.save(out / "tokens.npy", tokens[others])
+
+
+def _corpora(inputs: Folders) -> dict[int, np.ndarray]:
+    """The token arrays on the table, by origin."""
+    paths = {int(role.removeprefix("synthetic-")): path for role, path in inputs.items() if role[:10] == "synthetic-"}
+    paths[HUMAN] = inputs["human"]
+    return {origin: np.load(path / "tokens.npy", mmap_mode="r") for origin, path in sorted(paths.items())}
+
+
+def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    sources = [Source(origin, len(tokens)) for origin, tokens in _corpora(inputs).items()]
+    lineage = Lineage(sources[0], tuple(sources[1:]))
+    rng = generator(derive_seed(params["seed"], params["generation"], "pool"))
+    recipe = regimes.regime(params["regime"]).pool(lineage, rng=rng)
+    if not isinstance(recipe, Recipe) or recipe.rows == 0:
+        raise InputError(f'regime "{params["regime"]}" returned {recipe!r:.80}, not a Recipe with at least one row')
+    _write_json(out / "recipe.json", recipe.to_json())
+
+
+def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    _, special = tokenizers.load_tokenizer(inputs["tokenizer"])
+    recipe = Recipe.from_json(_read_json(inputs["pool"] / "recipe.json"))
+    rows = corpora.RecipeRows(recipe, _corpora(inputs))
+    if params["model"]["kind"] == "gpt2":
+        curve = _train_gpt2(params, inputs, special, rows, out, progress)
+    else:
+        curve = []
+        counting.fit(params["model"], rows.take(np.arange(len(rows))), **special).save(out)
+    for file in inputs["tokenizer"].glob("tokenizer*.json"):
+        shutil.copyfile(file, out / file.name)
+    _write_json(out / "training.json", {"curve": curve, "fed_rows": rows.fed_by_origin()})
+
+
+def _train_gpt2(
+    params: Mapping[str, Any],
+    inputs: Folders,
+    special: Mapping[str, int],
+    rows: corpora.RecipeRows,
+    out: Path,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Train from scratch and save; the learning curve."""
+    from lab import models
+    from lab import train as training
+
+    seed, t, machine = params["seed"], params["generation"], params["machine"]
+    model = models.Gpt2.fresh(
+        ModelConfig(**params["model"]),
+        vocab_size=special["vocab_size"],
+        bos=special["bos"],
+        seed=derive_seed(seed, t, "init"),
+        device=machine["device"],
+    )
+    curve = training.fit(
+        model,
+        rows,
+        TrainConfig(**params["train"]),
+        validation=np.load(inputs["validation"] / "tokens.npy"),
+        seed=derive_seed(seed, t, "train"),
+        dtype=machine["dtype"],
+        progress=progress,
+    )
+    model.save(out)
+    return curve
+
+
+def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    from lab import models
+    from lab import sample as sampling
+
+    _, special = tokenizers.load_tokenizer(inputs["tokenizer"])
+    model = models.load(inputs["model"], device=params["machine"]["device"])
+    tokens, nats = sampling.sample(
+        model,
+        rows=params["rows"],
+        positions=params["positions"],
+        bos=special["bos"],
+        seed=params["seed"],
+        progress=progress,
+    )
+    np.save(out / "tokens.npy", tokens)
+    np.save(out / "nats.npy", nats)
+
+
+def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
+    tokens, nats = (np.concatenate([np.load(path / f"{name}.npy") for path in shards]) for name in ("tokens", "nats"))
+    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
+    corpora.write_rows(out, tokens, tokenizer, origin=params["origin"], labels={}, nats=nats)
+
+
+def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    from lab import models, probes
+
+    model = models.load(inputs["model"], device=params["machine"]["device"])
+    np.save(out / "nats.npy", probes.heldout(model, np.load(inputs["test"] / "tokens.npy"), progress))
+
+
+def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    from lab import records
+
+    _write_json(out / "record.json", records.measure(inputs, budget=params["tokens"]))
+
+
+HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "resample")
+"""The steps that read and divide human text."""
+_HUMAN = ("steps.py", "corpus.py", "tokenizer.py")
+KINDS = {
+    "corpus": Kind(_run_corpus, _HUMAN, version="1"),
+    "tokenizer": Kind(_run_tokenizer, _HUMAN, version="1"),
+    "rows": Kind(_run_rows, _HUMAN, version="1"),
+    "heldout-rows": Kind(_run_heldout_rows, _HUMAN, version="1"),
+    "human": Kind(_run_human, _HUMAN, version="1"),
+    "resample": Kind(_run_resample, _HUMAN, version="1"),
+    "pool": Kind(_run_pool, ("regimes.py", "types.py"), version="1"),
+    "train": Kind(_run_train, ("train.py", "models.py", "counting.py", "seeds.py"), version="1"),
+    "sample": Kind(_run_sample, ("sample.py", "models.py", "counting.py"), version="1"),
+    "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
+    "heldout": Kind(_run_heldout, ("probes.py", "models.py", "counting.py"), version="1"),
+    "record": Kind(_run_record, ("records.py", "metrics/*.py", "tokenizer.py", "types.py")),
+}
