@@ -1,12 +1,13 @@
-"""Assert what `lab run smoke` must show in checkpoints/smoke/results.csv."""
+"""Assert what `lab run smoke` must show in the results.csv that is named."""
 
 import csv
 import math
+import sys
 from pathlib import Path
 
 REGIMES = ["human", "replace", "accumulate"]
 
-rows = list(csv.DictReader(Path("checkpoints/smoke/results.csv").read_text().splitlines()))
+rows = list(csv.DictReader(Path(sys.argv[1]).read_text().splitlines()))
 by = {(r["regime"], int(r["seed"]), int(r["generation"])): r for r in rows}
 expected = {(g, s, t) for g in REGIMES for s in (0, 1) for t in range(3)}
 assert set(by) == expected, f"chains and generations: {sorted(by)}"

@@ -25,10 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A language-model collapse lab: train, sample, retrain on the samples, measure what is lost.",
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study (smoke, quick, gpu) or a YAML file.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study (smoke, quick ...) or a YAML file.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or its folder.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field; repeatable.")]
 Name = Annotated[str | None, typer.Option("--run", help="The run's name (default: the study's).")]
@@ -143,17 +143,16 @@ def _fresh(names: list[str]) -> frozenset[str]:
 
 def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     from lab import machine
-    from lab.execute import execute, prepare_human
+    from lab.execute import execute
     from lab.plan import Estimator
     from lab.progress import RunProgress
     from lab.report import HEADLINE
 
     store = folder.store
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
-        prepare_human(
-            store, graph.human, lambda label: err.print(f"reading human text: {label}", highlight=False, soft_wrap=True)
-        )
+        _read_human(store, graph.human)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
         _say_stale(store, graph, fresh)
         with RunProgress(graph.steps, Estimator(store, graph.machine.device), workers, folder.path, err) as progress:
@@ -174,11 +173,28 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     if rows:
         _print_table(rows, HEADLINE, graph.config)
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
-    for step, reason in failures.items():
-        err.print(f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False)
     if failures:
-        err.print(f"details: {folder.path / 'failures.jsonl'}; the other chains are complete", highlight=False)
+        names = ", ".join(step.label for step in failures)
+        where = folder.path / "failures.jsonl"
+        err.print(f"failed: {names}; details: {where}; the other chains are complete", highlight=False, soft_wrap=True)
     return FAILED if failures else 0
+
+
+def _read_human(store: Any, human: Sequence[Any]) -> None:
+    """A line of what is being read on a terminal; elsewhere one a step, once all of it is known to be good."""
+    from lab.execute import prepare_human
+
+    done: list[str] = []
+    with err.status("reading human text") as shown:
+
+        def say(label: str) -> None:
+            done.append(label)
+            shown.update(f"reading human text: {label}")
+
+        prepare_human(store, human, say)
+    if not err.is_terminal:
+        for label in done:
+            err.print(f"read human text: {label}", highlight=False, soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -199,7 +215,7 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
         names = ", ".join(sorted(stale))
         err.print(
             f"note: the lab's code for {names} has changed since some artifacts were made; they are used as they are "
-            f"(--fresh {sorted(stale)[0]} makes them again)",
+            f"(--fresh {sorted(stale)[0]} makes these again)",
             highlight=False,
             soft_wrap=True,
         )
@@ -208,7 +224,7 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
 def _print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
     from lab.report import caption, rich_table
 
-    console = out if out.is_terminal else Console(width=200)
+    console = out if out.is_terminal else Console(width=200, markup=False, emoji=False)
     console.print(rich_table(rows, metrics, console.width))
     console.print(caption(config, rows), style="dim", highlight=False, soft_wrap=True)
 
@@ -337,13 +353,22 @@ def main() -> None:
     """Entry of the `lab` command.  Bad input is one line and exit code 2; nothing of ours ends in a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        app()
+        sys.exit(typer.main.get_command(app).main(standalone_mode=False))
     except InputError as error:
-        err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(BAD_INPUT)
+        _fail(str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        where = f" ({error.filename})" if error.filename else ""
-        err.print(f"error: {error.strerror}{where}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+        _fail(f"{error.strerror}" + (f" ({error.filename})" if error.filename else ""))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(STOPPED)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's way of saying that the arguments do not fit
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            sys.exit(BAD_INPUT)
+        _fail(f"{error.format_message().rstrip('.')}; see --help")
+
+
+def _fail(said: str) -> NoReturn:
+    err.print(f"error: {said}", style="red", highlight=False, soft_wrap=True)
+    sys.exit(BAD_INPUT)

@@ -73,7 +73,7 @@ class ModelConfig(Frozen):
     n_positions: Annotated[Whole, Field(ge=2)]
     """Tokens in a row.  A row is trained and scored behind one BOS: the model reads BOS and n_positions - 1 tokens."""
 
-    initializer_range: Annotated[float, Field(gt=0, le=1)] = 0.02
+    initializer_range: Annotated[Number, Field(gt=0, le=1)] = 0.02
     """Standard deviation of the initial weights.  GPT-2's .02 suits a width of 768; a narrow model wants more."""
 
     @model_validator(mode="after")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
 """Share of each domain's text in each fold.  The reference fold is for judges that must not share M_0's data."""
 
+OPTIONS: dict[str, dict[str, Any]] = {"text": {"sample_by": "document"}, "csv": {"index_col": False}}
+"""index_col: else pandas takes the first column of a CSV with one field too many in each row as row names."""
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -84,7 +88,10 @@ def read_documents(config: CorpusConfig) -> pa.Table:
     table = _load(config)
     documents = _documents(table, config)
     if config.piece:
-        documents = [piece for document in documents for piece in cut_document(document, config.piece)]
+        whole = config.group is not None
+        documents = [
+            piece for document in documents for piece in cut_document(document, config.piece, keep_group=whole)
+        ]
     folds = assign_folds(
         [str(d["group"]) for d in documents],
         [str(d["domain"]) for d in documents],
@@ -93,9 +100,10 @@ def read_documents(config: CorpusConfig) -> pa.Table:
     missing = [fold for fold in SHARES if fold not in folds]
     if missing:
         groups = len({d["group"] for d in documents})
+        cure = "lower corpus.piece" if config.piece else "set corpus.piece=8000 to cut documents after 8,000 characters"
         raise InputError(
             f"corpus {config.path} has {groups} groups, too few to divide: no text for {', '.join(missing)}; "
-            "add documents, or set corpus.piece=8000 to cut long documents into pieces of about 8,000 characters"
+            f"add documents{'' if config.group else ', or ' + cure}"
         )
     return pa.Table.from_pylist(
         [{**document, "fold": fold} for document, fold in zip(documents, folds, strict=True)],
@@ -126,11 +134,13 @@ def _load(config: CorpusConfig) -> pa.Table:
                 hub = datasets.load_dataset(config.path, config.subset, split=config.split, revision=config.revision)
                 return hub.with_format("arrow")[:]
             kind = FORMATS[files[0].suffix]
-            options = {"sample_by": "document"} if kind == "text" else {}
+            options: dict[str, Any] = OPTIONS.get(kind, {})
             paths = {"train": [os.fspath(file) for file in files]}
-            loaded = datasets.load_dataset(
-                kind, data_files=paths, split="train", cache_dir=cache, keep_in_memory=True, **options
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # pandas only warns when a CSV row has more fields than the header
+                loaded = datasets.load_dataset(
+                    kind, data_files=paths, split="train", cache_dir=cache, keep_in_memory=True, **options
+                )
             table = loaded.with_format("arrow")[:]
             table.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
             return table
@@ -175,18 +185,21 @@ def _label(columns: Mapping[str, Sequence[Any]], field: str, index: int, config:
     return str(value)
 
 
-def cut_document(document: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    """Contiguous pieces of about `size` characters, cut at line ends; each piece is a group of its own."""
+def cut_document(document: Mapping[str, Any], size: int, *, keep_group: bool) -> list[dict[str, Any]]:
+    """Contiguous pieces of about `size` characters, cut at line ends, an overlong line at white space.
+
+    Each piece is a group of its own, unless the user named groups: those stay whole.
+    """
     pieces: list[str] = [""]
     for line in document["text"].splitlines(keepends=True):
-        if len(pieces[-1]) >= size:
-            pieces.append("")
-        pieces[-1] += line
-    names = [f"{document['document']}/{number}" for number in range(len(pieces))]
+        for words in [line] if len(line) <= size else re.findall(r"\S*\s*", line):
+            if len(pieces[-1]) >= size:
+                pieces.append("")
+            pieces[-1] += words
+    named = [(f"{document['document']}/{number}", piece) for number, piece in enumerate(pieces) if piece.strip()]
     return [
-        {**document, "text": piece, "document": name, "group": name}
-        for name, piece in zip(names, pieces, strict=True)
-        if piece.strip()
+        {**document, "text": piece, "document": name, "group": document["group"] if keep_group else name}
+        for name, piece in named
     ]
 
 

@@ -56,6 +56,8 @@ def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: b
     environment = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}
 
     def write(folder: Path) -> None:
+        for ref in job.inputs.values():
+            store.verify(*ref)
         if "machine" in job.params:
             _set_arithmetic(job.params["machine"])
         runners.KINDS[job.name].run(job.params, store.paths(job), folder, progress)
@@ -116,6 +118,7 @@ class Worker:
             "TOKENIZERS_PARALLELISM": "false",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "TRANSFORMERS_VERBOSITY": "error",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
         command = [sys.executable, "-m", "lab.execute", str(store), str(threads), str(os.getpid())]
         process = subprocess.Popen(

@@ -15,9 +15,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from lab.plan import Estimator
 from lab.types import Step
 
-QUIET = ("pool", "synthetic")
-"""Steps of milliseconds that get no plain line of their own."""
-
 
 def clock(seconds: float) -> str:
     """clock(5) == "5s", clock(65) == "1m05s", clock(3700) == "1h01m"."""
@@ -76,7 +73,7 @@ class RunProgress:
         self._append(
             "timings.jsonl", {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
         )
-        if not self.console.is_terminal and step.name not in QUIET:
+        if not self.console.is_terminal:
             rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens and seconds else ""
             left = f"about {clock(self.remaining())} left" if self.left else "all done"
             self.console.print(

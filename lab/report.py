@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -199,28 +199,44 @@ def _interval(metric: str, interval: Interval | None) -> str:
 
 
 def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
-    """A block for each metric, their columns aligned; as many generations as fit into `width` characters."""
+    """A block for each metric, their columns aligned; what does not fit into `width` characters is left out."""
     found = _by_metric(lines(rows, metrics))
-    for most in range(MOST_COLUMNS, 1, -1):
-        ts = shown_generations({row["generation"] for row in rows}, most)
-        head = heading(ts)
-        body = {metric: block(group, ts) for metric, group in found}
-        widths = [
-            max(map(len, column)) for column in zip(head, *(c for group in body.values() for c in group), strict=True)
-        ]
-        if sum(widths) + 2 * len(widths) <= width:
-            break
+    head, body, widths = next(
+        (layout for layout in _layouts(rows, found) if sum(layout[2]) + 2 * (len(layout[2]) - 1) <= width),
+        _layout(rows, found, 2, OPTIONAL),
+    )
     blocks: list[Text | Table] = []
     for metric, group in body.items():
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for name, wide in zip(head, widths, strict=True):
-            table.add_column(
-                name, justify="left" if name in ("regime", "trend") else "right", min_width=wide, no_wrap=True
-            )
+            side = "left" if name in ("regime", "trend") else "right"
+            table.add_column(name, justify=side, min_width=wide, no_wrap=True)  # type: ignore[arg-type]
         for row in group:
             table.add_row(*row)
         blocks += [Text(title(metric, rows), style="bold"), table, Text()]
     return Group(*blocks)
+
+
+OPTIONAL = ("trend", "since gen 0", "last gen vs human")
+"""Columns that a narrow terminal goes without, the first first; `lab show --format md` has them all."""
+Layout = tuple[list[str], dict[str, list[list[str]]], list[int]]
+
+
+def _layouts(rows: Rows, found: Sequence[tuple[str, list[Line]]]) -> Iterator[Layout]:
+    """From the fullest to the barest: fewer generations down to three, then fewer columns."""
+    for dropped in range(len(OPTIONAL) + 1):
+        for most in range(MOST_COLUMNS, 2, -1):
+            yield _layout(rows, found, most, OPTIONAL[:dropped])
+
+
+def _layout(rows: Rows, found: Sequence[tuple[str, list[Line]]], most: int, without: Sequence[str]) -> Layout:
+    """Heading, cells by metric, and the width of each column."""
+    ts = shown_generations({row["generation"] for row in rows}, most)
+    keep = [i for i, name in enumerate(heading(ts)) if name not in without]
+    head = [heading(ts)[i] for i in keep]
+    body = {metric: [[row[i] for i in keep] for row in block(group, ts)] for metric, group in found}
+    everything = [head, *(row for group in body.values() for row in group)]
+    return head, body, [max(map(len, column)) for column in zip(*everything, strict=True)]
 
 
 def _by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:

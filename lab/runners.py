@@ -126,6 +126,10 @@ def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     recipe = regimes.regime(params["regime"]).pool(lineage, rng=rng)
     if not isinstance(recipe, Recipe) or recipe.rows == 0:
         raise InputError(f'regime "{params["regime"]}" returned {recipe!r:.80}, not a Recipe with at least one row')
+    rows = {source.origin: source.rows for source in sources}
+    for part in recipe.parts:
+        if part.stop > rows.get(part.origin, 0):
+            raise InputError(f'regime "{params["regime"]}" asks for {part}, but the rows there are {rows} by origin')
     _write_json(out / "recipe.json", recipe.to_json())
 
 
@@ -216,7 +220,8 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "resample")
 """The steps that read and divide human text."""
-_HUMAN = ("steps.py", "corpus.py", "tokenizer.py")
+_MODELS = ("runners.py", "models.py", "counting.py", "seeds.py")
+_HUMAN = ("runners.py", "corpus.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
     "tokenizer": Kind(_run_tokenizer, _HUMAN, version="1"),
@@ -224,10 +229,11 @@ KINDS = {
     "heldout-rows": Kind(_run_heldout_rows, _HUMAN, version="1"),
     "human": Kind(_run_human, _HUMAN, version="1"),
     "resample": Kind(_run_resample, _HUMAN, version="1"),
-    "pool": Kind(_run_pool, ("regimes.py", "types.py"), version="1"),
-    "train": Kind(_run_train, ("train.py", "models.py", "counting.py", "seeds.py"), version="1"),
-    "sample": Kind(_run_sample, ("sample.py", "models.py", "counting.py"), version="1"),
+    # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
+    "pool": Kind(_run_pool, ("runners.py", "regimes.py", "seeds.py", "types.py"), version="1"),
+    "train": Kind(_run_train, ("train.py", *_MODELS, "corpus.py"), version="1"),
+    "sample": Kind(_run_sample, ("sample.py", *_MODELS), version="1"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
-    "heldout": Kind(_run_heldout, ("probes.py", "models.py", "counting.py"), version="1"),
+    "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
     "record": Kind(_run_record, ("records.py", "metrics/*.py", "tokenizer.py", "types.py")),
 }

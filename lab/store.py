@@ -22,6 +22,8 @@ from typing import Any
 from lab.types import Step, canonical, digest
 
 MANIFEST = "manifest.json"
+HASHED_AT_ONCE = 1 << 16
+"""Files of at most so many bytes are hashed whenever a manifest is read, larger ones before they are used."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Job:
 class Store:
     root: Path
     _manifests: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    _verified: set[tuple[str, str]] = field(default_factory=set)
 
     def folder(self, name: str, key: str) -> Path:
         return self.root / name / key
@@ -77,8 +80,23 @@ class Store:
             sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        whole = all(sizes[name] == entry["bytes"] for name, entry in manifest["files"].items())
-        return manifest if whole else None
+        for name, entry in manifest["files"].items():
+            small = entry["bytes"] <= HASHED_AT_ONCE
+            if sizes[name] != entry["bytes"] or (small and file_sha256(folder / name) != entry["sha256"]):
+                return None
+        return manifest
+
+    def verify(self, name: str, key: str) -> None:
+        """Hash every file of an artifact, once in this process.  RuntimeError if one is damaged; it is moved aside."""
+        manifest, folder = self.manifest(name, key), self.folder(name, key)
+        if manifest is None or (name, key) in self._verified:
+            return
+        for file, entry in manifest["files"].items():
+            if file_sha256(folder / file) != entry["sha256"]:
+                folder.rename(folder.with_name(f".corrupt-{key}-{uuid.uuid4().hex[:8]}"))
+                del self._manifests[name, key]
+                raise RuntimeError(f"{folder / file} was damaged and is moved aside; run again to make it anew")
+        self._verified.add((name, key))
 
     def whole(self, job: Job) -> bool:
         """Is the artifact there, and made from the inputs as they are now?"""
@@ -129,6 +147,7 @@ class Store:
     def _commit(self, job: Job, temporary: Path, environment: Mapping[str, Any]) -> None:
         files = {}
         for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
+            path.chmod(0o644)  # safetensors writes for its owner alone
             files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
             _fsync(path)
         manifest = {

@@ -31,6 +31,9 @@ lab_install() {
 
 if [ -n "${LAB_PYTHON:-}" ]; then
   lab_python=$LAB_PYTHON
+  "$lab_python" -c 'import importlib.util as u, sys
+sys.exit(sys.version_info < (3, 11) or any(u.find_spec(n) is None for n in ("torch", "transformers", "typer", "yaml")))' \
+    2>/dev/null || lab_fail "LAB_PYTHON=$lab_python is no Python 3.11 with the lab's libraries; pip install -e . there"
   export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 else
   venv=$root/.venv

@@ -241,11 +241,39 @@ def test_exact_duplicates_are_dropped(tmp_path: Path) -> None:
 
 def test_pieces_hold_the_whole_document_in_order() -> None:
     text = "one line\n" * 10 + "\n\n" + "another\r\n" * 3 + "end"
-    pieces = cut_document({"text": text, "document": "d", "group": "g"}, 20)
+    pieces = cut_document({"text": text, "document": "d", "group": "g"}, 20, keep_group=False)
     assert "".join(piece["text"] for piece in pieces) == text
     assert [piece["document"] for piece in pieces] == [f"d/{i}" for i in range(len(pieces))]
     assert all(piece["group"] == piece["document"] for piece in pieces)
     assert [len(piece["text"]) for piece in pieces[:3]] == [27, 27, 27], "3 lines of 9 are the first to reach 20"
+
+
+def test_a_long_line_is_cut_at_white_space() -> None:
+    text = "word " * 100
+    pieces = cut_document({"text": text, "document": "d", "group": "g"}, 50, keep_group=True)
+    assert [piece["text"] for piece in pieces] == ["word " * 10] * 10
+    assert {piece["group"] for piece in pieces} == {"g"}
+
+
+def test_pieces_keep_the_groups_that_the_user_named(tmp_path: Path) -> None:
+    rows = read_documents(config(write_corpus(tmp_path / "a.jsonl"), group="group", piece=200)).to_pylist()
+    folds: dict[str, set[str]] = {}
+    for row in rows:
+        folds.setdefault(row["group"], set()).add(row["fold"])
+    assert len(rows) > 48 and set(folds) == {f"book {i}" for i in range(48)}
+    assert all(len(found) == 1 for found in folds.values())
+
+
+def test_a_csv_with_a_comma_after_each_row_is_read_as_its_header_says(tmp_path: Path) -> None:
+    """pandas alone would take the first field for the row's name, and `note` for the text."""
+    (tmp_path / "a.csv").write_text("text,note\n" + "".join(f"text number {i},note,\n" for i in range(60)))
+    texts = read_documents(config(tmp_path / "a.csv"))["text"].to_pylist()
+    assert sorted(texts) == sorted(f"text number {i}" for i in range(60))
+
+
+def test_a_csv_row_with_too_many_fields_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,note\n" + "a text,b\n" * 60 + "a text,b,c,d\n")
+    assert "cannot be read" in refusal(tmp_path / "a.csv")
 
 
 def test_one_long_text_can_be_cut(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_every_step_is_told(built: Callable[..., Study], tmp_path: Path, termina
     assert [entry["label"] for entry in timings] == [step.label for step in order if step.name != "corpus"]
     if not terminal:
         said = console.file.getvalue().splitlines()
-        told = [step for step in order if step.name not in ("corpus", "pool", "synthetic")]
+        told = [step for step in order if step.name != "corpus"]
         assert len(said) == len(told)
         assert all(step.label in line for step, line in zip(told, said, strict=True))
         assert said[-1].startswith(f"[{len(order)}/{len(order)}]") and said[-1].endswith("all done")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from click import Context
+from conftest import ENVIRONMENT, Finished, lab
 
 from lab import regimes
 from lab.cli import app
@@ -73,3 +74,22 @@ def test_numbers_and_tree_are_regenerated():
     """scripts/readme.py would write what stands there."""
     check = subprocess.run([sys.executable, "scripts/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] in ("show", "status", "report", "plan")], ids=" ".join)
+def test_commands_that_read_run(words, finished: Finished):
+    """On the tests' own finished run in quick's place."""
+    here = ["tiny" if word == "quick" and words[0] != "plan" else word for word in words]
+    done = lab(*here, cwd=finished.cwd)
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_blocks_run(finished: Finished):
+    """In a fresh interpreter, on the tests' own finished run in quick's place."""
+    block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "pipeline" in block)
+    code = block.replace("checkpoints/quick", "checkpoints/tiny").replace("gen-02", "gen-01")
+    environment = {**ENVIRONMENT, "HF_DATASETS_CACHE": str(finished.cwd / "cache"), "HF_HOME": str(finished.cwd / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=finished.cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -188,6 +188,9 @@ def test_the_printed_table_keeps_first_and_last_generation(width: int) -> None:
     console.print(rich_table(rows, ["perplexity"], width))
     text = console.file.getvalue()
     assert "gen 0" in text and "gen 11" in text and "replace" in text
+    uncut = Console(file=io.StringIO(), width=500)
+    uncut.print(rich_table(rows, ["perplexity"], width))
+    assert max(len(line.rstrip()) for line in uncut.file.getvalue().splitlines()) <= width, "cut by the terminal"
 
 
 @pytest.mark.parametrize(

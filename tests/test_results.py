@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import lab
 from lab.execute import job_of
 from lab.records import COLUMNS
 from lab.results import BIN_COLUMNS, KEYS, RunFolder, to_csv
+from lab.store import file_sha256
 from lab.study import Study
 from lab.types import InputError
 
@@ -132,17 +134,20 @@ def test_a_number_that_does_not_exist_is_nan(built: Callable[..., Study], finish
     """A test fold without rare words has no loss of rare words: null in the record, nan in the table, never 0."""
     study, run = built(seeds=[0, 1]), RunFolder(finished.folder)
     job = job_of(study.generations[0].record)
-    path = run.store.folder(job.name, job.key) / "record.json"
-    kept = path.read_text()
-    record = json.loads(kept)
-    record["columns"]["nll_rare"] = None
     copy = RunFolder(tmp_path / "tiny")
+    shutil.copytree(run.store.root / "record", copy.store.root / "record")
     copy.path.mkdir()
-    try:
-        path.write_text(json.dumps(record, indent=1, sort_keys=True).ljust(len(kept) - 1) + "\n")
-        copy.write_tables(study, RunFolder(finished.folder).store)
-    finally:
-        path.write_text(kept)
+    folder = copy.store.folder(job.name, job.key)
+    record = json.loads((folder / "record.json").read_text())
+    record["columns"]["nll_rare"] = None
+    (folder / "record.json").write_text(json.dumps(record))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["record.json"] = {
+        "bytes": (folder / "record.json").stat().st_size,
+        "sha256": file_sha256(folder / "record.json"),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    copy.write_tables(study, copy.store)
     assert math.isnan(copy.results()[0]["nll_rare"])
     assert math.isnan(pq.read_table(copy.path / "results.parquet").to_pylist()[0]["nll_rare"])
 

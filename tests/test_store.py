@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import store_at
 
-from lab.store import MANIFEST, Job, Store, file_sha256, write_text
+from lab.store import HASHED_AT_ONCE, MANIFEST, Job, Store, file_sha256, write_text
 from lab.types import Step, digest
 
 Write = Callable[[Path], None]
@@ -301,3 +301,30 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         assert reader.read() == "old", "who had it open still reads the whole old file"
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["results.csv"]
+
+
+def test_a_flipped_byte_of_a_small_file_is_seen_at_once(tmp_path: Path) -> None:
+    """Records and recipes: the artifact is not whole, so it is made again."""
+    store, job = store_at(tmp_path), toy_job()
+    store.run(job, lambda out: void((out / "a.json").write_text("[1]")), {}, fresh=False)
+    (store.folder(job.name, job.key) / "a.json").write_text("[2]")
+    assert not store_at(tmp_path).whole(job)
+
+
+def test_a_flipped_byte_of_a_large_file_is_seen_before_use(tmp_path: Path) -> None:
+    store, job = store_at(tmp_path), toy_job()
+    store.run(job, lambda out: void((out / "a.bin").write_bytes(bytes(HASHED_AT_ONCE + 1))), {}, fresh=False)
+    path = store.folder(job.name, job.key) / "a.bin"
+    store_at(tmp_path).verify(job.name, job.key)
+    path.write_bytes(bytes(HASHED_AT_ONCE) + b"x")
+    with pytest.raises(RuntimeError, match="was damaged and is moved aside; run again"):
+        store_at(tmp_path).verify(job.name, job.key)
+    assert not path.exists() and not store_at(tmp_path).whole(job)
+
+
+def toy_job() -> Job:
+    return Job("toy", "k" * 40, "1", {}, {}, "toy", 0.0, "source")
+
+
+def void(_: object) -> None:
+    """A writer returns nothing."""

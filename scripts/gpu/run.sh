@@ -10,7 +10,10 @@ source scripts/bootstrap.sh
   exit 2
 }
 if [ ! -f data/human-large.parquet ]; then
-  "$lab_python" -m pip install --quiet 'rdata>=0.11'
+  "$lab_python" -c 'import rdata' 2>/dev/null || {
+    [ -z "${LAB_PYTHON:-}" ] || lab_fail "building the large corpus needs rdata: $lab_python -m pip install 'rdata>=0.11'"
+    "$lab_python" -m pip install --quiet 'rdata>=0.11'
+  }
   "$lab_python" scripts/build_corpus.py --large
 fi
 exec "$lab_python" -m lab run gpu "$@"
