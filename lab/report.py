@@ -1,4 +1,4 @@
-"""The results as people read them: a table of regimes over generations, and one figure."""
+"""The results as people read them: regimes over generations, as a table, Markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 

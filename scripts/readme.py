@@ -55,7 +55,9 @@ def take(run: Path) -> None:
     for name in ("results.csv", "config.yaml", "env.json"):
         shutil.copyfile(run / name, RESULTS / name)
     folder = RunFolder(RESULTS)
-    figure(folder.results(), f"{folder.config().name}: {folder.config().corpus.path}", RESULTS / "quick.svg")
+    config, rows = folder.config(), folder.results()
+    seeds = ", ".join(map(str, config.seeds))
+    figure(rows, f"{config.name}: {config.corpus.path}, seeds {seeds}", RESULTS / "quick.svg")
 
 
 def meaning(rows: list[dict[str, Any]]) -> str:
