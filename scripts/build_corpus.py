@@ -11,6 +11,7 @@ hand; sha256 sums are checked either way. Sources and formats: corpus_sources.py
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -180,6 +181,8 @@ def describe(documents: list[Document]) -> None:
 
 def build(large: bool, cache: Path, out: Path | None) -> None:
     """Read, choose, write, and print what was written."""
+    if importlib.util.find_spec("rdata") is None:  # before half a minute of downloads
+        raise CorpusError("building needs rdata, which reads two of the sources: pip install 'rdata>=0.11'")
     cache.mkdir(parents=True, exist_ok=True)
     documents = read_all(cache)
     chosen = documents if large else select(documents, QUOTA)
