@@ -353,7 +353,7 @@ def main() -> None:
     """Entry of the `lab` command.  Bad input is one line and exit code 2; nothing of ours ends in a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        sys.exit(typer.main.get_command(app).main(standalone_mode=False))
+        sys.exit(typer.main.get_command(app).main(prog_name="lab", standalone_mode=False))
     except InputError as error:
         _fail(str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
