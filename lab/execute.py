@@ -91,8 +91,9 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
                 say(job.label)
                 run_job(trial, job, lambda _: None, fresh=False)
         for job in jobs:
-            environment = trial.manifest(job.name, job.key)["environment"]  # type: ignore[index]
-            store.run(job, _copier(trial.folder(job.name, job.key)), environment, fresh=False)
+            made = trial.manifest(job.name, job.key)
+            assert made is not None, job
+            store.run(job, _copier(trial.folder(job.name, job.key)), made["environment"], fresh=False)
 
 
 def _copier(source: Path) -> Callable[[Path], None]:
@@ -257,7 +258,8 @@ def _with_workers(walk: Walk, count: int, start: Callable[[], Worker]) -> None:
                 while walk.ready and len(team) < count and all(worker.step for worker in team):
                     worker = start()
                     team.append(worker)
-                    selector.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+                    assert worker.process.stdout is not None
+                    selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
                     _hand_out(walk, team)
                 _hand_out(walk, team)
                 for key, _ in selector.select(timeout=1.0):

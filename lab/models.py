@@ -109,7 +109,8 @@ class Gpt2:
 
     @property
     def device(self) -> torch.device:
-        return self.module.transformer.wte.weight.device  # type: ignore[no-any-return]
+        device: torch.device = self.module.transformer.wte.weight.device
+        return device
 
     @classmethod
     def fresh(

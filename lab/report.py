@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -209,8 +209,8 @@ def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
     for metric, group in body.items():
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for name, wide in zip(head, widths, strict=True):
-            side = "left" if name in ("regime", "trend") else "right"
-            table.add_column(name, justify=side, min_width=wide, no_wrap=True)  # type: ignore[arg-type]
+            side: JustifyMethod = "left" if name in ("regime", "trend") else "right"
+            table.add_column(name, justify=side, min_width=wide, no_wrap=True)
         for row in group:
             table.add_row(*row)
         blocks += [Text(title(metric, rows), style="bold"), table, Text()]

@@ -157,8 +157,9 @@ def members(path: Path, wanted: str) -> dict[str, bytes]:
     else:
         source = io.BytesIO(deb_data(path.read_bytes(), path.name)) if path.suffix == ".deb" else path.open("rb")
         with source, tarfile.open(fileobj=source) as tar:
-            chosen = [m for m in tar if m.isfile() and pattern.fullmatch(m.name)]
-            found = {m.name: tar.extractfile(m).read() for m in chosen}  # type: ignore[union-attr]
+            members = [m for m in tar if m.isfile() and pattern.fullmatch(m.name)]
+            opened = {m.name: tar.extractfile(m) for m in members}
+            found = {name: file.read() for name, file in opened.items() if file is not None}
     if not found:
         raise CorpusError(f"{path.name} holds no file like {wanted}")
     return dict(sorted(found.items()))

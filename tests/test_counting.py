@@ -20,7 +20,7 @@ from lab.models import Counted
 from lab.results import RunFolder
 from lab.sample import sample
 from lab.studies import load_study, parse_study
-from lab.study import build
+from lab.study import Study, build
 from lab.types import InputError
 
 V, BOS = 7, 0
@@ -144,9 +144,9 @@ def test_a_chain_of_ngrams_runs_through_the_loop(corpus_file: Path, tmp_path: Pa
     assert all(math.isfinite(row["perplexity"]) and math.isnan(row["validation_nll"]) for row in rows)
 
 
-def folder_rows(folder: RunFolder, study: object) -> list[dict[str, float]]:
+def folder_rows(folder: RunFolder, study: Study) -> list[dict[str, float]]:
     folder.path.mkdir(parents=True, exist_ok=True)
-    return folder.write_tables(study, folder.store)  # type: ignore[arg-type]
+    return folder.write_tables(study, folder.store)
 
 
 def test_the_uniform_model_has_perplexity_v_through_the_loop(corpus_file: Path, tmp_path: Path) -> None:

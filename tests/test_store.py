@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -227,14 +228,14 @@ def test_a_parameter_that_json_cannot_hold_has_no_key() -> None:
         Step("toy", "1", {"a": float("nan")}, {})
 
 
-def compute(root: Path, log: Path, barrier: object) -> None:
+def compute(root: Path, log: Path, barrier: Barrier) -> None:
     def write(folder: Path) -> None:
         with log.open("a") as file:
             file.write(f"{os.getpid()}\n")
         (folder / "a.txt").write_text("x" * 100_000)
 
     for seed in range(20):
-        barrier.wait()  # type: ignore[attr-defined]
+        barrier.wait()
         Store(root).run(job(seed), write, {}, fresh=False)
 
 
