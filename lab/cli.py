@@ -146,7 +146,6 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     from lab.execute import execute
     from lab.plan import Estimator
     from lab.progress import RunProgress
-    from lab.report import HEADLINE
 
     store = folder.store
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -170,14 +169,36 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
         return STOPPED
     folder.link(graph, store)
     rows = folder.write_tables(graph, store)
+    agrees = True
     if rows:
-        _print_table(rows, HEADLINE, graph.config)
+        agrees = _print_results(rows, graph)
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
     if failures:
         names = ", ".join(step.label for step in failures)
         where = folder.path / "failures.jsonl"
         err.print(f"failed: {names}; details: {where}; the other chains are complete", highlight=False, soft_wrap=True)
-    return FAILED if failures else 0
+    return FAILED if failures or not agrees else 0
+
+
+def _print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
+    """What exact theory says of the run, where it says anything, else the table; False where theory is contradicted."""
+    from lab import exact
+    from lab.report import HEADLINE, caption
+
+    found = exact.compare(graph, rows)
+    if not found:
+        _print_table(rows, HEADLINE[graph.config.corpus.kind], graph.config)
+        return True
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name in exact.HEADING:
+        table.add_column(name, justify="right" if name in ("gen", "measured", "exact", "detects") else "left")
+    for row in exact.last(found):
+        table.add_row(*exact.cells(row), style=None if row.agrees else "red")
+    console = out if out.is_terminal else Console(width=200, markup=False, emoji=False)
+    console.print(table)
+    console.print(caption(graph.config, rows), style="dim", highlight=False, soft_wrap=True)
+    console.print(exact.summary(found), highlight=False, soft_wrap=True)
+    return all(row.agrees for row in found)
 
 
 def _read_human(store: Any, human: Sequence[Any]) -> None:
@@ -247,8 +268,10 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
     graph = build(folder.config())
     found = planning.plan(graph, folder.store, _workers(None, graph.machine.device, graph.machine.threads))
     chains: dict[str, int] = {}
+    longest: dict[str, int] = {}
     for generation in graph.generations:
         chains[generation.chain] = chains.get(generation.chain, 0) + (read_record(folder.store, generation) is not None)
+        longest[generation.chain] = generation.t + 1
     done, total = sum(line.done for line in found.lines), sum(line.unique for line in found.lines)
     if as_json:
         summary = {
@@ -261,7 +284,7 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
         typer.echo(json.dumps(summary, indent=1))
         return
     for chain, measured in chains.items():
-        out.print(f"{chain:<32} {measured} of {graph.config.generations} generations", highlight=False)
+        out.print(f"{chain:<32} {measured} of {longest[chain]} generations", highlight=False)
     from lab.progress import clock
 
     left = f"about {clock(found.seconds)} to go" if done < total else "complete"
@@ -278,14 +301,17 @@ def show(
 ) -> None:
     """The results table: regimes over generations, with spread over seeds and change against the human control."""
     from lab import report
+    from lab.study import build
 
     folder = _folder(run, checkpoints)
     config, rows = folder.config(), _measured(folder)
-    metrics = metric or report.HEADLINE
+    metrics = metric or report.HEADLINE[config.corpus.kind]
     if as_json or format_ is not None:
         typer.echo(report.formatted(rows, metrics, "json" if as_json else str(format_)), nl=False)
-    else:
+    elif metric:
         _print_table(rows, metrics, config)
+    else:
+        _print_results(rows, build(config))
 
 
 @app.command(name="report")
@@ -305,7 +331,7 @@ def report_(
     if not path.absolute().parent.is_dir():
         raise InputError(f"figure {path}: there is no folder {path.parent}")
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    drawing.figure(rows, f"{config.name}: {config.corpus.path}, seeds {seeds}", path)
+    drawing.figure(rows, f"{config.name}: {config.corpus.title}, seeds {seeds}", path)
     out.print(str(path), highlight=False, soft_wrap=True)
 
 

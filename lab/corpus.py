@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -11,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +20,11 @@ import pyarrow.parquet as pq
 
 from lab.config import CorpusConfig
 from lab.lookup import suggestion
+from lab.regimes import DRIFT
 from lab.seeds import derive_seed, generator
 from lab.store import file_sha256
 from lab.studies import ROOT
 from lab.types import InputError, Recipe, digest
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
 """Share of each domain's text in each fold.  The reference fold is for judges that must not share M_0's data."""
@@ -269,29 +268,35 @@ def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
 def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarray:
     """Indices of a seed's rows of the train fold [N, T]: places start .. start + count of its own order of them.
 
-    InputError when the fold has fewer: the rows after the seed's own are the human resample that survival is read
-    against, so the fold must hold corpus.tokens and metrics.tokens together.
+    First come the seed's own rows, then the human resample that survival is read against, then its archive.
+    InputError when the fold has fewer.
     """
     if start + count > len(tokens):
         row = tokens.shape[1]
-        beside = f" and, for the human resample beside it, metrics.tokens {count * row:,}" if start else ""
         raise InputError(
-            f"the train fold has {tokens.size:,} tokens in whole rows, too few for corpus.tokens "
-            f"{(start or count) * row:,}{beside}: lower them or give more text"
+            f"the train fold has {tokens.size:,} tokens in whole rows, and {(start + count) * row:,} are wanted, for "
+            "corpus.tokens, then metrics.tokens (the human resample) and corpus.archive_tokens (if any) beside them: "
+            "lower them or give more text"
         )
     order = generator(derive_seed(seed, 0, "human")).permutation(len(tokens))
     return order[start : start + count]
 
 
 def write_rows(
-    folder: Path, tokens: np.ndarray, tokenizer: Tokenizer, *, origin: int, labels: Mapping[str, list[str]], nats: Any
+    folder: Path,
+    tokens: np.ndarray,
+    texts: Sequence[str] | None,
+    *,
+    origin: int,
+    labels: Mapping[str, list[str]],
+    nats: Any,
 ) -> None:
     """A corpus artifact: rows.parquet is the record people and libraries read, tokens.npy what training maps."""
     rows, positions = tokens.shape
     empty = pa.nulls(rows, pa.string())
     table = pa.table(
         {
-            "text": pa.array(tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False), pa.string()),
+            "text": empty if texts is None else pa.array(texts, pa.string()),
             "tokens": pa.FixedSizeListArray.from_arrays(pa.array(tokens.astype(np.int32).ravel()), positions).cast(
                 pa.list_(pa.int32())
             ),
@@ -312,10 +317,13 @@ class RecipeRows:
     """
 
     def __init__(self, recipe: Recipe, corpora: Mapping[int, np.ndarray]) -> None:
-        self.origins = [part.origin for part in recipe.parts for _ in range(part.repeat)]
-        self.parts = [corpora[part.origin][part.start : part.stop] for part in recipe.parts for _ in range(part.repeat)]
-        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
-        self.fed = np.zeros(len(self.parts), np.int64)
+        parts = [part for part in recipe.parts for _ in range(part.repeat)]
+        self.origins = [part.origin for part in parts]
+        self.corpora = [corpora[part.origin] for part in parts]
+        self.chosen = [None if part.chosen is None else np.array(part.chosen, dtype=np.int64) for part in parts]
+        self.first = [part.start for part in parts]
+        self.starts = np.cumsum([0, *(part.distinct_rows for part in parts)])
+        self.fed = np.zeros(len(parts), np.int64)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -323,12 +331,32 @@ class RecipeRows:
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows [len(indices), T] by their places in the recipe."""
         which = np.searchsorted(self.starts, indices, side="right") - 1
-        out = np.empty((len(indices), self.parts[0].shape[1]), self.parts[0].dtype)
+        out = np.empty((len(indices), self.corpora[0].shape[1]), self.corpora[0].dtype)
         for part in np.unique(which):
-            chosen = which == part
-            out[chosen] = self.parts[part][indices[chosen] - self.starts[part]]
-            self.fed[part] += chosen.sum()
+            mine = which == part
+            places, chosen = indices[mine] - self.starts[part], self.chosen[part]
+            out[mine] = self.corpora[part][places + self.first[part] if chosen is None else chosen[places]]
+            self.fed[part] += mine.sum()
         return out
+
+    def check_shares(self) -> None:
+        """RuntimeError where the share of an origin in the rows handed out drifted from its share in the recipe.
+
+        Over whole passes the two are equal.  In a last, incomplete one chance moves them, and five standard deviations
+        of that (hypergeometric) are allowed besides.
+        """
+        total, rows = int(self.fed.sum()), len(self)
+        last = total % rows
+        sizes = np.diff(self.starts)
+        for origin in sorted(set(self.origins)):
+            mine = np.array([o == origin for o in self.origins])
+            asked, found = sizes[mine].sum() / rows, self.fed[mine].sum() / total
+            chance = math.sqrt(last * asked * (1 - asked) * (rows - last) / max(rows - 1, 1)) / total
+            if abs(found - asked) > DRIFT + 5 * chance:
+                raise RuntimeError(
+                    f"{found:.1%} of the rows fed have origin {origin}, but {asked:.1%} were asked for: more than "
+                    f"{DRIFT:.0%} apart"
+                )
 
     def fed_by_origin(self) -> dict[str, int]:
         """Rows handed out so far, by origin ("-1" is human)."""

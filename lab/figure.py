@@ -59,7 +59,7 @@ def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
                 for t in sorted({t for c in curves.values() for t in c})
             }
             look = {"color": colour, "linestyle": style, "linewidth": 2, "marker": "o", "markersize": 3}
-            axis.plot(*_xy(mean), label=line.regime, **look)
+            axis.plot(*_xy(mean), label=line.label, **look)
 
 
 def _curves(line: Line, *, since_start: bool) -> dict[int, dict[int, float]]:

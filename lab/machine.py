@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from importlib import metadata
@@ -42,6 +43,7 @@ def cpu_cores() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Python's version and that of each library that is installed; the metadata is read, nothing imported."""
     found = {"python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""Language models behind one protocol: a GPT-2 from scratch, and the counting models.
+"""Language models behind one protocol: GPT-2, other architectures (lab/causal.py), and the counting models.
 
 A row is T tokens of text.  BOS stands before it and is not part of it:
 
@@ -9,7 +9,6 @@ Shapes: B = rows, T = positions, V = vocabulary, C = n_embd, H = heads, D = C //
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,14 +16,18 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from lab import counting
+from lab import causal, counting
+from lab.causal import NATS_TOKENS, Causal, behind
 from lab.config import ModelConfig
+from lab.types import InputError
 
-NATS_TOKENS = 2048
-"""Tokens per batch of a scoring pass."""
+FIRST_POSITIONS = 256
+"""A cache has room for so many tokens at first: a pretrained model's rows are mostly shorter than its n_positions."""
+GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+"""transformers' names of the activations that torch has as one kernel, and torch's `approximate`."""
 EAGER_POSITIONS = 512
 """On a CPU, attention by plain matrix products trains faster than torch's fused kernel up to about so many."""
 ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -56,14 +59,73 @@ class LanguageModel(Protocol):
         """Write the model into an existing folder, for `load`."""
 
 
-def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Counted:
-    """A model that was saved.  ValueError where the folder holds none of ours."""
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind == Gpt2.kind:
-        return Gpt2.load(folder, device)
+class Trainable(LanguageModel, Protocol):
+    """What training asks of a model beside."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def positions(self) -> int:
+        """The longest row it can be trained on."""
+
+    def hidden(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
+        """The state that predicts each token of each row behind BOS: [B * T, C], by matrix products in `dtype`."""
+
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """The output matrix [V, C] and its bias [V], if it has one: logits = hidden @ matrix.T + bias."""
+
+
+def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Causal | Counted:
+    """A model from a local folder: one that was saved, or a pretrained one.  InputError where it cannot be used."""
+    kind = causal.config_of(folder).get("model_type")
     if kind in counting.KINDS:
         return Counted(counting.KINDS[kind].load(folder), device)
-    raise ValueError(f'{folder} holds a model of type "{kind}"; known: {", ".join([Gpt2.kind, *counting.KINDS])}')
+    if kind not in causal.KINDS:
+        raise InputError(
+            f'{folder} holds a model of type "{kind}"; known: {", ".join(counting.KINDS)}, gpt2, llama, opt and '
+            "every other causal language model of the installed transformers"
+        )
+    module = causal.read(folder, device)
+    if Gpt2.serves(module):
+        return Gpt2(module)
+    model = Causal(module)
+    model.check(str(folder))
+    return model
+
+
+def start(
+    folder: Path, *, vocab_size: int, bos: int, positions: int, device: str | torch.device = "cpu"
+) -> Gpt2 | Causal:
+    """A network to train further, with this tokenizer, on rows of so many tokens: a base, or the previous generation.
+
+    Vocabulary entries behind the tokenizer's, with which many bases are padded, are cut off: they stand for no text.
+    Rows begin with `bos`, whatever the base has begun its texts with.  InputError where the folder holds no network, or
+    one with a smaller vocabulary or fewer positions.
+    """
+    model = load(folder, device)
+    if isinstance(model, Counted):
+        raise InputError(f"{folder} holds counts, which are not trained further; start from a network")
+    if model.vocab_size < vocab_size:
+        raise InputError(
+            f"{folder} has a vocabulary of {model.vocab_size:,}, the tokenizer has {vocab_size:,} entries; "
+            "use the tokenizer that belongs to the model"
+        )
+    if model.positions < positions:
+        raise InputError(
+            f"{folder} reads at most {model.positions:,} tokens, fewer than the {positions:,} of a row; "
+            f"lower n_positions to {model.positions:,}"
+        )
+    module = model.module
+    if model.vocab_size > vocab_size:
+        module.resize_token_embeddings(vocab_size)
+    config = module.config
+    config.bos_token_id = bos
+    # Rows have no padding: the token that some bases pad with, often their EOS, must learn like any other.
+    config.pad_token_id = module.get_input_embeddings().padding_idx = None
+    eos = bos if config.eos_token_id is None else config.eos_token_id
+    module.generation_config = causal.ancestral(positions=model.positions, bos=bos, eos=eos)
+    return type(model)(module)
 
 
 class Counted:
@@ -98,11 +160,10 @@ class _CountedDecoder:
 class Gpt2:
     """transformers' GPT-2, with its parameters read by our own, faster code.  `module` is the model itself."""
 
-    kind = "gpt2"
-
     def __init__(self, module: GPT2LMHeadModel) -> None:
-        assert module.config.activation_function == "gelu", module.config.activation_function
+        assert self.serves(module), module.config
         self.module = module.eval()
+        self.gelu = GELU[module.config.activation_function]
         self.vocab_size: int = module.config.vocab_size
         self.positions: int = module.config.n_positions
         self.bos: int = module.config.bos_token_id
@@ -111,6 +172,20 @@ class Gpt2:
     def device(self) -> torch.device:
         device: torch.device = self.module.transformer.wte.weight.device
         return device
+
+    @staticmethod
+    def serves(module: PreTrainedModel) -> bool:
+        """Whether the code here computes what this model does; `Causal` runs all others."""
+        config = module.config
+        return (
+            isinstance(module, GPT2LMHeadModel)
+            and config.activation_function in GELU
+            and config.scale_attn_weights
+            and not config.scale_attn_by_inverse_layer_idx
+            and not config.reorder_and_upcast_attn
+            and not config.add_cross_attention
+            and module.lm_head.weight is module.transformer.wte.weight
+        )
 
     @classmethod
     def fresh(
@@ -134,18 +209,16 @@ class Gpt2:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = GPT2LMHeadModel(gpt2)
-        module.generation_config = GenerationConfig(
-            do_sample=True, top_k=0, max_length=config.n_positions, bos_token_id=bos, eos_token_id=bos, pad_token_id=bos
-        )
+        module.generation_config = causal.ancestral(positions=config.n_positions, bos=bos, eos=bos)
         return cls(module.to(device))
-
-    @classmethod
-    def load(cls, folder: Path, device: str | torch.device) -> Gpt2:
-        return cls(GPT2LMHeadModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).to(device))
 
     def save(self, folder: Path) -> None:
         """Weights, configuration and generation defaults, for AutoModelForCausalLM.from_pretrained as well."""
         self.module.save_pretrained(folder)
+
+    def head(self) -> tuple[Tensor, None]:
+        """The output matrix [V, C], which is that of the embeddings; there is no bias."""
+        return self.module.transformer.wte.weight, None
 
     def hidden(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
         """The state that predicts each token of each row behind BOS, before the vocabulary product: [B * T, C].
@@ -159,7 +232,7 @@ class Gpt2:
         for block in gpt2.h:
             qkv_N3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_NC).to(dtype))
             x_NC = x_NC + _linear(block.attn.c_proj, _attention(qkv_N3C, positions, block.attn.num_heads))
-            wide = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_NC).to(dtype)))
+            wide = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_NC).to(dtype)), approximate=self.gelu)
             x_NC = x_NC + _linear(block.mlp.c_proj, wide)
         return _norm(gpt2.ln_f, x_NC).to(dtype)
 
@@ -181,11 +254,6 @@ class Gpt2:
         return _Gpt2Decoder(self.module, rows)
 
 
-def behind(bos: int, ids_BT: Tensor) -> Tensor:
-    """What the model reads to be scored on these tokens: [<bos>, a, b, c] for [a, b, c, d]."""
-    return F.pad(ids_BT[:, :-1], (1, 0), value=bos)
-
-
 def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:
     """Causal attention within rows of T positions: [B * T, 3 C] -> [B * T, C]."""
     width = qkv_N3C.shape[1] // (3 * heads)
@@ -202,25 +270,31 @@ def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:
 
 class _Gpt2Decoder:
     """Key-value caches of B rows, for each layer: keys [B * H, D, T], so that q @ keys reads them in order, values
-    [B * H, T, D]."""
+    [B * H, T, D].  They double when they are full."""
 
     def __init__(self, module: GPT2LMHeadModel, rows: int) -> None:
         config = module.config
         self.gpt2 = module.transformer
         self.heads, self.width = config.n_head, config.n_embd // config.n_head
-        self.position = 0
+        self.gelu = GELU[config.activation_function]
+        self.position, self.room = 0, min(config.n_positions, FIRST_POSITIONS)
         device, pairs = self.gpt2.wte.weight.device, rows * self.heads
-        self.keys = [torch.empty(pairs, self.width, config.n_positions, device=device) for _ in self.gpt2.h]
-        self.values = [torch.empty(pairs, config.n_positions, self.width, device=device) for _ in self.gpt2.h]
+        self.keys = [torch.empty(pairs, self.width, self.room, device=device) for _ in self.gpt2.h]
+        self.values = [torch.empty(pairs, self.room, self.width, device=device) for _ in self.gpt2.h]
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
         gpt2 = self.gpt2
         x_BC = F.embedding(tokens_B, gpt2.wte.weight) + gpt2.wpe.weight[self.position]
+        if self.position == self.room:
+            self.room *= 2
+            self.keys = [torch.cat([keys, torch.empty_like(keys)], dim=2) for keys in self.keys]
+            self.values = [torch.cat([values, torch.empty_like(values)], dim=1) for values in self.values]
         for block, keys, values in zip(gpt2.h, self.keys, self.values, strict=True):
             qkv_B3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_BC))
             x_BC = x_BC + _linear(block.attn.c_proj, self._attend(qkv_B3C, keys, values))
-            x_BC = x_BC + _linear(block.mlp.c_proj, F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_BC))))
+            wide_BM = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_BC)), approximate=self.gelu)
+            x_BC = x_BC + _linear(block.mlp.c_proj, wide_BM)
         self.position += 1
         return _product(_norm(gpt2.ln_f, x_BC), gpt2.wte.weight)
 

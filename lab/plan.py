@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab import runners, steps
+from lab import runners
 from lab.execute import job_of
 from lab.store import Store
-from lab.study import Study
+from lab.study import Study, in_order
 from lab.types import Step
 
 GUESS = {
@@ -81,6 +81,7 @@ class Plan:
     """Whether the times come from timings on this machine or from a guess."""
     chains: int
     generations: int
+    """Of the longest chain."""
     longest: float
     """Seconds of the longest chain of steps that wait for each other: more workers cannot beat it."""
 
@@ -101,7 +102,8 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
     estimator = Estimator(store, study.machine.device)
     order = study.steps
     uses = Counter(step.name for generation in study.generations for step in _own(generation))
-    uses.update(step.name for step in study.human for _ in range(_chains_of(study, step)))
+    chains = [generation.record for generation in study.generations if generation.t == 0]
+    uses.update(step.name for record in chains for step in in_order([record]) if step.name in runners.HUMAN_STEPS)
     todo = [step for step in order if not store.whole(job_of(step))]
     lines = []
     for name in runners.KINDS:
@@ -114,19 +116,12 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
                 len(mine),
                 len(mine) - len(left),
                 sum(step.tokens for step in left),
-                sum(_disk(study, step) for step in left),
+                sum(step.disk for step in left),
                 sum(estimator.seconds(step) for step in left),
             )
         )
-    config = study.config
-    chains = len(config.regimes) * len(config.seeds)
-    return Plan(lines, workers, estimator.measured, chains, config.generations, _longest(todo, estimator))
-
-
-def _chains_of(study: Study, step: Step) -> int:
-    """How many chains need a step that reads human text: those of its seed, or all."""
-    seeds = 1 if "seed" in step.params else len(study.config.seeds)
-    return len(study.config.regimes) * seeds
+    longest_chain = max(generation.t for generation in study.generations) + 1
+    return Plan(lines, workers, estimator.measured, len(chains), longest_chain, _longest(todo, estimator))
 
 
 def _own(generation: Any) -> list[Step]:
@@ -141,22 +136,3 @@ def _longest(todo: Sequence[Step], estimator: Estimator) -> float:
             (ends.get(parent, 0.0) for parent in step.inputs.values()), default=0.0
         )
     return max(ends.values(), default=0.0)
-
-
-def _disk(study: Study, step: Step) -> int:
-    """Bytes of an artifact, about: float32 weights; 2 bytes a token and 4 a loss; rows with their text beside."""
-    config = study.config
-    match step.name:
-        case "train":
-            return 4 * steps.parameters(config.model, config.tokenizer.vocab_size or 50_257)
-        case "sample" | "heldout":
-            return 6 * step.tokens
-        case "synthetic":
-            return 8 * config.sample.tokens
-        case "human":
-            return 10 * config.corpus.tokens
-        case "resample":
-            return 2 * config.metrics.tokens
-        case "record" | "pool":
-            return 4_000
-    return 0

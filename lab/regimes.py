@@ -1,19 +1,26 @@
-"""How the next generation's training text is put together: (lineage, rng) -> Recipe.
+"""How the next generation's training text is put together: (lineage, rng, options) -> Recipe.
 
 A regime sees sizes, origins and a generator.  It never sees text, and never held-out data.
 With no synthetic text every regime is the human rows: that is generation 0, computed once for all of them.
+Options are keyword arguments, given in a study as `{mix: {human: 0.25}}`.
 To add one, write a function like these and give it a row in REGIMES, or name it "package.module:function".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lab.lookup import lookup
-from lab.types import Lineage, Part, Recipe
+from lab.lookup import lookup, suggestion
+from lab.seeds import derive_seed, generator
+from lab.types import InputError, Lineage, Part, Recipe, Source
+
+DRIFT = 0.01
+"""A share of rows may differ by so much from what was asked."""
 
 
 def human(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
@@ -32,6 +39,87 @@ def accumulate(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
     return Recipe(tuple(Part.whole(source) for source in (lineage.human, *lineage.samples)))
 
 
+def accumulate_subsample(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
+    """As many rows as human ones, drawn from the accumulated pool without replacement (Kazdan et al. 2024)."""
+    if not lineage.samples:
+        return human(lineage, rng=rng)
+    return Recipe(tuple(_subsample((lineage.human, *lineage.samples), lineage.human.rows, rng)))
+
+
+def last_k(lineage: Lineage, *, rng: np.random.Generator, k: int) -> Recipe:
+    """The newest k samples, all of them whole; fewer while there are fewer (Seddik et al. 2024)."""
+    _need(isinstance(k, int) and k >= 1, f"last_k: k is {k}; it must be a whole number of at least 1")
+    return Recipe(tuple(map(Part.whole, lineage.samples[-k:] or (lineage.human,))))
+
+
+def mix(
+    lineage: Lineage,
+    *,
+    rng: np.random.Generator,
+    human: float,
+    older: float = 0.0,
+    fresh: bool = False,
+    repeat_human: bool = False,
+) -> Recipe:
+    """As many rows as there are human ones: a share of human rows, one of older samples, the rest from the newest.
+
+    human : newest : older is alpha : beta : gamma of Drayson et al. 2025; newest = 1 - human - older.  All rows are
+    drawn without replacement.  Human rows are a draw from the seed's own (replayed: over the generations they come
+    again), or `fresh` ones from the archive, where each generation takes the next rows and none comes twice; when the
+    archive is used up `repeat_human` begins it again, and without it that is an error.  While only one sample exists
+    the older share goes to the newest.
+    """
+    newest = 1 - human - older
+    _need(
+        min(human, older) >= 0 and newest >= -1e-9,
+        f"mix: human {human} and older {older} are shares of at least 0 with a sum of at most 1",
+    )
+    if not lineage.samples:
+        return Recipe((Part.whole(lineage.human),))
+    total, samples = lineage.human.rows, lineage.samples
+    from_human = round(human * total)
+    from_older = round(older * total) if len(samples) > 1 else 0
+    _need(
+        abs(from_human / total - human) <= DRIFT,
+        f"mix: {human:.1%} human of {total} rows is {from_human / total:.1%} in whole rows; raise corpus.tokens",
+    )
+    parts = _fresh(lineage, from_human, repeat_human) if fresh else _subsample((lineage.human,), from_human, rng)
+    parts += _subsample(samples[-1:], total - from_human - from_older, rng)
+    return Recipe(tuple(parts + _subsample(samples[:-1], from_older, rng)))
+
+
+def _subsample(sources: tuple[Source, ...], rows: int, rng: np.random.Generator) -> list[Part]:
+    """So many rows of these corpora together, drawn uniformly without replacement."""
+    bounds = np.cumsum([0, *(source.rows for source in sources)])
+    _need(rows <= bounds[-1], f"{rows:,} rows were asked for of {bounds[-1]:,}; raise sample.tokens or lower the share")
+    if rows == bounds[-1]:
+        return [Part.whole(source) for source in sources if source.rows]
+    drawn = np.sort(rng.permutation(bounds[-1])[:rows])
+    cut = np.searchsorted(drawn, bounds)
+    chosen = [drawn[cut[i] : cut[i + 1]] - bounds[i] for i in range(len(sources))]
+    return [Part.some(source.origin, rows) for source, rows in zip(sources, chosen, strict=True) if len(rows)]
+
+
+def _fresh(lineage: Lineage, rows: int, repeat: bool) -> list[Part]:
+    """The archive's next rows: generation 1 takes the first `rows`, generation 2 the next."""
+    archive, used = lineage.archive, lineage.samples[-1].origin * rows
+    have = archive.rows if archive else 0
+    if archive is None or have < rows or (have < used + rows and not repeat):
+        raise InputError(
+            f"mix: generation {lineage.samples[-1].origin + 1} needs {rows:,} fresh human rows after the {used:,} used "
+            f"before it, and the archive has {have:,}: raise corpus.archive_tokens to "
+            f"{used + rows:,} x model.n_positions, or set repeat_human: true, or fresh: false to replay"
+        )
+    first = used % have
+    parts = [Part(archive.origin, first, min(first + rows, have))]
+    return parts + ([Part(archive.origin, 0, first + rows - have)] if first + rows > have else [])
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
 RegimeFunction = Callable[..., Recipe]
 
 
@@ -40,24 +128,68 @@ class Regime:
     """A regime and the newest samples it reads: what it does not read, its training does not wait for."""
 
     pool: RegimeFunction
-    reads: int | None
-    """How many of the newest samples it looks at; None: all."""
+    reads: Callable[[Mapping[str, Any]], int | None]
+    """From its options, how many of the newest samples it looks at; None: all."""
+    archive: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    """From its options, whether it takes rows of the archive."""
 
 
 REGIMES = {
-    "human": Regime(human, reads=0),
-    "replace": Regime(replace, reads=1),
-    "accumulate": Regime(accumulate, reads=None),
+    "human": Regime(human, reads=lambda options: 0),
+    "replace": Regime(replace, reads=lambda options: 1),
+    "accumulate": Regime(accumulate, reads=lambda options: None),
+    "accumulate_subsample": Regime(accumulate_subsample, reads=lambda options: None),
+    "mix": Regime(
+        mix,
+        reads=lambda options: None if options.get("older") else 1,
+        archive=lambda options: bool(options.get("fresh")),
+    ),
+    "last_k": Regime(last_k, reads=lambda options: options["k"]),
 }
 
 
 def regime(name: str) -> Regime:
-    """The named regime; a function of the user's own is taken to read every sample."""
+    """The named regime; a function of the user's own is taken to read every sample and the archive."""
     found = lookup("regime", name, REGIMES)
-    return found if isinstance(found, Regime) else Regime(found, reads=None)
+    if isinstance(found, Regime):
+        return found
+    return Regime(found, reads=lambda options: None, archive=lambda options: True)
 
 
-def visible(name: str, samples: int) -> range:
-    """Generations whose samples the regime reads, of `samples` that exist: visible("replace", 3) == range(2, 3)."""
-    reads = regime(name).reads
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """InputError for an option that the regime does not have, or one that it needs and is not given."""
+    function = regime(name).pool
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise InputError(f'regime "{name}" is no Python function') from None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "rng"}
+    for option in options:
+        if option not in known:
+            hint = suggestion(option, known) or (f"; it has {', '.join(known)}" if known else "; it takes none")
+            raise InputError(f'regime {name} has no option "{option}"{hint}')
+    missing = [option for option, p in known.items() if p.default is p.empty and option not in options]
+    if missing:
+        raise InputError(f"regime {name} needs {', '.join(missing)}: write {{{name}: {{{missing[0]}: ...}}}}")
+
+
+def visible(name: str, options: Mapping[str, Any], samples: int) -> range:
+    """Generations whose samples it reads, of `samples` that exist: visible("replace", {}, 3) == range(2, 3)."""
+    reads = regime(name).reads(options)
     return range(samples if reads == 0 else 0 if reads is None else max(0, samples - reads), samples)
+
+
+def recipe(name: str, options: Mapping[str, Any], lineage: Lineage, seed: int, t: int) -> Recipe:
+    """What generation t is trained on: the regime's answer, looked over.  InputError when it is none."""
+    rng = generator(derive_seed(seed, t, "pool"))
+    found = regime(name).pool(lineage, rng=rng, **options)
+    if not isinstance(found, Recipe) or found.rows == 0:
+        raise InputError(f'regime "{name}" returned {found!r:.80}, not a Recipe with at least one row')
+    sources = (lineage.human, *lineage.samples, *([lineage.archive] if lineage.archive else []))
+    rows = {source.origin: source.rows for source in sources}
+    for part in found.parts:
+        if part.stop > rows.get(part.origin, 0):
+            raise InputError(f'regime "{name}" asks for {part}, but the rows there are {rows} by origin')
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import defaultdict
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from lab.config import AnyModel, ModelConfig, NgramConfig, StudyConfig
 from lab.lookup import suggestion
-from lab.results import to_csv
+from lab.results import axes_of, to_csv
 from lab.stats import Interval, paired_interval
 from lab.types import InputError
 
@@ -46,25 +47,49 @@ METRICS = {
     "distinct_3": Metric("distinct-3 of the generated text", 3),
     "rare_survival": Metric("share of rare human words that the generated text still holds (higher is better)", 3),
     "rare_survival_human": Metric("the same share in an equal-size human resample", 3),
+    "entropy": Metric("entropy of the generated text's unigrams, nats", 3),
+    "zipf": Metric("Zipf exponent of the generated text (maximum likelihood over ranks)", 3),
+    "self_bleu": Metric("self-BLEU-4 of the generated text (higher is less diverse)", 3),
+    "compression": Metric("compression ratio of the generated text (higher is more repetitive)", 2),
+    "source_nll": Metric("the source's own loss on the held-out rows, nats per token", 3),
+    "unseen": Metric("share of held-out tokens that the model gives no chance at all (lower is better)", 4),
+    "heterozygosity": Metric("chance that two generated rows differ at a locus", 4),
+    "distance": Metric("squared distance of the generated text's law from the source's", 4),
+    "types": Metric("distinct types at a locus of the generated text", 2),
+    "share_first": Metric("share of the source's commonest type in the generated text", 4),
+    "lost_1": Metric("share of types with one human copy at a locus that the generated text has lost there", 4),
+    "lost_2": Metric("share of types with two human copies at a locus that the generated text has lost there", 4),
+    "lost_3": Metric("share of types with three human copies at a locus that the generated text has lost there", 4),
     "human_share": Metric("human share of the rows fed to the model", 2),
     "unique_tokens": Metric("tokens in the recipe", 0),
     "train_tokens": Metric("tokens seen in training", 0),
     "validation_nll": Metric("loss on the validation fold at the end of training, nats per token", 3),
 }
-HEADLINE = ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival")
+HEADLINE = {
+    "text": ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival"),
+    "source": ("nll", "heterozygosity", "distance", "types"),
+}
+"""What `lab run` and `lab show` print of each kind of corpus, where nothing is asked for."""
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one regime over the generations, by seed."""
+    """One metric of one regime, in one arm of a sweep if there is one, over the generations, by seed."""
 
     metric: str
     regime: str
+    axes: Mapping[str, Any]
+    """The swept fields and their values."""
     values: dict[int, dict[int, float]]
     """generation -> seed -> value"""
     control: dict[int, dict[int, float]]
+
+    @property
+    def label(self) -> str:
+        """As tables and legends name it: "replace, temperature 0.7"."""
+        return ", ".join([self.regime, *(f"{name.split('.')[-1]} {value}" for name, value in self.axes.items())])
 
     @property
     def last(self) -> int:
@@ -97,17 +122,24 @@ class Line:
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
-    """One line for each metric and regime, in order.  InputError for a metric that is not in the table."""
+    """One line for each metric, regime and arm, in order.  InputError for a metric that is not in the table.
+
+    The control of a line is the human regime of the same arm.
+    """
+    measured = [name for name in METRICS if rows and name in rows[0]]
     for name in metrics:
-        if name not in METRICS:
-            hint = suggestion(name, METRICS) or f"; there are {', '.join(METRICS)}"
+        if name not in measured:
+            hint = suggestion(name, measured) or f"; there are {', '.join(measured)}"
             raise InputError(f'unknown metric "{name}"{hint}')
+    swept = axes_of(rows)
     found = []
     for metric in metrics:
-        values: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        values: dict[tuple[Any, ...], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         for row in rows:
-            values[row["regime"]][row["generation"]][row["seed"]] = row[metric]
-        found += [Line(metric, regime, dict(by), dict(values.get(CONTROL, {}))) for regime, by in values.items()]
+            values[row["regime"], *(row[name] for name in swept)][row["generation"]][row["seed"]] = row[metric]
+        for (regime, *arm), by in values.items():
+            control = values.get((CONTROL, *arm), {})
+            found.append(Line(metric, regime, dict(zip(swept, arm, strict=True)), dict(by), dict(control)))
     return found
 
 
@@ -133,11 +165,12 @@ def caption(config: StudyConfig, rows: Rows) -> str:
     seeds = sorted({row["seed"] for row in rows})
     model, training = config.model, config.train
     name = f"GPT-2 {model.n_layer} x {model.n_embd}" if isinstance(model, ModelConfig) else _counting_name(model)
-    tokens = f"{training.tokens:,} tokens of training a generation, from scratch" if training else "fitted by counting"
+    tokens = f"{training.convention}, from scratch" if training else "fitted by counting"
+    swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
-        f"{config.name}: {name}, rows of {model.n_positions} tokens; "
-        f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.path}; {tokens}; "
-        f"{config.sample.tokens:,} sampled at temperature 1, no truncation; "
+        f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens; "
+        f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.title}; {tokens}; "
+        f"{config.sample.tokens:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {', '.join(map(str, seeds))} (n = {len(seeds)}), mean ± standard deviation; "
         "vs human: paired difference over seeds with 95 % t interval"
@@ -176,7 +209,7 @@ def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -
     trend = sparkline([line.mean(t) for t in sorted(line.values)], low, high)
     upto = "" if line.last == final else f" (gen {line.last})"  # a chain that stopped early says where
     change = _change(line.metric, line.change()) + upto
-    return [line.regime, *values, trend, change, _interval(line.metric, line.against_control())]
+    return [line.label, *values, trend, change, _interval(line.metric, line.against_control())]
 
 
 def _value(line: Line, t: int, digits: int) -> str:
@@ -282,7 +315,7 @@ def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
     out = []
     for line in lines(rows, metrics):
         for t in sorted(line.values):
-            upto = Line(line.metric, line.regime, {k: v for k, v in line.values.items() if k <= t}, line.control)
+            upto = dataclasses.replace(line, values={k: v for k, v in line.values.items() if k <= t})
             interval = upto.against_control() or Interval(math.nan, math.nan, math.nan)
             numbers = {
                 "mean": line.mean(t),
@@ -294,11 +327,11 @@ def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
                 "high": interval.high,
             }
             known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-            out.append({"metric": line.metric, "regime": line.regime, "generation": t, **known})
+            out.append({"metric": line.metric, "regime": line.regime, **line.axes, "generation": t, **known})
     return out
 
 
-TIDY = ("metric", "regime", "generation", "mean", "sd", "n", "since_gen_0", "vs_human", "low", "high")
+NUMBERS = ("mean", "sd", "n", "since_gen_0", "vs_human", "low", "high")
 
 
 def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
@@ -308,7 +341,7 @@ def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
         case "latex":
             return as_latex(rows, metrics)
         case "csv":
-            return to_csv(tidy(rows, metrics), TIDY)
+            return to_csv(tidy(rows, metrics), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
         case "json":
             return json.dumps(tidy(rows, metrics), indent=1) + "\n"
     raise InputError(f'unknown format "{kind}"; allowed: md, csv, json, latex')

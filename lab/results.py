@@ -19,15 +19,26 @@ from lab.records import COLUMNS
 from lab.store import Store, write_text
 from lab.studies import difference, parse_study, read_yaml
 from lab.study import Generation, Study
+from lab.sweep import arms
 from lab.types import InputError
 
 if TYPE_CHECKING:
     import pandas
 
-KEYS = ("regime", "seed", "generation")
-BIN_COLUMNS = (*KEYS, "level", "bin", "tokens", "words", "types", "nats_per_token", "nats_per_word")
+BIN_COLUMNS = ("level", "bin", "tokens", "words", "types", "nats_per_token", "nats_per_word")
 GROWS = ("seeds", "regimes", "generations")
 """Fields in which a run may be extended: what exists stays true."""
+
+
+def keys(config: StudyConfig) -> tuple[str, ...]:
+    """The columns that say which chain and which generation a row is of."""
+    return ("regime", *arms(config)[0].axes, "seed", "generation")
+
+
+def axes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The swept fields among a table's columns: those between `regime` and `seed`."""
+    columns = list(rows[0]) if rows else ["regime", "seed"]
+    return columns[columns.index("regime") + 1 : columns.index("seed")]
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,10 @@ class RunFolder:
         a, b = (config.model_dump(mode="json") for config in (old, new))
         fixed = [name for name in a if name not in (*GROWS, "note")]
         lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
-        for name in ("seeds", "regimes"):
-            if not set(a[name]) <= set(b[name]):
-                lines.append(f"{name}: {a[name]} -> {b[name]}")
+        labels = [[regime.label for regime in config.regimes] for config in (old, new)]
+        for name, before, after in (("seeds", a["seeds"], b["seeds"]), ("regimes", *labels)):
+            if not set(before) <= set(after):
+                lines.append(f"{name}: {before} -> {after}")
         if old.generations > new.generations:
             lines.append(f"generations: {old.generations} -> {new.generations}")
         if lines:
@@ -86,22 +98,31 @@ class RunFolder:
     def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
         """results.csv, results.parquet and bins.csv, from the records that are there; the rows of results.csv."""
         rows, bins = [], []
-        for generation in sorted(study.generations, key=lambda g: (study.config.regimes.index(g.regime), g.seed, g.t)):
+        columns, named = COLUMNS[study.config.corpus.kind], keys(study.config)
+        for generation in _sorted(study.generations):
             record = read_record(store, generation)
             if record is None:
                 continue
-            key = {"regime": generation.regime, "seed": generation.seed, "generation": generation.t}
-            rows.append({**key, **{name: _number(record["columns"][name]) for name in COLUMNS}})
+            place = {"seed": generation.seed, "generation": generation.t}
+            key = {"regime": generation.regime, **generation.arm.axes, **place}
+            rows.append({**key, **{name: _number(record["columns"][name]) for name in columns}})
             for level, found in record["bins"].items():
                 bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in found]
-        write_text(self.path / "results.csv", to_csv(rows, (*KEYS, *COLUMNS)))
-        write_text(self.path / "bins.csv", to_csv(bins, BIN_COLUMNS))
-        _write_parquet(self.path / "results.parquet", rows)
+        write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
+        write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
+        _write_parquet(self.path / "results.parquet", rows, (*named, *columns))
         return rows
 
     def results(self) -> list[dict[str, Any]]:
         """The rows of results.csv, numbers as numbers."""
         return _read_csv(self.path / "results.csv", text={"regime"})
+
+
+def _sorted(generations: Sequence[Generation]) -> list[Generation]:
+    """By arm and regime as the study has them, then by seed and generation."""
+    chains = list(dict.fromkeys((g.arm.label, g.regime) for g in generations))
+    place = {chain: index for index, chain in enumerate(chains)}
+    return sorted(generations, key=lambda g: (place[g.arm.label, g.regime], g.seed, g.t))
 
 
 def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
@@ -132,27 +153,49 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
+    """Rows with numbers as numbers; `text` columns hold none, those of swept fields may hold either."""
     if not path.exists():
         run = path.parent
         raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{k: v if k in text else _parse(v) for k, v in row.items()} for row in rows]
+    mixed = axes_of(rows)
+    return [{k: v if k in text else _parse(v, lenient=k in mixed) for k, v in row.items()} for row in rows]
 
 
-def _parse(text: str) -> float | int:
-    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")
+def _parse(text: str, *, lenient: bool) -> Any:
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text or "nan")
+    except ValueError:
+        if lenient:
+            return text
+        raise
 
 
-def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"regime": pa.string(), "seed": pa.int64(), "generation": pa.int64()}
-    types |= {name: pa.int64() if name.endswith("_tokens") else pa.float64() for name in COLUMNS}
+    types = {name: _arrow_type([row[name] for row in rows], name) for name in columns}
+    table = pa.table(
+        {name: pa.array([_fitting(row[name], types[name]) for row in rows], types[name]) for name in columns}
+    )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(types.items()))), temporary)
+    pq.write_table(table, temporary)
     temporary.replace(path)
+
+
+def _arrow_type(values: Sequence[Any], name: str) -> Any:
+    import pyarrow as pa
+
+    if any(isinstance(value, str) for value in values) or name == "regime":
+        return pa.string()
+    whole = name in ("seed", "generation") or name.endswith("_tokens")
+    return pa.int64() if whole or (values and all(isinstance(value, int) for value in values)) else pa.float64()
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    return str(value) if str(kind) == "string" else value
 
 
 def _link(path: Path, target: Path) -> None:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from lab import corpus as corpora
-from lab import counting, regimes
+from lab import counting, regimes, sources
 from lab import tokenizer as tokenizers
-from lab.config import CorpusConfig, ModelConfig, TrainConfig
+from lab.config import CorpusConfig, ModelConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed, generator
-from lab.types import HUMAN, InputError, Lineage, Recipe, Source
+from lab.types import ARCHIVE, HUMAN, Lineage, Recipe, Source
 
 Progress = Callable[[int], None]
 """Told the number of the step's tokens done so far."""
@@ -100,41 +100,56 @@ def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
     documents = _read_json(inputs["rows"] / "documents.json")["train"]
-    mine = corpora.draw_rows(tokens, params["seed"], 0, params["rows"])
+    mine = corpora.draw_rows(tokens, params["seed"], params["after"], params["rows"])
     labels = {name: [documents[i][name] for i in owner[mine, 0]] for name in ("domain", "document")}
-    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
-    corpora.write_rows(out, tokens[mine], tokenizer, origin=HUMAN, labels=labels, nats=None)
+    texts = _texts(tokens[mine], inputs["tokenizer"])
+    corpora.write_rows(out, tokens[mine], texts, origin=params["origin"], labels=labels, nats=None)
 
 
-def _run_resample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
-    tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
-    others = corpora.draw_rows(tokens, params["seed"], params["after"], params["rows"])
-    np.save(out / "tokens.npy", tokens[others])
+def _texts(tokens: np.ndarray, folder: Path) -> list[str] | None:
+    """Rows as text; None for a source, which has tokens only."""
+    if sources.is_source(folder):
+        return None
+    tokenizer, _ = tokenizers.load_tokenizer(folder)
+    texts: list[str] = tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False)
+    return texts
+
+
+def _run_source(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    source = sources.Source.of(SourceConfig(**params["source"], tokens=1))
+    source.save(out)
+    # One token beyond the types begins every row and is never drawn.
+    tokenizers.save_special(out, vocab_size=source.types + 1, bos=source.types, eos=source.types)
+
+
+def _run_source_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    source = sources.Source.load(inputs["source"])
+    rng = generator(derive_seed(params["seed"], 0, f"{params['purpose']} rows"))
+    tokens = source.draw(params["rows"], params["positions"], rng).astype(corpora.token_type(source.types + 1))
+    nats = source.nats(tokens)
+    corpora.write_rows(out, tokens, None, origin=params["origin"], labels={}, nats=nats)
+    np.save(out / "nats.npy", nats)
 
 
 def _corpora(inputs: Folders) -> dict[int, np.ndarray]:
     """The token arrays on the table, by origin."""
     paths = {int(role.removeprefix("synthetic-")): path for role, path in inputs.items() if role[:10] == "synthetic-"}
     paths[HUMAN] = inputs["human"]
+    if "archive" in inputs:
+        paths[ARCHIVE] = inputs["archive"]
     return {origin: np.load(path / "tokens.npy", mmap_mode="r") for origin, path in sorted(paths.items())}
 
 
 def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
-    sources = [Source(origin, len(tokens)) for origin, tokens in _corpora(inputs).items()]
-    lineage = Lineage(sources[0], tuple(sources[1:]))
-    rng = generator(derive_seed(params["seed"], params["generation"], "pool"))
-    recipe = regimes.regime(params["regime"]).pool(lineage, rng=rng)
-    if not isinstance(recipe, Recipe) or recipe.rows == 0:
-        raise InputError(f'regime "{params["regime"]}" returned {recipe!r:.80}, not a Recipe with at least one row')
-    rows = {source.origin: source.rows for source in sources}
-    for part in recipe.parts:
-        if part.stop > rows.get(part.origin, 0):
-            raise InputError(f'regime "{params["regime"]}" asks for {part}, but the rows there are {rows} by origin')
+    table = {origin: Source(origin, len(tokens)) for origin, tokens in _corpora(inputs).items()}
+    samples = tuple(table[origin] for origin in sorted(table) if origin not in (HUMAN, ARCHIVE))
+    lineage = Lineage(table[HUMAN], samples, table.get(ARCHIVE))
+    recipe = regimes.recipe(params["regime"], params["options"], lineage, params["seed"], params["generation"])
     _write_json(out / "recipe.json", recipe.to_json())
 
 
 def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
-    _, special = tokenizers.load_tokenizer(inputs["tokenizer"])
+    special = tokenizers.load_special(inputs["tokenizer"])
     recipe = Recipe.from_json(_read_json(inputs["pool"] / "recipe.json"))
     rows = corpora.RecipeRows(recipe, _corpora(inputs))
     if params["model"]["kind"] == "gpt2":
@@ -142,6 +157,7 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     else:
         curve = []
         counting.fit(params["model"], rows.take(np.arange(len(rows))), **special).save(out)
+    rows.check_shares()
     for file in inputs["tokenizer"].glob("tokenizer*.json"):
         shutil.copyfile(file, out / file.name)
     _write_json(out / "training.json", {"curve": curve, "fed_rows": rows.fed_by_origin()})
@@ -183,8 +199,9 @@ def _train_gpt2(
 def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     from lab import models
     from lab import sample as sampling
+    from lab.decoding import Decoding
 
-    _, special = tokenizers.load_tokenizer(inputs["tokenizer"])
+    special = tokenizers.load_special(inputs["tokenizer"])
     model = models.load(inputs["model"], device=params["machine"]["device"])
     tokens, nats = sampling.sample(
         model,
@@ -192,6 +209,7 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
         positions=params["positions"],
         bos=special["bos"],
         seed=params["seed"],
+        decoding=Decoding(**params["decoding"]),
         progress=progress,
     )
     np.save(out / "tokens.npy", tokens)
@@ -201,8 +219,8 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
     tokens, nats = (np.concatenate([np.load(path / f"{name}.npy") for path in shards]) for name in ("tokens", "nats"))
-    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
-    corpora.write_rows(out, tokens, tokenizer, origin=params["origin"], labels={}, nats=nats)
+    texts = _texts(tokens, inputs["tokenizer"])
+    corpora.write_rows(out, tokens, texts, origin=params["origin"], labels={}, nats=nats)
 
 
 def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -218,9 +236,9 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     _write_json(out / "record.json", records.measure(inputs, budget=params["tokens"]))
 
 
-HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "resample")
+HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
 """The steps that read and divide human text."""
-_MODELS = ("runners.py", "models.py", "counting.py", "seeds.py")
+_MODELS = ("runners.py", "models.py", "causal.py", "counting.py", "seeds.py")
 _HUMAN = ("runners.py", "corpus.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
@@ -228,12 +246,13 @@ KINDS = {
     "rows": Kind(_run_rows, _HUMAN, version="1"),
     "heldout-rows": Kind(_run_heldout_rows, _HUMAN, version="1"),
     "human": Kind(_run_human, _HUMAN, version="1"),
-    "resample": Kind(_run_resample, _HUMAN, version="1"),
+    "source": Kind(_run_source, (*_HUMAN, "sources.py"), version="1"),
+    "source-rows": Kind(_run_source_rows, (*_HUMAN, "sources.py"), version="1"),
     # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "seeds.py", "types.py"), version="1"),
     "train": Kind(_run_train, ("train.py", *_MODELS, "corpus.py"), version="1"),
-    "sample": Kind(_run_sample, ("sample.py", *_MODELS), version="1"),
+    "sample": Kind(_run_sample, ("sample.py", "decoding.py", *_MODELS), version="1"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
-    "record": Kind(_run_record, ("records.py", "metrics/*.py", "tokenizer.py", "types.py")),
+    "record": Kind(_run_record, ("records.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py")),
 }

@@ -1,7 +1,9 @@
-"""Ancestral sampling from BOS at temperature 1, without truncation: an exact draw from the model's distribution.
+"""Ancestral sampling from BOS, or from behind a prompt, under a `Decoding`; by default temperature 1, no truncation:
+an exact draw from the model's distribution.
 
-The tokens depend on the weights, the seed, the shape, the threads and the type of machine, and on nothing else.
-EOS does not end a row: the text goes on with the next document, as it does in the rows trained on.
+The tokens depend on the weights, the seed, the shape, the decoding, the prompts, the threads and the type of machine,
+and on nothing else.  Unless told to stop there, EOS does not end a row: the text goes on with the next document, as it
+does in the rows trained on.
 """
 
 from __future__ import annotations
@@ -10,36 +12,102 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from lab.decoding import Decoding, weights
 from lab.models import LanguageModel
 from lab.seeds import generator
 
 BLOCK = 64
 """Tokens of a block in the two-level search of `draw`."""
+CACHED = 2**17
+"""Logits that a processor's cache holds with what decoding makes of them."""
+PLAIN = Decoding()
 
 
 @torch.inference_mode()
 def sample(
-    model: LanguageModel, *, rows: int, positions: int, bos: int, seed: int, progress: Callable[[int], None]
+    model: LanguageModel,
+    *,
+    rows: int,
+    positions: int,
+    bos: int,
+    seed: int,
+    progress: Callable[[int], None],
+    decoding: Decoding = PLAIN,
+    prompts: np.ndarray | None = None,
+    stop: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One shard: tokens [rows, positions] (uint16, or uint32 for a large vocabulary) and their nats, float32.
 
-    All rows advance together, one uniform number a token.  `progress` is told the tokens drawn so far.
+    All rows advance together, one uniform number a row and position.  `progress` is told the tokens drawn so far.
+
+    prompts  [rows, k], any integer type: context read behind BOS.  Neither returned nor counted in `positions`, so a
+             model of n positions draws at most n - k.
+    stop     the id, EOS, that ends a row when it is drawn; what follows it is filled with it, at 0 nats.  What stands
+             before it is the same as without `stop`: the row stays in the batch, whose size changes float sums.
+
+    nats: what the token costs its writer, the model itself at temperature 1 and unfiltered, whatever the decoding and
+    the penalty.  So they mean what a judge's nats mean, and filtered text costs less than the model's entropy.
+    ValueError where the shapes do not fit.
     """
+    text_TB = _context(model, rows, positions, bos, prompts)
+    start = len(text_TB) - positions
     uniforms_TB = torch.from_numpy(generator(seed).random((positions, rows))).to(model.device)
-    tokens_TB = torch.empty(positions, rows, dtype=torch.int64, device=model.device)
-    nats_TB = torch.empty(positions, rows, device=model.device)
+    nats_TB = torch.zeros(positions, rows, device=model.device)
+    finished_B = torch.zeros(rows, dtype=torch.bool, device=model.device)
     decoder = model.decoder(rows)
-    tokens_B = torch.full((rows,), bos, device=model.device)
+    for now in range(start - 1):
+        decoder.step(text_TB[now])
     for position in range(positions):
-        probabilities_BV = torch.softmax(decoder.step(tokens_B), dim=-1)
-        tokens_B = draw(probabilities_BV, uniforms_TB[position])
-        tokens_TB[position] = tokens_B
-        nats_TB[position] = -probabilities_BV.gather(1, tokens_B[:, None])[:, 0].log()
+        now = start + position
+        logits_BV = decoder.step(text_TB[now - 1])
+        text_TB[now], nats_TB[position] = _next(logits_BV, uniforms_TB[position], decoding, text_TB[:now].T)
         progress((position + 1) * rows)
+        if stop is not None:
+            text_TB[now, finished_B], nats_TB[position, finished_B] = stop, 0.0
+            finished_B = text_TB[now] == stop
+            if finished_B.all():
+                text_TB[now:] = stop
+                break
     kind = np.uint16 if model.vocab_size <= 2**16 else np.uint32
-    return tokens_TB.T.cpu().numpy().astype(kind), nats_TB.T.contiguous().cpu().numpy()
+    return text_TB[start:].T.cpu().numpy().astype(kind), nats_TB.T.contiguous().cpu().numpy()
+
+
+def _context(model: LanguageModel, rows: int, positions: int, bos: int, prompts: np.ndarray | None) -> Tensor:
+    """BOS, the prompts and room for what will be drawn: int64 [1 + k + positions, B]."""
+    prompts = np.empty((rows, 0), dtype=np.int64) if prompts is None else prompts
+    if prompts.ndim != 2 or len(prompts) != rows:
+        raise ValueError(f"prompts have shape {prompts.shape}; expected [{rows}, k], one for each row")
+    length, limit = prompts.shape[1], getattr(model, "positions", None)
+    if limit is not None and length + positions > limit:
+        raise ValueError(
+            f"{length} tokens of prompt and {positions} to draw exceed the model's {limit} positions; "
+            f"draw at most {max(limit - length, 0)}"
+        )
+    text_TB = torch.empty(1 + length + positions, rows, dtype=torch.int64, device=model.device)
+    text_TB[0] = bos
+    text_TB[1 : 1 + length] = torch.from_numpy(prompts.T.astype(np.int64))
+    return text_TB
+
+
+def _next(logits_BV: Tensor, uniforms_B: Tensor, decoding: Decoding, seen_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """One token a row, int64 [B], and its nats under the logits as they are, float32 [B]."""
+    if decoding.plain:
+        probabilities_BV = torch.softmax(logits_BV, dim=-1)
+        tokens_B = draw(probabilities_BV, uniforms_B)
+        return tokens_B, -probabilities_BV.gather(1, tokens_B[:, None])[:, 0].log()
+    batch = max(1, CACHED // logits_BV.shape[1]) if logits_BV.device.type == "cpu" else len(logits_BV)
+    groups = zip(*(torch.split(x, batch) for x in (logits_BV, uniforms_B, seen_BT)), strict=True)
+    parts = [_decoded(logits, uniforms, decoding, seen) for logits, uniforms, seen in groups]
+    return torch.cat([tokens for tokens, _ in parts]), torch.cat([nats for _, nats in parts])
+
+
+def _decoded(logits_BV: Tensor, uniforms_B: Tensor, decoding: Decoding, seen_BT: Tensor) -> tuple[Tensor, Tensor]:
+    tokens_B = draw(weights(logits_BV, decoding, seen_BT), uniforms_B)
+    # Not the log of a probability: a token drawn at a high temperature may have none left in float32.
+    return tokens_B, F.cross_entropy(logits_BV, tokens_B, reduction="none")
 
 
 def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:

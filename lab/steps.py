@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab import regimes, runners
-from lab.config import AnyModel, ModelConfig, StudyConfig
+from lab.config import AnyModel, ModelConfig, RegimeConfig, SourceConfig, StudyConfig
 from lab.seeds import derive_seed
-from lab.types import InputError, Step
+from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Source, Step
 
 
 def _step(
@@ -22,10 +22,11 @@ def _step(
     label: str = "",
     tokens: int = 0,
     work: float = 0.0,
+    disk: int = 0,
     where: Mapping[str, Any] | None = None,
 ) -> Step:
     version = runners.KINDS[name].version or runners.source_hash(name)
-    return Step(name, version, params, inputs, tokens, work, label or name, where or {})
+    return Step(name, version, params, inputs, tokens, work, disk, label or name, where or {})
 
 
 def parameters(model: AnyModel, vocab_size: int) -> int:
@@ -36,11 +37,18 @@ def parameters(model: AnyModel, vocab_size: int) -> int:
     return (vocab_size + model.n_positions) * model.n_embd + model.n_layer * block + 2 * model.n_embd
 
 
+def vocabulary(study: StudyConfig) -> int:
+    """Its size, about: what a pretrained tokenizer holds is not known before it is read."""
+    if isinstance(study.corpus, SourceConfig):
+        return study.corpus.types + 1
+    return (study.tokenizer.vocab_size if study.tokenizer else None) or 50_257
+
+
 def _work(study: StudyConfig, tokens: int, passes: int) -> float:
     """Operations of so many passes (forward 1, with its backward 3) over tokens: 2 a weight, and the attention."""
-    vocab_size, model = study.tokenizer.vocab_size or 50_257, study.model
+    model = study.model
     attention = model.n_layer * model.n_positions * model.n_embd if isinstance(model, ModelConfig) else 0
-    return float(passes * tokens * 2 * (parameters(model, vocab_size) + attention))
+    return float(passes * tokens * 2 * (parameters(model, vocabulary(study)) + attention))
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class Human:
     test: Step
     human: Step
     resample: Step
+    archive: Step | None
+    """Human rows beside the seed's own; None where the study keeps none."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +82,16 @@ def _where(path: str | None, identity: str) -> dict[str, str | None]:
 
 def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
     """The human side of one seed.  `identity` says by content what the corpus and a pretrained tokenizer are."""
-    config = study.corpus.model_dump(exclude={"tokens", "path", "revision"})
+    if isinstance(study.corpus, SourceConfig):
+        return _from_source(study, study.corpus, seed)
+    config = study.corpus.model_dump(exclude={"kind", "tokens", "archive_tokens", "path", "revision"})
     text = _step(
         "corpus",
         {"corpus": config, "identity": identity["corpus"]},
         {},
         where=_where(study.corpus.path, identity["corpus"]),
     )
+    assert study.tokenizer is not None  # StudyConfig asks for one where the corpus is text
     tokenizer = _step(
         "tokenizer",
         {"vocab_size": study.tokenizer.vocab_size, "identity": identity["tokenizer"]},
@@ -90,39 +103,97 @@ def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
     def held_out(fold: str, tokens: int) -> Step:
         return _step("heldout-rows", {"fold": fold, "rows": study.rows(tokens)}, {"rows": rows}, label=f"{fold} rows")
 
+    def own(name: str, tokens: int, after: int, origin: int) -> Step:
+        params = {"seed": seed, "after": after, "rows": study.rows(tokens), "origin": origin}
+        inputs = {"rows": rows, "tokenizer": tokenizer}
+        return _step("human", params, inputs, label=f"{name} seed {seed}", disk=10 * tokens)
+
     mine, others = study.rows(study.corpus.tokens), study.rows(study.metrics.tokens)
-    drawn = _step(
-        "human", {"seed": seed, "rows": mine}, {"rows": rows, "tokenizer": tokenizer}, label=f"human seed {seed}"
+    archive = study.corpus.archive_tokens
+    return Human(
+        tokenizer,
+        validation=held_out("validation", study.train.validation_tokens) if study.train else None,
+        test=held_out("test", study.metrics.test_tokens),
+        human=own("human", study.corpus.tokens, 0, HUMAN),
+        resample=own("resample", study.metrics.tokens, mine, HUMAN),
+        archive=own("archive", archive, mine + others, ARCHIVE) if archive else None,
     )
-    again = _step(
-        "resample", {"seed": seed, "after": mine, "rows": others}, {"rows": rows}, label=f"resample seed {seed}"
-    )
-    validation = held_out("validation", study.train.validation_tokens) if study.train else None
-    test = held_out("test", study.metrics.test_tokens)
-    return Human(tokenizer, validation, test, drawn, again)
 
 
-def pool(regime: str, source: Human, samples: Mapping[int, Step], seed: int, t: int) -> Step:
+def _from_source(study: StudyConfig, config: SourceConfig, seed: int) -> Human:
+    """The same from a known distribution.  Held-out rows are the same for every seed, as a text's are."""
+    law = config.model_dump(exclude={"tokens", "archive_tokens"})
+    source = _step("source", {"source": law}, {}, label=config.title)
+
+    def rows(purpose: str, tokens: int, own: bool, origin: int = HUMAN) -> Step:
+        params = {
+            "purpose": purpose,
+            "rows": study.rows(tokens),
+            "positions": study.model.n_positions,
+            "seed": seed if own else 0,
+            "origin": origin,
+        }
+        label = f"{purpose} seed {seed}" if own else f"{purpose} rows"
+        return _step("source-rows", params, {"source": source}, label=label, disk=10 * tokens)
+
+    archive = config.archive_tokens
+    return Human(
+        source,
+        validation=rows("validation", study.train.validation_tokens, own=False) if study.train else None,
+        test=rows("test", study.metrics.test_tokens, own=False),
+        human=rows("human", config.tokens, own=True),
+        resample=rows("resample", study.metrics.tokens, own=True),
+        archive=rows("archive", archive, own=True, origin=ARCHIVE) if archive else None,
+    )
+
+
+def lineage(study: StudyConfig, samples: int) -> Lineage:
+    """The sizes of all text that exists before generation `samples` is trained: known before anything runs."""
+    made = tuple(Source(t, study.rows(study.sample.tokens)) for t in range(samples))
+    archive = study.corpus.archive_tokens
+    kept = Source(ARCHIVE, study.rows(archive)) if archive else None
+    return Lineage(Source(HUMAN, study.rows(study.corpus.tokens)), made, kept)
+
+
+def pool(regime: RegimeConfig, source: Human, samples: Mapping[int, Step], seed: int, t: int) -> Step:
     """What is on the table for generation t.  Without synthetic text it is the same step for every regime."""
-    seen = {t: step for t, step in samples.items() if t in regimes.visible(regime, len(samples))}
-    params: dict[str, Any] = {"regime": "human", "seed": seed, "generation": t}
+    inputs = {"human": source.human}
+    params: dict[str, Any] = {"regime": "human", "options": {}, "seed": seed, "generation": t}
     if samples:
-        params["regime"] = regime
-        params["source"] = hashlib.sha256(_regime_source(regime).encode()).hexdigest()
-    inputs = {"human": source.human} | {f"synthetic-{t}": step for t, step in seen.items()}
-    return _step("pool", params, inputs, label=f"pool {regime if samples else 'shared'} seed {seed} gen {t}")
+        params |= {"regime": regime.name, "options": regime.options}
+        params["source"] = hashlib.sha256(_regime_source(regime.name).encode()).hexdigest()
+        seen = regimes.visible(regime.name, regime.options, len(samples))
+        inputs |= {f"synthetic-{t}": step for t, step in samples.items() if t in seen}
+        if source.archive is not None and regimes.regime(regime.name).archive(regime.options):
+            inputs["archive"] = source.archive
+    label = f"pool {regime.label if samples else 'shared'} seed {seed} gen {t}"
+    return _step("pool", params, inputs, label=label, disk=4_000)
 
 
 def _regime_source(regime: str) -> str:
-    """The function's own source for a regime of the lab, the whole module for a user's: it may call anything there."""
+    """A regime of the lab: its source and that of the lab's functions it calls.  A user's: the whole module's, as it
+    may call anything there."""
     function = regimes.regime(regime).pool
     try:
-        return inspect.getsource(function if regime in regimes.REGIMES else inspect.getmodule(function) or function)
+        if regime in regimes.REGIMES:
+            return "".join(inspect.getsource(part) for part in _called(function))
+        return inspect.getsource(inspect.getmodule(function) or function)
     except (TypeError, OSError) as error:
         raise InputError(f'regime "{regime}" has no Python source to tell its versions apart: {error}') from error
 
 
-def train(study: StudyConfig, machine: Machine, recipe: Step, source: Human, seed: int, t: int) -> Step:
+def _called(function: Any) -> list[Any]:
+    """A function and all functions of its own module that it reaches, each once."""
+    found = [function]
+    for part in found:
+        near = (part.__globals__.get(name) for name in part.__code__.co_names)
+        found += [f for f in near if inspect.isfunction(f) and f.__module__ == part.__module__ and f not in found]
+    return found
+
+
+def train(
+    study: StudyConfig, machine: Machine, recipe: Step, recipe_rows: int, source: Human, seed: int, t: int
+) -> Step:
     """A counting model is a function of its recipe; a network also of the seed, the generation and the arithmetic."""
     params: dict[str, Any] = {"model": study.model.model_dump()}
     inputs = {**recipe.inputs, "pool": recipe, "tokenizer": source.tokenizer}
@@ -131,8 +202,9 @@ def train(study: StudyConfig, machine: Machine, recipe: Step, source: Human, see
         chance = {"seed": seed, "generation": t}
         params |= {"train": study.train.model_dump(), "machine": machine.__dict__, **chance}
         inputs["validation"] = source.validation
-        tokens = study.rows(study.train.tokens) * study.model.n_positions
-    return _step("train", params, inputs, label=label, tokens=tokens, work=_work(study, tokens, passes=3))
+        tokens = study.train.rows(recipe_rows, study.model.n_positions) * study.model.n_positions
+    disk = 4 * parameters(study.model, vocabulary(study))
+    return _step("train", params, inputs, label=label, tokens=tokens, work=_work(study, tokens, passes=3), disk=disk)
 
 
 def sample(study: StudyConfig, machine: Machine, model: Step, source: Human, seed: int, t: int) -> Step:
@@ -146,6 +218,7 @@ def sample(study: StudyConfig, machine: Machine, model: Step, source: Human, see
             "rows": rows,
             "positions": positions,
             "seed": derive_seed(seed, t, "sample", shard),
+            "decoding": study.sample.decoding,
             "machine": {"device": machine.device, "threads": machine.threads},
         }
         inputs = {"model": model, "tokenizer": source.tokenizer}
@@ -157,9 +230,10 @@ def sample(study: StudyConfig, machine: Machine, model: Step, source: Human, see
             label=f"sample {name} shard {shard}",
             tokens=tokens,
             work=_work(study, tokens, passes=1),
+            disk=6 * tokens,
         )
     gathered = {**shards, "tokenizer": source.tokenizer}
-    return _step("synthetic", {"origin": t}, gathered, label=f"gather {name}")
+    return _step("synthetic", {"origin": t}, gathered, label=f"gather {name}", disk=8 * study.sample.tokens)
 
 
 def heldout(study: StudyConfig, machine: Machine, model: Step, source: Human) -> Step:
@@ -167,8 +241,8 @@ def heldout(study: StudyConfig, machine: Machine, model: Step, source: Human) ->
     params = {"machine": {"device": machine.device, "threads": machine.threads}}
     tokens = study.rows(study.metrics.test_tokens) * study.model.n_positions
     label = f"heldout {model.label.removeprefix('train ')}"
-    work = _work(study, tokens, passes=1)
-    return _step("heldout", params, {"model": model, "test": source.test}, label=label, tokens=tokens, work=work)
+    work, inputs = _work(study, tokens, passes=1), {"model": model, "test": source.test}
+    return _step("heldout", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
 
 
 def record(study: StudyConfig, source: Human, recipe: Step, model: Step, sampled: Step, evidence: Step) -> Step:
@@ -184,4 +258,5 @@ def record(study: StudyConfig, source: Human, recipe: Step, model: Step, sampled
         "heldout": evidence,
     }
     label = f"measure {model.label.removeprefix('train ')}"
-    return _step("record", {"tokens": study.rows(study.metrics.tokens) * study.model.n_positions}, inputs, label=label)
+    budget = study.rows(study.metrics.tokens) * study.model.n_positions
+    return _step("record", {"tokens": budget}, inputs, label=label, disk=4_000)

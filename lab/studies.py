@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lab.config import MODELS, StudyConfig
+from lab.config import UNIONS, StudyConfig
 from lab.lookup import suggestion
 from lab.types import InputError
 
@@ -30,6 +30,7 @@ def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
 
 
 def parse_study(data: Mapping[str, Any]) -> StudyConfig:
+    """A study from its fields.  InputError in one line otherwise."""
     try:
         return StudyConfig.model_validate(data)
     except ValidationError as error:
@@ -84,14 +85,15 @@ def _explain(error: ValidationError) -> str:
     """The first fault in one line, with a suggestion for an unknown key."""
     fault = error.errors()[0]
     loc = [str(part) for part in fault["loc"]]
-    where = ".".join(loc[:1] + loc[2:] if loc[0:1] == ["model"] and loc[1:2] and loc[1] in MODELS else loc)
+    kinds = UNIONS.get(loc[0] if loc else "", {})
+    where = ".".join(loc[:1] + loc[2:] if loc[1:2] and loc[1] in kinds else loc)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if fault["type"] == "extra_forbidden":
         allowed, key = _fields(loc[:-1]), loc[-1]
         return f'unknown key "{where}"{suggestion(key, allowed) or "; allowed here: " + ", ".join(allowed)}{more}'
     if fault["type"] == "union_tag_invalid":
         kind = str(fault["ctx"]["tag"])
-        return f'unknown model.kind "{kind}"{suggestion(kind, MODELS) or "; allowed: " + ", ".join(MODELS)}{more}'
+        return f'unknown {where}.kind "{kind}"{suggestion(kind, kinds) or "; allowed: " + ", ".join(kinds)}{more}'
     if fault["type"] == "missing":
         return f'"{where}" is missing from the study{more}'
     said = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list, such as [0, 1]")
@@ -103,15 +105,18 @@ def _explain(error: ValidationError) -> str:
 
 
 def _fields(parents: Sequence[str]) -> list[str]:
-    """The keys allowed at a place; a model's place names its kind too."""
+    """The keys allowed at a place; the place of a section that comes in kinds names its kind too."""
     model: type[BaseModel] = StudyConfig
+    kinds: Mapping[str, type[BaseModel]] = {}
     for name in parents:
-        if name in MODELS:
-            model = MODELS[name]
-        elif name != "model":
+        if name in kinds:
+            model, kinds = kinds[name], {}
+        elif name in UNIONS:
+            kinds = UNIONS[name]
+        else:
             inner = model.model_fields[name].annotation
-            kinds = [inner, *get_args(inner)]
-            model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+            parts = [inner, *get_args(inner)]
+            model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
     return list(model.model_fields)
 
 

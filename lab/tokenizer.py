@@ -78,8 +78,13 @@ def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
 
 
 def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    ids = {"bos": tokenizer.token_to_id(bos), "eos": tokenizer.token_to_id(eos)}
-    (folder / "special.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size(), **ids}) + "\n")
+    ids = tokenizer.token_to_id(bos), tokenizer.token_to_id(eos)
+    assert ids[0] is not None and ids[1] is not None, (bos, eos)
+    save_special(folder, tokenizer.get_vocab_size(), ids[0], ids[1])
+
+
+def save_special(folder: Path, vocab_size: int, bos: int, eos: int) -> None:
+    (folder / "special.json").write_text(json.dumps({"vocab_size": vocab_size, "bos": bos, "eos": eos}) + "\n")
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
@@ -89,7 +94,13 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
     tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.post_processor = None
-    return tokenizer, json.loads((folder / "special.json").read_text())
+    return tokenizer, load_special(folder)
+
+
+def load_special(folder: Path) -> dict[str, int]:
+    """vocab_size, bos and eos ids."""
+    special: dict[str, int] = json.loads((folder / "special.json").read_text())
+    return special
 
 
 def _byte_of_char() -> dict[str, int]:

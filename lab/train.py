@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from lab.config import TrainConfig
-from lab.models import Gpt2
+from lab.models import Trainable
 from lab.seeds import permutation
 
 LOG_POINTS = 20
@@ -37,7 +37,7 @@ class RowSource(Protocol):
 
 
 def fit(
-    model: Gpt2,
+    model: Trainable,
     rows: RowSource,
     config: TrainConfig,
     *,
@@ -47,7 +47,7 @@ def fit(
     processes: int = 1,
     progress: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Train the model in place on config.tokens // T rows of T tokens; the learning curve.
+    """Train the model in place on config.tokens // T rows of T tokens, T the width of `validation`; the learning curve.
 
     Each line: step, tokens (seen so far), lr, train (mean loss since the last line; None at the start) and
     validation (loss on `validation` [N, T]; None but for the start, the middle and the end).
@@ -57,7 +57,8 @@ def fit(
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; the recipe is empty")
-    total = config.tokens // model.positions
+    positions = validation.shape[1]
+    total = config.tokens // positions
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
@@ -73,7 +74,7 @@ def fit(
                 f"the loss is {since[-1]} at step {step + 1} of {steps} (lr {lr:g}); "
                 f"lower train.lr ({config.lr:g}) or raise train.warmup ({config.warmup:g})"
             )
-        seen = min((step + 1) * config.batch_rows, total) * model.positions
+        seen = min((step + 1) * config.batch_rows, total) * positions
         progress(seen)
         if _ends_part(step, steps, LOG_POINTS):
             scored = model.nats(validation) if _ends_part(step, steps, 2) else None
@@ -149,49 +150,58 @@ def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
 class _MeanLoss(nn.Module):
     """Mean loss of a batch of rows, as a module so that accelerate can wrap it for several processes."""
 
-    def __init__(self, model: Gpt2, dtype: torch.dtype) -> None:
+    def __init__(self, model: Trainable, dtype: torch.dtype) -> None:
         super().__init__()
         self.module = model.module
         self.hidden = model.hidden
+        self.head = model.head
         self.dtype = dtype
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        wte_VC = self.module.transformer.wte.weight
-        loss: Tensor = _CrossEntropy.apply(self.hidden(ids_BT, self.dtype), wte_VC, ids_BT.flatten())  # type: ignore[no-untyped-call]
+        loss: Tensor = _CrossEntropy.apply(self.hidden(ids_BT, self.dtype), *self.head(), ids_BT.flatten())  # type: ignore[no-untyped-call]
         return loss
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Mean of -log softmax(x @ wte.T)[token].  Both gradients are made while the logits of a chunk are at hand:
+    """Mean of -log softmax(x @ weight.T + bias)[token].  Gradients are made while the logits of a chunk are at hand:
 
-        d loss / d logits = (softmax - onehot) / N,   d loss / d x = that @ wte,   d loss / d wte = that.T @ x
+        d loss / d logits = (softmax - onehot) / N,   d loss / d x = that @ weight,   d loss / d weight = that.T @ x
 
     so the logits of a whole batch never exist, and those of a chunk stay in the cache.  Products have the dtype of x,
     the softmax and the sum over chunks float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_NC: Tensor, wte_VC: Tensor, tokens_N: Tensor) -> Tensor:
-        weight_VC = wte_VC.to(x_NC.dtype)
+    def forward(ctx: Any, x_NC: Tensor, weight_VC: Tensor, bias_V: Tensor | None, tokens_N: Tensor) -> Tensor:
+        cast_VC = weight_VC.to(x_NC.dtype)
         loss = torch.zeros((), device=x_NC.device)
-        x_grad_NC, wte_grad_VC = torch.empty_like(x_NC), torch.zeros_like(wte_VC)
+        x_grad_NC = torch.empty_like(x_NC)
+        # Under LoRA the output matrix stands still.
+        weight_grad_VC = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
+        bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V)
         for start in range(0, len(x_NC), CHUNK):
             rows = slice(start, start + CHUNK)
             tokens_K1 = tokens_N[rows, None]
-            softmax_KV = torch.softmax(x_NC[rows] @ weight_VC.T, dim=-1, dtype=torch.float32)
+            logits_KV = x_NC[rows] @ cast_VC.T
+            if bias_V is not None:
+                logits_KV += bias_V
+            softmax_KV = torch.softmax(logits_KV, dim=-1, dtype=torch.float32)
             token_K1 = softmax_KV.gather(1, tokens_K1)
             loss -= token_K1.log().sum()
             grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1).to(x_NC.dtype)
-            x_grad_NC[rows] = grad_KV @ weight_VC
-            wte_grad_VC += grad_KV.T @ x_NC[rows]
-        ctx.save_for_backward(x_grad_NC, wte_grad_VC)
+            x_grad_NC[rows] = grad_KV @ cast_VC
+            if weight_grad_VC is not None:
+                weight_grad_VC += grad_KV.T @ x_NC[rows]
+            if bias_grad_V is not None:
+                bias_grad_V += grad_KV.sum(0)
+        ctx.save_for_backward(x_grad_NC, weight_grad_VC, bias_grad_V)
         return loss / max(len(x_NC), 1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_grad_NC, wte_grad_VC = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x_grad_NC, *others = ctx.saved_tensors
         scale = grads[0] / max(len(x_grad_NC), 1)
-        return x_grad_NC * scale.to(x_grad_NC.dtype), wte_grad_VC * scale, None
+        return x_grad_NC * scale.to(x_grad_NC.dtype), *(None if g is None else g * scale for g in others), None
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -204,7 +214,7 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8, fused=True)
 
 
-def _accelerator(model: Gpt2, processes: int, batch_rows: int) -> Accelerator:
+def _accelerator(model: Trainable, processes: int, batch_rows: int) -> Accelerator:
     """No mixed precision of accelerate's: the loss casts for itself, without autocast's work at every operation."""
     AcceleratorState._reset_state(reset_partial_state=True)  # the last training of this process may have been another
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")

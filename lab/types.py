@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 HUMAN = -1
-"""Origin of human rows; generation t's sample has origin t."""
+"""Origin of a seed's own human rows; generation t's sample has origin t."""
+ARCHIVE = -2
+"""Origin of human rows that are kept apart, for regimes that ask for fresh ones."""
 
 
 class InputError(ValueError):
@@ -36,27 +39,52 @@ class Lineage:
 
     human: Source
     samples: tuple[Source, ...] = ()
+    archive: Source | None = None
+    """Human rows that no regime has trained on unless it took them from here.  None: the study keeps none."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows [start, stop) of one corpus, `repeat` times over."""
+    """Rows [start, stop) of one corpus, or only those `chosen` among them, `repeat` times over."""
 
     origin: int
     start: int
     stop: int
     repeat: int = 1
+    chosen: tuple[int, ...] | None = None
+    """Rows by number, rising, none twice.  None: all of the range."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.start <= self.stop and self.repeat >= 1, self
+        if self.chosen is not None:
+            assert all(a < b for a, b in pairwise((self.start - 1, *self.chosen, self.stop))), self
+
+    @property
+    def distinct_rows(self) -> int:
+        return self.stop - self.start if self.chosen is None else len(self.chosen)
 
     @property
     def rows(self) -> int:
-        return (self.stop - self.start) * self.repeat
+        return self.distinct_rows * self.repeat
 
     @classmethod
     def whole(cls, source: Source) -> Part:
         return cls(source.origin, 0, source.rows)
+
+    @classmethod
+    def some(cls, origin: int, chosen: Sequence[int]) -> Part:
+        """Single rows by number, in any order."""
+        rows = tuple(sorted(int(row) for row in chosen))
+        return cls(origin, rows[0], rows[-1] + 1, chosen=rows) if rows else cls(origin, 0, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {"origin": self.origin, "start": self.start, "stop": self.stop, "repeat": self.repeat}
+        return fields if self.chosen is None else {**fields, "chosen": list(self.chosen)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Part:
+        chosen = fields.get("chosen")
+        return cls(**{**fields, "chosen": None if chosen is None else tuple(chosen)})
 
 
 @dataclass(frozen=True)
@@ -72,18 +100,24 @@ class Recipe:
     @property
     def unique_rows(self) -> int:
         """Rows of the lineage that it holds at least once."""
-        rows, seen = 0, {part.origin: 0 for part in self.parts}
-        for part in sorted(self.parts, key=lambda part: part.start):
-            rows += max(0, part.stop - max(part.start, seen[part.origin]))
-            seen[part.origin] = max(seen[part.origin], part.stop)
+        rows = 0
+        for origin in {part.origin for part in self.parts}:
+            ranges = [part for part in self.parts if part.origin == origin and part.chosen is None]
+            single = {row for part in self.parts if part.origin == origin for row in part.chosen or ()}
+            seen = 0
+            for part in sorted(ranges, key=lambda part: part.start):
+                rows += max(0, part.stop - max(part.start, seen))
+                single.difference_update(range(part.start, part.stop))
+                seen = max(seen, part.stop)
+            rows += len(single)
         return rows
 
-    def to_json(self) -> list[dict[str, int]]:
-        return [{"origin": p.origin, "start": p.start, "stop": p.stop, "repeat": p.repeat} for p in self.parts]
+    def to_json(self) -> list[dict[str, Any]]:
+        return [part.to_json() for part in self.parts]
 
     @classmethod
-    def from_json(cls, parts: list[dict[str, int]]) -> Recipe:
-        return cls(tuple(Part(**part) for part in parts))
+    def from_json(cls, parts: list[dict[str, Any]]) -> Recipe:
+        return cls(tuple(map(Part.from_json, parts)))
 
 
 def canonical(value: Any) -> str:
@@ -112,6 +146,8 @@ class Step:
     """Tokens the step has to work through: for progress, not part of the key."""
     work: float = 0.0
     """Floating-point operations, about: for estimates of time, not part of the key."""
+    disk: int = 0
+    """Bytes it will write, about: for estimates, not part of the key."""
     label: str = ""
     """For people: "train replace seed 0 gen 3".  Not part of the key."""
     where: Mapping[str, Any] = field(default_factory=dict)

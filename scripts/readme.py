@@ -93,7 +93,7 @@ def rendered(text: str) -> str:
     timing = json.loads((RESULTS / "timing.json").read_text(encoding="utf-8"))
     parts = {
         "meaning": meaning(rows),
-        "quick": f"{as_markdown(rows, HEADLINE)}\n{caption(config, rows)}.",
+        "quick": f"{as_markdown(rows, HEADLINE['text'])}\n{caption(config, rows)}.",
         "timing": "Measured from a fresh clone (" + timing["machine"] + "): " + "; ".join(timing["lines"]) + ".",
         "tree": tree(),
     }

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ENVIRONMENT, Finished, lab, listing, tiny, write_study
+from conftest import ENVIRONMENT, Finished, lab, listing, tiny, tiny_config, write_study
 
 from lab import runners
 from lab.cli import main
 from lab.records import COLUMNS
-from lab.results import KEYS
+from lab.results import keys
 
 Here = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -60,7 +60,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Path:
     (other / "config.yaml").write_text(yaml.safe_dump(tiny(corpus_file, name="other", train__lr=0.1)))
     bare = folder / "checkpoints" / "bare"
     shutil.copytree(other, bare)
-    (bare / "results.csv").write_text(",".join((*KEYS, *COLUMNS)) + "\n")
+    (bare / "results.csv").write_text(",".join((*keys(tiny_config(corpus_file)), *COLUMNS["text"])) + "\n")
     return folder
 
 

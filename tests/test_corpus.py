@@ -441,7 +441,8 @@ def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folde
     rows = cut_rows(ids, eos=special["eos"], positions=32, vocab_size=350)
     labels = {"domain": ["sea"] * len(rows.tokens), "document": [str(i) for i in rows.document[:, 0]]}
     nats = np.full(rows.tokens.shape, 0.25, np.float32)
-    corpus.write_rows(tmp_path, rows.tokens, tokenizer, origin=2, labels=labels, nats=nats)
+    texts = tokenizer.decode_batch(rows.tokens.tolist(), skip_special_tokens=False)
+    corpus.write_rows(tmp_path, rows.tokens, texts, origin=2, labels=labels, nats=nats)
     file = str(tmp_path / "rows.parquet")
     found = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
     assert found.column_names == ["text", "tokens", "origin", "domain", "document", "nats"]
@@ -452,8 +453,7 @@ def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folde
     assert found[0]["origin"] == 2 and found[0]["domain"] == "sea" and found[0]["nats"] == 8.0
 
 
-def test_human_rows_have_no_nats_and_labels_may_be_absent(tokenizer_folder: Path, tmp_path: Path) -> None:
-    tokenizer, _ = load_tokenizer(tokenizer_folder)
-    corpus.write_rows(tmp_path, np.zeros((2, 4), np.uint16), tokenizer, origin=HUMAN, labels={}, nats=None)
+def test_human_rows_have_no_nats_and_labels_may_be_absent(tmp_path: Path) -> None:
+    corpus.write_rows(tmp_path, np.zeros((2, 4), np.uint16), None, origin=HUMAN, labels={}, nats=None)
     row = pq.read_table(tmp_path / "rows.parquet").to_pylist()[0]
     assert row["origin"] == -1 and row["nats"] is None and row["domain"] is None and row["document"] is None

@@ -193,7 +193,7 @@ def test_fresh_is_for_steps_whose_code_has_changed(toys: Toys, workers: int, mon
 
 def test_bad_text_is_found_before_the_store_has_a_byte(built: Callable[..., Study], tmp_path: Path) -> None:
     study = built(corpus__tokens=10_000_000)
-    with pytest.raises(InputError, match=r"train fold has .* too few for corpus.tokens 10,000,000: lower them"):
+    with pytest.raises(InputError, match=r"train fold has .* 10,000,000 are wanted, for corpus.tokens, .* lower them"):
         prepare_human(store_at(tmp_path), study.human, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 

@@ -172,21 +172,6 @@ def test_distinct_n_equals_plain_python(rows: list[list[int]], n: int, scale: in
     assert found == len(set(grams)) / len(grams) if grams else math.isnan(found)
 
 
-@given(token_rows, st.integers(1, 3), st.randoms(use_true_random=False))
-def test_order_of_rows_does_not_matter_within_the_budget(rows: list[list[int]], n: int, random) -> None:
-    size = sum(map(len, rows))
-    before = distinct_n(rows, n=n, eos=EOS, tokens=size)
-    random.shuffle(rows)
-    np.testing.assert_equal(distinct_n(rows, n=n, eos=EOS, tokens=size), before)
-
-
-@given(token_rows, st.integers(1, 3))
-def test_a_corpus_twice_has_half_the_distinct_n(rows: list[list[int]], n: int) -> None:
-    size = sum(map(len, rows))
-    once = distinct_n(rows, n=n, eos=EOS, tokens=size)
-    np.testing.assert_equal(distinct_n(rows * 2, n=n, eos=EOS, tokens=2 * size), once / 2)
-
-
 def test_distinct_n_leaves_its_input_alone() -> None:
     rows = np.array([[3, 2, 1, 1]])
     distinct_n(rows, n=1, eos=EOS, tokens=4)

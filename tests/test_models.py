@@ -138,6 +138,15 @@ def test_long_rows_use_the_fused_attention(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.allclose(model.nats(rows), eager, atol=1e-5)
 
 
+def test_the_cache_grows_with_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for 3, 6, 12, 24 tokens in turn: the same logits, but for the order of a sum."""
+    model, rows = gpt2(), rows_of(4)
+    at_once = decoded(model, rows)
+    monkeypatch.setattr("lab.models.FIRST_POSITIONS", 3)
+    assert model.decoder(4).keys[0].shape[-1] == 3
+    assert torch.allclose(decoded(model, rows), at_once, atol=1e-5)
+
+
 def test_products_without_onednn_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = gpt2(), rows_of(4)
     with_it = decoded(model, rows)
@@ -161,8 +170,8 @@ def test_initial_weights_depend_on_the_seed_only() -> None:
 
 
 def test_an_unknown_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match='"llama"; known: gpt2, lab-ngram, lab-positions, lab-uniform'):
+    (tmp_path / "config.json").write_text('{"model_type": "lstm"}')
+    with pytest.raises(InputError, match='"lstm"; known: lab-ngram, lab-positions, lab-uniform, gpt2, llama, opt and'):
         load(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_the_example_regime_runs():
     recipe = names["newest_two"](lineage, rng=generator(0))
     assert recipe.parts == (Part(1, 0, 5), Part(2, 0, 5))
     assert names["newest_two"](Lineage(Source(-1, 10)), rng=generator(0)).parts == (Part(-1, 0, 10),)
-    assert regimes.visible("human", 3) == range(3, 3)
+    assert regimes.visible("human", {}, 3) == range(3, 3)
 
 
 def test_python_blocks_compile():

@@ -2,77 +2,174 @@
 
 import copy
 import inspect
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from scipy.stats import chi2
 
-from lab.regimes import REGIMES, Regime, regime, visible
+from lab.regimes import REGIMES, check_options, regime, visible
 from lab.seeds import generator
-from lab.types import HUMAN, InputError, Lineage, Part, Recipe, Source
+from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Part, Recipe, Source
 
 LINEAGES = [
-    Lineage(Source(HUMAN, human), tuple(Source(t, rows) for t, rows in enumerate(samples)))
-    for human, samples in [(10, ()), (10, (7,)), (10, (7, 5)), (3, (9, 9, 9)), (1, (1, 1, 1, 1, 1))]
+    Lineage(Source(HUMAN, human), tuple(Source(t, rows) for t, rows in enumerate(samples)), Source(ARCHIVE, 40))
+    for human, samples in [(10, ()), (10, (10,)), (10, (20, 12)), (8, (9, 9, 9)), (4, (4, 4, 4, 4, 4))]
 ]
-SIZES = {
-    "human": lambda human, samples: human,
-    "replace": lambda human, samples: samples[-1] if samples else human,
-    "accumulate": lambda human, samples: human + sum(samples),
+Sizes = list[int]
+CASES: dict[str, tuple[str, dict[str, Any], Callable[[int, Sizes], int]]] = {
+    "human": ("human", {}, lambda human, samples: human),
+    "replace": ("replace", {}, lambda human, samples: samples[-1] if samples else human),
+    "accumulate": ("accumulate", {}, lambda human, samples: human + sum(samples)),
+    "accumulate_subsample": ("accumulate_subsample", {}, lambda human, samples: human),
+    "last_1": ("last_k", {"k": 1}, lambda human, samples: samples[-1] if samples else human),
+    "last_2": ("last_k", {"k": 2}, lambda human, samples: sum(samples[-2:]) or human),
+    "mix": ("mix", {"human": 0.5}, lambda human, samples: human),
+    "mix older": ("mix", {"human": 0.5, "older": 0.5}, lambda human, samples: human),
+    "mix none": ("mix", {"human": 0.0}, lambda human, samples: human),
+    "mix all": ("mix", {"human": 1.0}, lambda human, samples: human),
+    "mix fresh": ("mix", {"human": 0.5, "fresh": True}, lambda human, samples: human),
+    "mix repeats": ("mix", {"human": 1.0, "fresh": True, "repeat_human": True}, lambda human, samples: human),
 }
-"""Rows of the recipe.  A new regime states its law here."""
+"""A regime with options, and the rows of its recipe.  A new regime states its law here."""
 
-names = pytest.mark.parametrize("name", REGIMES)
+cases = pytest.mark.parametrize("case", CASES)
 lineages = pytest.mark.parametrize("lineage", LINEAGES, ids=lambda line: f"{line.human.rows}+{len(line.samples)}")
 
 
-def pool(name: str, lineage: Lineage, seed: int = 0) -> Recipe:
-    return regime(name).pool(lineage, rng=generator(seed))
+def pool(case: str, lineage: Lineage, seed: int = 0) -> Recipe:
+    name, options, _ = CASES[case]
+    return regime(name).pool(lineage, rng=generator(seed), **options)
 
 
-@names
-def test_without_synthetic_text_only_human_rows(name: str) -> None:
+def test_every_regime_has_its_laws() -> None:
+    assert {name for name, _, _ in CASES.values()} == set(REGIMES)
+
+
+@cases
+def test_without_synthetic_text_only_human_rows(case: str) -> None:
     """This is what lets generation 0 be computed once for all regimes."""
-    for rows in (1, 10, 1000):
-        assert pool(name, Lineage(Source(HUMAN, rows))) == Recipe((Part(HUMAN, 0, rows),))
+    for rows in (2, 10, 1000):
+        assert pool(case, Lineage(Source(HUMAN, rows))) == Recipe((Part(HUMAN, 0, rows),))
 
 
-@names
+@cases
 @lineages
-def test_only_rows_of_the_lineage(name: str, lineage: Lineage) -> None:
-    rows = {source.origin: source.rows for source in (lineage.human, *lineage.samples)}
-    for part in pool(name, lineage).parts:
+def test_only_rows_of_the_lineage_and_none_twice(case: str, lineage: Lineage) -> None:
+    recipe = pool(case, lineage)
+    rows = {source.origin: source.rows for source in (lineage.human, *lineage.samples)} | {ARCHIVE: 40}
+    for part in recipe.parts:
         assert 0 <= part.start < part.stop <= rows[part.origin]
+    assert recipe.unique_rows == recipe.rows
 
 
-@names
+@cases
 @lineages
-def test_same_generator_same_recipe_and_inputs_unchanged(name: str, lineage: Lineage) -> None:
+def test_same_generator_same_recipe_and_inputs_unchanged(case: str, lineage: Lineage) -> None:
     before = copy.deepcopy(lineage)
-    assert pool(name, lineage, seed=4) == pool(name, lineage, seed=4)
+    assert pool(case, lineage, seed=4) == pool(case, lineage, seed=4)
     assert lineage == before
 
 
-@names
+@cases
 @lineages
-def test_the_stated_size(name: str, lineage: Lineage) -> None:
-    assert pool(name, lineage).rows == SIZES[name](lineage.human.rows, [source.rows for source in lineage.samples])
+def test_the_stated_size(case: str, lineage: Lineage) -> None:
+    size = CASES[case][2](lineage.human.rows, [source.rows for source in lineage.samples])
+    assert pool(case, lineage).rows == size
 
 
-@names
+@cases
 @lineages
-def test_visible_is_all_that_a_regime_reads(name: str, lineage: Lineage) -> None:
+def test_visible_is_all_that_a_regime_reads(case: str, lineage: Lineage) -> None:
     """The graph shows it human rows and the visible samples only; its recipe must be the same as if it saw them all."""
-    seen = visible(name, len(lineage.samples))
+    name, options, _ = CASES[case]
+    seen = visible(name, options, len(lineage.samples))
     assert list(seen) == sorted(set(seen) & set(range(len(lineage.samples))))
-    shown = Lineage(lineage.human, tuple(lineage.samples[t] for t in seen))
-    recipe = pool(name, shown)
-    assert recipe == pool(name, lineage)
-    assert {part.origin for part in recipe.parts} <= {HUMAN, *seen}
+    archive = lineage.archive if regime(name).archive(options) else None
+    shown = Lineage(lineage.human, tuple(lineage.samples[t] for t in seen), archive)
+    recipe = pool(case, shown)
+    assert recipe == pool(case, lineage)
+    assert {part.origin for part in recipe.parts} <= {HUMAN, ARCHIVE, *seen}
 
 
-@names
-def test_no_regime_takes_more_than_sizes_and_a_generator(name: str) -> None:
-    assert list(inspect.signature(REGIMES[name].pool).parameters) == ["lineage", "rng"]
+@pytest.mark.parametrize("name", REGIMES)
+def test_no_regime_takes_more_than_sizes_a_generator_and_options(name: str) -> None:
+    kinds = [(p.name, p.kind) for p in inspect.signature(REGIMES[name].pool).parameters.values()]
+    assert kinds[0][0] == "lineage" and kinds[1] == ("rng", inspect.Parameter.KEYWORD_ONLY)
+    assert {kind for _, kind in kinds[1:]} == {inspect.Parameter.KEYWORD_ONLY}
     assert REGIMES[name].pool.__doc__
+
+
+@pytest.mark.parametrize("older", [0.0, 0.25])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_shares_of_mix(older: float, fresh: bool) -> None:
+    lineage = Lineage(Source(HUMAN, 100), tuple(Source(t, 100) for t in range(3)), Source(ARCHIVE, 300))
+    recipe = regime("mix").pool(lineage, rng=generator(0), human=0.25, older=older, fresh=fresh)
+    rows = Counter[int]()
+    for part in recipe.parts:
+        rows[part.origin] += part.rows
+    assert rows[ARCHIVE if fresh else HUMAN] == 25
+    assert rows[2] == 75 - 100 * older and rows[0] + rows[1] == 100 * older
+
+
+def test_fresh_rows_are_taken_once_and_then_run_out() -> None:
+    human, archive = Source(HUMAN, 10), Source(ARCHIVE, 12)
+    taken = [
+        regime("mix").pool(
+            Lineage(human, tuple(Source(t, 10) for t in range(past)), archive), rng=generator(0), human=0.5, fresh=True
+        )
+        for past in (1, 2)
+    ]
+    fresh = [[part for part in recipe.parts if part.origin == ARCHIVE] for recipe in taken]
+    assert fresh == [[Part(ARCHIVE, 0, 5)], [Part(ARCHIVE, 5, 10)]]
+    third = Lineage(human, tuple(Source(t, 10) for t in range(3)), archive)
+    with pytest.raises(InputError, match=r"generation 3 needs 5 fresh human rows after the 10 used .* has 12: .* 15 x"):
+        regime("mix").pool(third, rng=generator(0), human=0.5, fresh=True)
+    again = regime("mix").pool(third, rng=generator(0), human=0.5, fresh=True, repeat_human=True)
+    assert [part for part in again.parts if part.origin == ARCHIVE] == [Part(ARCHIVE, 10, 12), Part(ARCHIVE, 0, 3)]
+    with pytest.raises(InputError, match="the archive has 0"):
+        regime("mix").pool(Lineage(human, (Source(0, 10),)), rng=generator(0), human=0.5, fresh=True)
+
+
+def test_a_subsample_is_uniform() -> None:
+    """Every row of the pool is drawn equally often: chi-square over 4,000 draws of 6 of 24 rows, 99.9 % limit."""
+    lineage = Lineage(Source(HUMAN, 6), (Source(0, 10), Source(1, 8)))
+    drawn = Counter[tuple[int, int]]()
+    for seed in range(4000):
+        for part in regime("accumulate_subsample").pool(lineage, rng=generator(seed)).parts:
+            drawn.update((part.origin, row) for row in part.chosen or range(part.start, part.stop))
+    assert len(drawn) == 24 and sum(drawn.values()) == 24_000
+    # Without replacement the counts vary less than a multinomial's: by the factor 1 - 6/24.
+    statistic = sum((count - 1000) ** 2 / 1000 for count in drawn.values()) / (1 - 6 / 24)
+    assert chi2.ppf(0.0005, 23) < statistic < chi2.ppf(0.9995, 23)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("mix", {}, "regime mix needs human"),
+        ("mix", {"humn": 0.5, "human": 0.5}, 'no option "humn" - did you mean "human"'),
+        ("replace", {"k": 3}, 'replace has no option "k"; it takes none'),
+    ],
+)
+def test_options_are_checked(name: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_options(name, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("mix", {"human": 0.7, "older": 0.5}, "shares of at least 0 with a sum of at most 1"),
+        ("mix", {"human": 0.33}, "33.0% human of 10 rows is 30.0%"),
+        ("last_k", {"k": 0}, "k is 0"),
+    ],
+)
+def test_values_of_options_are_checked(name: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        regime(name).pool(Lineage(Source(HUMAN, 10), (Source(0, 10),)), rng=generator(0), **options)
 
 
 def test_regimes_by_hand() -> None:
@@ -80,17 +177,19 @@ def test_regimes_by_hand() -> None:
     assert pool("human", lineage) == Recipe((Part(HUMAN, 0, 4),))
     assert pool("replace", lineage) == Recipe((Part(1, 0, 6),))
     assert pool("accumulate", lineage) == Recipe((Part(HUMAN, 0, 4), Part(0, 0, 5), Part(1, 0, 6)))
+    assert pool("last_2", lineage) == Recipe((Part(0, 0, 5), Part(1, 0, 6)))
 
 
 def test_visible_by_hand() -> None:
-    assert [list(visible(name, 3)) for name in ("human", "replace", "accumulate")] == [[], [2], [0, 1, 2]]
-    assert [list(visible(name, 0)) for name in ("human", "replace", "accumulate")] == [[], [], []]
+    seen = [list(visible(name, options, 3)) for name, options, _ in CASES.values()]
+    assert seen == [[], [2], [0, 1, 2], [0, 1, 2], [2], [1, 2], [2], [0, 1, 2], [2], [2], [2], [2]]
+    assert not any(visible(name, options, 0) for name, options, _ in CASES.values())
 
 
 def test_a_function_of_the_users_own_reads_everything() -> None:
     found = regime("lab.regimes:replace")
-    assert found == Regime(REGIMES["replace"].pool, reads=None)
-    assert list(visible("lab.regimes:replace", 3)) == [0, 1, 2]
+    assert found.pool is REGIMES["replace"].pool and found.archive({})
+    assert list(visible("lab.regimes:replace", {}, 3)) == [0, 1, 2]
 
 
 def test_an_unknown_regime() -> None:
@@ -103,3 +202,13 @@ def test_a_recipe_counts_repeats_and_reads_back() -> None:
     recipe = Recipe((Part(HUMAN, 2, 5, repeat=3), Part(1, 0, 1)))
     assert (recipe.rows, recipe.unique_rows) == (10, 4)
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_single_rows_count_once_and_read_back() -> None:
+    """Rows 3, 5, 9 of the human corpus and the range 4 .. 6, which holds row 5 again."""
+    recipe = Recipe((Part.some(HUMAN, [9, 3, 5]), Part(HUMAN, 4, 7)))
+    assert recipe.parts[0] == Part(HUMAN, 3, 10, chosen=(3, 5, 9))
+    assert (recipe.rows, recipe.unique_rows) == (6, 5)
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    with pytest.raises(AssertionError):
+        Part(HUMAN, 0, 10, chosen=(3, 3))

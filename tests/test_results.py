@@ -16,10 +16,12 @@ from conftest import Finished, run_study, tiny_config
 import lab
 from lab.execute import job_of
 from lab.records import COLUMNS
-from lab.results import BIN_COLUMNS, KEYS, RunFolder, to_csv
+from lab.results import BIN_COLUMNS, RunFolder, to_csv
 from lab.store import file_sha256
 from lab.study import Study
 from lab.types import InputError
+
+KEYS = ("regime", "seed", "generation")
 
 
 def test_floats_are_written_so_that_they_read_back_bit_for_bit() -> None:
@@ -36,8 +38,8 @@ def test_the_columns_that_are_always_there(finished: Finished) -> None:
     )
     header = (finished.folder / "results.csv").read_text().splitlines()[0]
     assert header.startswith(promised)
-    assert header.split(",") == [*KEYS, *COLUMNS]
-    assert (finished.folder / "bins.csv").read_text().splitlines()[0] == ",".join(BIN_COLUMNS)
+    assert header.split(",") == [*KEYS, *COLUMNS["text"]]
+    assert (finished.folder / "bins.csv").read_text().splitlines()[0] == ",".join((*KEYS, *BIN_COLUMNS))
 
 
 def test_one_row_a_generation_sorted(finished: Finished) -> None:
@@ -77,8 +79,8 @@ def test_no_clock_host_or_path_in_the_tables(finished: Finished) -> None:
 def test_a_notebook_reads_the_same_bits(finished: Finished) -> None:
     run = lab.load(finished.folder)
     exact = RunFolder(finished.folder).results()
-    assert run.config.name == "tiny" and list(run.results.columns) == [*KEYS, *COLUMNS]
-    for column in COLUMNS:
+    assert run.config.name == "tiny" and list(run.results.columns) == [*KEYS, *COLUMNS["text"]]
+    for column in COLUMNS["text"]:
         assert run.results[column].tolist() == [row[column] for row in exact]
     assert set(run.bins["level"]) == {"token", "word"}
     assert isinstance(run.results, pandas.DataFrame)

@@ -42,7 +42,7 @@ def test_quick_is_26_trainings() -> None:
     study = build(load_study("quick"))
     count = Counter(step.name for step in study.steps)
     assert count["train"] == count["synthetic"] == count["heldout"] == count["record"] == count["pool"] == 26
-    assert (count["corpus"], count["tokenizer"], count["rows"], count["human"]) == (1, 1, 1, 2)
+    assert (count["corpus"], count["tokenizer"], count["rows"], count["human"]) == (1, 1, 1, 4)
     assert len(study.generations) == 3 * 2 * 5
 
 
@@ -55,7 +55,7 @@ def test_generation_0_is_shared_between_regimes_and_nothing_else_is(built: Built
     for step, chains in owners.items():
         if any(t == 0 for _, _, t in chains):
             seed = next(iter(chains))[1]
-            assert chains == {(regime, seed, 0) for regime in study.config.regimes}, step.label
+            assert chains == {(regime.label, seed, 0) for regime in study.config.regimes}, step.label
         else:
             assert len(chains) == 1, step.label
 
@@ -85,7 +85,7 @@ def test_the_control_waits_for_no_sample(built: Built) -> None:
 def test_each_regime_reads_its_samples(built: Built) -> None:
     study = built(regimes=["human", "replace", "accumulate"], generations=4)
     reads = {
-        regime: sorted(role for role in generation(study, regime, 0, 3).recipe.inputs if role != "human")
+        regime.label: sorted(role for role in generation(study, regime.label, 0, 3).recipe.inputs if role != "human")
         for regime in study.config.regimes
     }
     assert reads == {
@@ -118,7 +118,9 @@ def test_a_chain_of_a_thousand_generations_is_ordered(corpus_file: Path) -> None
 
 
 def kind_of(step: Step) -> str:
-    """The fold of held-out rows, the name of any other step."""
+    """The fold of held-out rows, which human rows, the name of any other step."""
+    if step.name == "human":
+        return "human" if step.params["after"] == 0 else "resample"
     return str(step.params["fold"]) if step.name == "heldout-rows" else step.name
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from lab.config import ModelConfig, TrainConfig
 from lab.models import Gpt2
-from lab.train import CHUNK, _MeanLoss, batch_at, fit, lr_at
+from lab.train import CHUNK, _CrossEntropy, _MeanLoss, batch_at, fit, lr_at
 
 torch.set_num_threads(1)
 V, T = 40, 16
@@ -158,6 +158,21 @@ def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor,
     assert loss.item() == pytest.approx(want.item(), rel=1e-6)
     for ours, theirs in zip(gradients(model, 3 * loss), gradients(model, 3 * want), strict=True):
         assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("trained", ["x weight bias", "x bias", "x"])
+def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
+    """float64, so that both agree to all digits; what stands still gets no gradient."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = {"x": (CHUNK + 5, 8), "weight": (V, 8), "bias": (V,)}
+    parts = {name: torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
+    wanted = [parts[name].requires_grad_() for name in trained.split()]
+    tokens_N = torch.randint(V, (CHUNK + 5,), generator=rng)
+    loss = _CrossEntropy.apply(*parts.values(), tokens_N)
+    want = F.cross_entropy(F.linear(*parts.values()), tokens_N)
+    assert loss.item() == pytest.approx(want.item(), rel=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(3 * loss, wanted), torch.autograd.grad(3 * want, wanted), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
 
 
 def test_bfloat16_stays_near(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:

@@ -1,0 +1,274 @@
+"""A run held against exact theory: for each number that has a closed form, whether the lab's own loop reproduces it.
+
+It applies to any study whose corpus is a categorical source and whose model counts positions (independent loci) or is
+uniform, at temperature 1, or under `replace` at another temperature or with top-p alone.  Nothing is simulated here:
+the values measured are those of results.csv, made by the same regimes, sampler, store and records as any study's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from lab import theory
+from lab.config import PositionsConfig, SourceConfig, StudyConfig, UniformConfig
+from lab.sources import Source
+from lab.stats import mean_interval
+from lab.study import Study
+
+CONFIDENCE = 0.999
+POWER = 0.95
+ROUNDING = 1e-6
+"""Relative: what float32 losses may be off by where chance plays no part."""
+LARGE = 10_000
+"""Rows from which a form for infinitely many is held against a run."""
+POOLS: dict[str, theory.Pool] = {
+    "replace": "replace",
+    "accumulate": "accumulate",
+    "accumulate_subsample": "accumulate-subsample",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One regime of one arm at one generation, as theory sees it.  t = resamplings from the source: generation + 1."""
+
+    config: StudyConfig
+    law: np.ndarray
+    regime: str
+    label: str
+    options: Mapping[str, Any]
+    generation: int
+
+    @property
+    def n(self) -> int:
+        return self.config.rows(self.config.corpus.tokens)
+
+    @property
+    def t(self) -> int:
+        """The human control is fitted to the same human rows in every generation."""
+        return 1 if self.regime == "human" else self.generation + 1
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        return self.config.sample.decoding
+
+    @property
+    def drifts(self) -> bool:
+        """Fresh fits by counting, exact n, temperature 1, no truncation: where finite samples have closed forms."""
+        same_size = self.config.rows(self.config.sample.tokens) == self.n
+        return isinstance(self.config.model, PositionsConfig) and not self.decoding and same_size
+
+    @property
+    def counted(self) -> bool:
+        """Besides, few enough rows for the exact chain of counts."""
+        return self.drifts and self.n <= theory.LARGEST_CHAIN
+
+    @property
+    def sharpened(self) -> bool:
+        """Replace, with one way of sharpening, and so many rows that drift is far below what a row can detect."""
+        return isinstance(self.config.model, PositionsConfig) and self.regime == "replace" and self.n >= LARGE
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number with a closed form, beside what was measured."""
+
+    arm: str
+    generation: int
+    column: str
+    law: str
+    measured: float
+    low: float
+    high: float
+    """The interval of the mean over seeds at CONFIDENCE."""
+    exact: float
+    detectable: float
+    """The smallest bias that this row would flag with probability POWER."""
+    seeds: int
+
+    @property
+    def agrees(self) -> bool:
+        slack = ROUNDING * abs(self.exact)
+        return self.low - slack <= self.exact <= self.high + slack
+
+
+Law = Callable[[Case], tuple[float, str] | None]
+
+
+def _retained(case: Case) -> tuple[float, str] | None:
+    """The expected share of heterozygosity that is left in generation t, and its formula."""
+    if not case.drifts:
+        return None
+    if case.regime == "human":
+        return theory.retained("replace", case.n, 1), "1 - 1/n"
+    if case.regime in POOLS:
+        formula = {
+            "replace": "(1 - 1/n)^t",
+            "accumulate": "prod (1 - 1/(n k^2))",
+            "accumulate_subsample": "(1 - 1/n) prod [1 - (3n-1)/(n k (n k - 1))]",
+        }
+        return theory.retained(POOLS[case.regime], case.n, case.t), formula[case.regime]
+    if case.regime == "mix" and case.options.get("fresh") and not case.options.get("older"):
+        human = round(case.options["human"] * case.n)
+        left = 1 - theory.mix_distance_exact(case.law, case.n, human, case.t) / theory.heterozygosity(case.law)
+        return left, "1 - D_t/H0, D_t = H0/n + [(1-L)^2 - (1-L)/n] D_(t-1)"
+    return None
+
+
+def _heterozygosity(case: Case) -> tuple[float, str] | None:
+    if (left := _retained(case)) is not None:
+        return theory.heterozygosity(case.law) * left[0], f"H0 x {left[1]}"
+    if case.sharpened and set(case.decoding) == {"temperature"}:
+        law = theory.temperature_chain(case.law, case.decoding["temperature"], case.t)
+        return theory.heterozygosity(law), "of p^(T^-t)"
+    return None
+
+
+def _distance(case: Case) -> tuple[float, str] | None:
+    left = _retained(case)
+    return None if left is None else (theory.heterozygosity(case.law) * (1 - left[0]), "H0 - E heterozygosity")
+
+
+def _types(case: Case) -> tuple[float, str] | None:
+    if case.counted and case.regime in ("human", "replace"):
+        return theory.expected_types(case.law, case.n, case.t + 1), "sum P(X_(t+1) > 0)"
+    if case.sharpened and set(case.decoding) == {"top_p"}:
+        law = case.law
+        for _ in range(case.t):
+            law = theory.top_p(law, case.decoding["top_p"])
+        return float(np.count_nonzero(law)), "top-p support, t times"
+    return None
+
+
+def _unseen(case: Case) -> tuple[float, str] | None:
+    """Accumulating keeps every type that the human rows have, and no sample has others."""
+    if not case.counted or case.regime not in ("human", "replace", "accumulate"):
+        return None
+    t = case.t if case.regime == "replace" else 1
+    return float(case.law @ theory.count_law(case.law, case.n, t)[:, 0]), "sum p P(X_t = 0)"
+
+
+def _first(case: Case) -> tuple[float, str] | None:
+    """A martingale, whatever the regime draws from."""
+    if _retained(case) is not None:
+        return float(case.law[0]), "p_1 (fixation)"
+    if case.sharpened and set(case.decoding) == {"temperature"}:
+        law = theory.temperature_chain(case.law, case.decoding["temperature"], case.t)
+        return float(law[0]), "of p^(T^-t)"
+    return None
+
+
+def _lost(count: int) -> Law:
+    def law(case: Case) -> tuple[float, str] | None:
+        if not case.counted or case.regime not in ("human", "replace"):
+            return None
+        return theory.extinction(count, case.n, case.t), f"P(X_(t+1) = 0 | X_1 = {count})"
+
+    return law
+
+
+def _perplexity(case: Case) -> tuple[float, str] | None:
+    if isinstance(case.config.model, UniformConfig):
+        return theory.uniform_perplexity(len(case.law) + 1), "V = types + BOS"
+    return None
+
+
+LAWS: dict[str, Law] = {
+    "heterozygosity": _heterozygosity,
+    "distance": _distance,
+    "types": _types,
+    "unseen": _unseen,
+    "lost_1": _lost(1),
+    "lost_2": _lost(2),
+    "lost_3": _lost(3),
+    "share_first": _first,
+    "perplexity": _perplexity,
+}
+
+
+def compare(study: Study, results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Every number of the run that has a closed form.  Empty where none applies, or where fewer than 2 seeds are done.
+
+    `results` are the rows of results.csv.
+    """
+    found = []
+    for case, arm, axes in _cases(study):
+        mine = [
+            row
+            for row in results
+            if row["regime"] == case.label
+            and row["generation"] == case.generation
+            and all(row[name] == value for name, value in axes.items())
+        ]
+        for column, law in LAWS.items():
+            exact = law(case) if len(mine) > 1 else None
+            if exact is not None:
+                found.append(_row(arm, case.generation, column, exact, [row[column] for row in mine]))
+    return found
+
+
+def _cases(study: Study) -> list[tuple[Case, str, dict[str, Any]]]:
+    found = {}
+    for generation in study.generations:
+        config = generation.arm.config
+        if isinstance(config.corpus, SourceConfig) and config.corpus.process == "categorical":
+            regime = next(regime for regime in config.regimes if regime.label == generation.regime)
+            law = Source.of(config.corpus).first
+            name = ", ".join([generation.regime, *map(str, generation.arm.axes.values())])
+            case = Case(config, law, regime.name, regime.label, regime.options, generation.t)
+            found[name, generation.t] = (case, name, generation.arm.axes)
+    return list(found.values())
+
+
+def _row(arm: str, generation: int, column: str, exact: tuple[float, str], values: Sequence[float]) -> Row:
+    """Values of one column over seeds, which are independent: each draws its own human rows."""
+    value, law = exact
+    known = [x for x in values if math.isfinite(x)]
+    interval = mean_interval(known, CONFIDENCE) if len(known) > 1 else mean_interval([math.nan] * 2, CONFIDENCE)
+    degrees = max(len(known) - 1, 1)
+    half, error = interval.high - interval.mean, stdtrit(degrees, (1 + CONFIDENCE) / 2)
+    detectable = half * (1 + float(stdtrit(degrees, POWER) / error))
+    return Row(arm, generation, column, law, interval.mean, interval.low, interval.high, value, detectable, len(known))
+
+
+def last(rows: Sequence[Row]) -> list[Row]:
+    """The rows of each arm's last generation: what is printed."""
+    end = {row.arm: max(other.generation for other in rows if other.arm == row.arm) for row in rows}
+    return [row for row in rows if row.generation == end[row.arm]]
+
+
+HEADING = ("arm", "gen", "column", "measured", "99.9 % interval", "exact", "detects", "verdict", "exact is")
+
+
+def cells(row: Row) -> list[str]:
+    """As tables print it.  detects: the smallest bias that the row would flag 19 times in 20."""
+    digits = 6 if row.detectable < ROUNDING else 4
+    low, high, exact, measured = (f"{x:.{digits}f}" for x in (row.low, row.high, row.exact, row.measured))
+    bias = "any" if row.detectable < ROUNDING else f"{row.detectable:.4f}"
+    verdict = "agrees" if row.agrees else "OFF"
+    return [row.arm, str(row.generation), row.column, measured, f"[{low}, {high}]", exact, bias, verdict, row.law]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One line: how many agree, and what the intervals are."""
+    off = [row for row in rows if not row.agrees]
+    shown, seeds = len(last(rows)), sorted({row.seeds for row in rows})
+    named = "".join(f"; OFF: {row.arm} gen {row.generation} {row.column}" for row in off[:5])
+    return (
+        f"exact theory: {len(rows) - len(off)} of {len(rows)} numbers over all generations agree ({shown} of the last "
+        f"generations above); t intervals over {', '.join(map(str, seeds))} seeds, each of which draws its own human "
+        f"rows; by chance 1 number in 1,000 would be off{named}"
+    )
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    rule = "|" + " --- |" * len(HEADING)
+    return (
+        "\n".join(["| " + " | ".join(HEADING) + " |", rule, *(f"| {' | '.join(cells(row))} |" for row in rows)]) + "\n"
+    )

@@ -1,0 +1,113 @@
+"""Sweeps: one study file, many arms.  Each arm is a study of its own, and the table has a column for each swept field.
+
+sweep: {sample.temperature: [0.7, 1.0], corpus.tokens: [51_200, 102_400]}     every combination: 4 arms
+sweep: [{sample.temperature: 0.7, sample.top_k: 50}, {sample.top_p: 0.9}]     one arm for each line: 2 arms
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from lab.config import StudyConfig
+from lab.studies import parse_study
+from lab.types import InputError, canonical
+
+NAME = "arm"
+"""Names a line of a list, in the place of the fields that it sets."""
+WITHOUT_COLUMN = ("regime", "regimes", "seeds", "generations")
+"""Fields that the table shows anyway."""
+FIXED = ("name", "note", "sweep", "compute")
+"""One run has one of each."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One point of a sweep."""
+
+    axes: dict[str, Any]
+    """The swept fields that have a column, by dotted name, with this arm's values."""
+    config: StudyConfig
+
+    @property
+    def label(self) -> str:
+        """As folders name it: ",sample.temperature=0.7", or nothing without a sweep."""
+        return "".join(f",{name}={value}".replace("/", "_") for name, value in self.axes.items())
+
+
+def arms(config: StudyConfig) -> list[Arm]:
+    """The arms of a study, each valid in itself; one without axes where nothing is swept.  InputError otherwise."""
+    points = _points(config)
+    named = [point[NAME] for point in points if NAME in point]
+    if named and len(named) < len(points):
+        raise InputError(f"sweep: {len(points) - len(named)} of {len(points)} lines have no {NAME}; name all or none")
+    found = []
+    for point in points:
+        swept = _apply(config, {name: value for name, value in point.items() if name != NAME})
+        found.append(Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept))
+    _refuse_twins(found)
+    return found
+
+
+def _axes(swept: StudyConfig, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every field that is swept anywhere, with the value that this arm has, swept here or not."""
+    names = dict.fromkeys(name for point in points for name in point if name not in WITHOUT_COLUMN)
+    dumped = swept.model_dump(mode="json")
+    return {name: _scalar(_get(dumped, name)) for name in names}
+
+
+def _points(config: StudyConfig) -> list[dict[str, Any]]:
+    if config.sweep is None:
+        return [{}]
+    if isinstance(config.sweep, list):
+        return config.sweep
+    return [dict(zip(config.sweep, values, strict=True)) for values in product(*config.sweep.values())]
+
+
+def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
+    data = config.model_dump(mode="json") | {"sweep": None}
+    for name, value in point.items():
+        if name.split(".")[0] in FIXED:
+            raise InputError(f"sweep: {name} cannot be swept; a run has one of it")
+        if name == "regime":
+            data["regimes"] = [value]
+            continue
+        *parents, last = name.split(".")
+        node: Any = data
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise InputError(f"sweep: there is no field {name} in this study")
+        node[last] = value
+    try:
+        return parse_study(data)
+    except InputError as error:
+        raise InputError(f"sweep {canonical(dict(point))}: {error}") from None
+
+
+def _get(data: Any, name: str) -> Any:
+    for part in name.split("."):
+        data = data.get(part) if isinstance(data, Mapping) else None
+    return data
+
+
+def _scalar(value: Any) -> Any:
+    """What a table's cell and a folder's name can hold."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else canonical(value)
+
+
+def _refuse_twins(found: list[Arm]) -> None:
+    seen: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for arm in found:
+        for regime in arm.config.regimes:
+            chain = (regime.label, arm.label)
+            if chain in seen:
+                raise InputError(
+                    f"sweep: two arms hold the same chain {''.join(chain)}; an arm must differ from the others in a "
+                    "swept field or in its regimes"
+                )
+            seen[chain] = arm.axes
