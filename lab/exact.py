@@ -123,7 +123,7 @@ def _retained(case: Case) -> tuple[float, str] | None:
 
 def _heterozygosity(case: Case) -> tuple[float, str] | None:
     if (left := _retained(case)) is not None:
-        return theory.heterozygosity(case.law) * left[0], f"H0 x {left[1]}"
+        return theory.heterozygosity(case.law) * left[0], f"H0 x [{left[1]}]"
     if case.sharpened and set(case.decoding) == {"temperature"}:
         law = theory.temperature_chain(case.law, case.decoding["temperature"], case.t)
         return theory.heterozygosity(law), "of p^(T^-t)"
