@@ -355,8 +355,8 @@ def corpus_(
     as_json: AsJson = False,
 ) -> None:
     """Describe a corpus: folds, domains, sizes, and the overlap of test text with training text."""
-    from lab.config import CorpusConfig
     from lab.describe import describe
+    from lab.sections import CorpusConfig
 
     found = describe(
         CorpusConfig(path=path, text=text, domain=domain, author=author, group=group, piece=piece, tokens=1)

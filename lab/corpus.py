@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import tempfile
@@ -18,13 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lab.config import CorpusConfig
 from lab.lookup import suggestion
-from lab.regimes import DRIFT
+from lab.sections import CorpusConfig
 from lab.seeds import derive_seed, generator
 from lab.store import file_sha256
 from lab.studies import ROOT
-from lab.types import InputError, Recipe, digest
+from lab.types import InputError, digest
 
 SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
 """Share of each domain's text in each fold.  The reference fold is for judges that must not share M_0's data."""
@@ -252,6 +250,25 @@ def cut_rows(documents: Sequence[Sequence[int]], *, eos: int, positions: int, vo
     return Rows(*(array[: rows * positions].reshape(rows, positions) for array in (tokens, owner)))
 
 
+def one_a_row(documents: Sequence[Sequence[int]], *, eos: int, positions: int, vocab_size: int) -> Rows:
+    """Each document in a row of its own, ended by EOS; the rest of the row is EOS too, and means nothing.
+
+    A document longer than a row goes on in the next ones.
+    one_a_row([[1, 2, 3], [4]], eos=0, positions=2) -> tokens [[1, 2], [3, 0], [4, 0]]
+    """
+    dtype = token_type(vocab_size)
+    pieces = [
+        ([*document, eos][start : start + positions], owner)
+        for owner, document in enumerate(documents)
+        for start in range(0, len(document) + 1, positions)
+    ]
+    tokens = np.full((len(pieces), positions), eos, dtype)
+    for row, (piece, _) in enumerate(pieces):
+        tokens[row, : len(piece)] = piece
+    owners = np.array([owner for _, owner in pieces], dtype=np.int32)
+    return Rows(tokens, np.repeat(owners[:, None], positions, axis=1))
+
+
 def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
     """`count` rows of a held-out fold, the same for every seed.  InputError when there are fewer."""
     have, positions = rows.tokens.shape
@@ -308,59 +325,3 @@ def write_rows(
     )
     pq.write_table(table, folder / "rows.parquet", compression="zstd")
     np.save(folder / "tokens.npy", tokens)
-
-
-class RecipeRows:
-    """The rows a recipe names, in its order, gathered from memory-mapped token arrays without copying a corpus.
-
-    It counts what it hands out: `fed[k]` rows of part k, so that realised shares are measured and not assumed.
-    """
-
-    def __init__(self, recipe: Recipe, corpora: Mapping[int, np.ndarray]) -> None:
-        parts = [part for part in recipe.parts for _ in range(part.repeat)]
-        self.origins = [part.origin for part in parts]
-        self.corpora = [corpora[part.origin] for part in parts]
-        self.chosen = [None if part.chosen is None else np.array(part.chosen, dtype=np.int64) for part in parts]
-        self.first = [part.start for part in parts]
-        self.starts = np.cumsum([0, *(part.distinct_rows for part in parts)])
-        self.fed = np.zeros(len(parts), np.int64)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """Rows [len(indices), T] by their places in the recipe."""
-        which = np.searchsorted(self.starts, indices, side="right") - 1
-        out = np.empty((len(indices), self.corpora[0].shape[1]), self.corpora[0].dtype)
-        for part in np.unique(which):
-            mine = which == part
-            places, chosen = indices[mine] - self.starts[part], self.chosen[part]
-            out[mine] = self.corpora[part][places + self.first[part] if chosen is None else chosen[places]]
-            self.fed[part] += mine.sum()
-        return out
-
-    def check_shares(self) -> None:
-        """RuntimeError where the share of an origin in the rows handed out drifted from its share in the recipe.
-
-        Over whole passes the two are equal.  In a last, incomplete one chance moves them, and five standard deviations
-        of that (hypergeometric) are allowed besides.
-        """
-        total, rows = int(self.fed.sum()), len(self)
-        last = total % rows
-        sizes = np.diff(self.starts)
-        for origin in sorted(set(self.origins)):
-            mine = np.array([o == origin for o in self.origins])
-            asked, found = sizes[mine].sum() / rows, self.fed[mine].sum() / total
-            chance = math.sqrt(last * asked * (1 - asked) * (rows - last) / max(rows - 1, 1)) / total
-            if abs(found - asked) > DRIFT + 5 * chance:
-                raise RuntimeError(
-                    f"{found:.1%} of the rows fed have origin {origin}, but {asked:.1%} were asked for: more than "
-                    f"{DRIFT:.0%} apart"
-                )
-
-    def fed_by_origin(self) -> dict[str, int]:
-        """Rows handed out so far, by origin ("-1" is human)."""
-        counts: Counter[str] = Counter()
-        for origin, rows in zip(self.origins, self.fed, strict=True):
-            counts[str(origin)] += int(rows)
-        return dict(counts)

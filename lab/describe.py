@@ -6,8 +6,8 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from lab.config import CorpusConfig
 from lab.corpus import SHARES, read_documents
+from lab.sections import CorpusConfig
 
 WORD = re.compile(r"[^\W\d_]+")
 OVERLAP_N = 13

@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from lab import theory
-from lab.config import PositionsConfig, SourceConfig, StudyConfig, UniformConfig
+from lab.config import StudyConfig
+from lab.sections import PositionsConfig, SourceConfig, UniformConfig
 from lab.sources import Source
 from lab.stats import mean_interval
 from lab.study import Study
@@ -61,7 +62,7 @@ class Case:
     @property
     def drifts(self) -> bool:
         """Fresh fits by counting, exact n, temperature 1, no truncation: where finite samples have closed forms."""
-        same_size = self.config.rows(self.config.sample.tokens) == self.n
+        same_size = self.config.sample_rows == self.n
         return isinstance(self.config.model, PositionsConfig) and not self.decoding and same_size
 
     @property

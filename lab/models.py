@@ -10,6 +10,7 @@ Shapes: B = rows, T = positions, V = vocabulary, C = n_embd, H = heads, D = C //
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from lab import causal, counting
 from lab.causal import NATS_TOKENS, Causal, behind
-from lab.config import ModelConfig
+from lab.sections import ModelConfig
 from lab.types import InputError
 
 FIRST_POSITIONS = 256
@@ -92,6 +93,29 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Causal | Co
     model = Causal(module)
     model.check(str(folder))
     return model
+
+
+def fresh(
+    kind: str, shape: Mapping[str, Any], *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu"
+) -> Gpt2 | Causal:
+    """A network from scratch, of the kind and shape that a study's `model` names.  Its arguments alone decide it."""
+    if kind == "llama":
+        return Causal.fresh(**shape, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
+    config = ModelConfig(**shape)
+    return Gpt2.fresh(config, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
+
+
+def fetched(path: str, revision: str | None) -> Path:
+    """The folder of a pretrained model: a local one, or what the hub has under this id, without any code of its own."""
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except Exception as error:
+        said = " ".join(str(error).split())[:120]
+        raise InputError(f"model.path {path} is no local folder, and the hub did not give it: {said}") from error
 
 
 def start(

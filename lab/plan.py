@@ -126,7 +126,8 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
 
 def _own(generation: Any) -> list[Step]:
     shards = [step for step in generation.synthetic.inputs.values() if step.name == "sample"]
-    return [generation.recipe, generation.model, *shards, generation.synthetic, generation.evidence, generation.record]
+    machines = (*generation.models, *generation.evidence)
+    return [generation.recipe, *machines, *shards, generation.synthetic, generation.record]
 
 
 def _longest(todo: Sequence[Step], estimator: Estimator) -> float:

@@ -15,7 +15,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from lab.config import AnyModel, ModelConfig, NgramConfig, StudyConfig
+from lab.config import StudyConfig
 from lab.lookup import suggestion
 from lab.results import axes_of, to_csv
 from lab.stats import Interval, paired_interval
@@ -51,6 +51,11 @@ METRICS = {
     "zipf": Metric("Zipf exponent of the generated text (maximum likelihood over ranks)", 3),
     "self_bleu": Metric("self-BLEU-4 of the generated text (higher is less diverse)", 3),
     "compression": Metric("compression ratio of the generated text (higher is more repetitive)", 2),
+    "distinct_2_within": Metric(
+        "distinct-2 of one model's text, mean over a population of M, at an M-th of the budget", 3
+    ),
+    "distinct_2_between": Metric("distinct-2 of a text with equal parts of every model, at an M-th of the budget", 3),
+    "disagreement": Metric("mean loss of the models minus the loss of their average, nats per token", 4),
     "source_nll": Metric("the source's own loss on the held-out rows, nats per token", 3),
     "unseen": Metric("share of held-out tokens that the model gives no chance at all (lower is better)", 4),
     "heterozygosity": Metric("chance that two generated rows differ at a locus", 4),
@@ -164,23 +169,17 @@ def caption(config: StudyConfig, rows: Rows) -> str:
     """What every result must say: corpus, model, decoding, seeds, sizes."""
     seeds = sorted({row["seed"] for row in rows})
     model, training = config.model, config.train
-    name = f"GPT-2 {model.n_layer} x {model.n_embd}" if isinstance(model, ModelConfig) else _counting_name(model)
-    tokens = f"{training.convention}, from scratch" if training else "fitted by counting"
+    name = model.title + (f", {config.population} models a generation" if config.population > 1 else "")
+    tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
     swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
         f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens; "
         f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.title}; {tokens}; "
-        f"{config.sample.tokens:,} sampled at {config.sample.title}; "
+        f"{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {', '.join(map(str, seeds))} (n = {len(seeds)}), mean ± standard deviation; "
         "vs human: paired difference over seeds with 95 % t interval"
     )
-
-
-def _counting_name(model: AnyModel) -> str:
-    if isinstance(model, NgramConfig):
-        return f"{model.order}-gram, smoothing {model.smoothing}"
-    return f"{model.kind} model"
 
 
 def heading(ts: Sequence[int]) -> list[str]:

@@ -89,8 +89,7 @@ class RunFolder:
         for generation in study.generations:
             folder = self.path / generation.chain / f"gen-{generation.t:02d}"
             folder.mkdir(parents=True, exist_ok=True)
-            for name in ("model", "synthetic", "evidence", "record"):
-                step = getattr(generation, name)
+            for name, step in generation.artifacts.items():
                 target = store.folder(step.name, step.key)
                 if target.is_dir():
                     _link(folder / name, Path(os.path.relpath(target, folder)))

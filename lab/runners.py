@@ -20,7 +20,8 @@ import numpy as np
 from lab import corpus as corpora
 from lab import counting, regimes, sources
 from lab import tokenizer as tokenizers
-from lab.config import CorpusConfig, ModelConfig, SourceConfig, TrainConfig
+from lab.rows import RecipeRows, before_end
+from lab.sections import CorpusConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed, generator
 from lab.types import ARCHIVE, HUMAN, Lineage, Recipe, Source
 
@@ -78,9 +79,8 @@ def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     for fold in corpora.SHARES:
         table = corpora.documents(inputs["corpus"], fold)
         ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(table["text"].to_pylist())]
-        rows = corpora.cut_rows(
-            ids, eos=special["eos"], positions=params["positions"], vocab_size=tokenizer.get_vocab_size()
-        )
+        cut = corpora.one_a_row if params["layout"] == "documents" else corpora.cut_rows
+        rows = cut(ids, eos=special["eos"], positions=params["positions"], vocab_size=tokenizer.get_vocab_size())
         np.save(out / f"{fold}.npy", rows.tokens)
         np.save(out / f"{fold}-document.npy", rows.document)
         documents[fold] = table.select(["document", "domain", "author"]).to_pylist()
@@ -148,12 +148,29 @@ def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     _write_json(out / "recipe.json", recipe.to_json())
 
 
+def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    from lab import models
+
+    folder = models.fetched(params["path"], params["revision"])
+    special = tokenizers.load_special(inputs["tokenizer"])
+    model = models.start(folder, vocab_size=special["vocab_size"], bos=special["bos"], positions=params["positions"])
+    model.save(out)
+
+
 def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     special = tokenizers.load_special(inputs["tokenizer"])
     recipe = Recipe.from_json(_read_json(inputs["pool"] / "recipe.json"))
-    rows = corpora.RecipeRows(recipe, _corpora(inputs))
-    if params["model"]["kind"] == "gpt2":
-        curve = _train_gpt2(params, inputs, special, rows, out, progress)
+    members = params.get("members", 1)
+    rows = RecipeRows(
+        recipe,
+        _corpora(inputs),
+        context=params.get("context", 0),
+        eos=special["eos"] if "layout" in params else None,
+        share=(params.get("member", 0), members),
+        seed=derive_seed(params["seed"], params["generation"], "members") if members > 1 else 0,
+    )
+    if "train" in params:
+        curve = _train_network(params, inputs, special, rows, out, progress)
     else:
         curve = []
         counting.fit(params["model"], rows.take(np.arange(len(rows))), **special).save(out)
@@ -163,37 +180,59 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     _write_json(out / "training.json", {"curve": curve, "fed_rows": rows.fed_by_origin()})
 
 
-def _train_gpt2(
+def _train_network(
     params: Mapping[str, Any],
     inputs: Folders,
     special: Mapping[str, int],
-    rows: corpora.RecipeRows,
+    rows: RecipeRows,
     out: Path,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Train from scratch and save; the learning curve."""
-    from lab import models
+    """Train and save; the learning curve."""
     from lab import train as training
 
-    seed, t, machine = params["seed"], params["generation"], params["machine"]
-    model = models.Gpt2.fresh(
-        ModelConfig(**params["model"]),
-        vocab_size=special["vocab_size"],
-        bos=special["bos"],
-        seed=derive_seed(seed, t, "init"),
-        device=machine["device"],
-    )
+    config = TrainConfig(**params["train"])
+    validation = np.load(inputs["validation"] / "tokens.npy")
+    model = _first_weights(params, inputs, special, config, validation.shape[1])
     curve = training.fit(
         model,
         rows,
-        TrainConfig(**params["train"]),
-        validation=np.load(inputs["validation"] / "tokens.npy"),
-        seed=derive_seed(seed, t, "train"),
-        dtype=machine["dtype"],
+        config,
+        validation=validation,
+        counted=before_end(validation, special["eos"]) if "layout" in params else None,
+        seed=derive_seed(params["seed"], params["generation"], "train", params.get("member", 0)),
+        dtype=params["machine"]["dtype"],
         progress=progress,
     )
     model.save(out)
     return curve
+
+
+def _first_weights(
+    params: Mapping[str, Any], inputs: Folders, special: Mapping[str, int], config: TrainConfig, positions: int
+) -> Any:
+    """Random ones, or those of the base or of the previous generation, with low-rank additions if the study says so."""
+    from lab import models
+    from lab.causal import Lora
+
+    device = params["machine"]["device"]
+    chance = (params["seed"], params["generation"], "init", params.get("member", 0))
+    if "began" not in inputs:
+        shape = {name: value for name, value in params["model"].items() if name != "kind"}
+        return models.fresh(
+            params["model"]["kind"],
+            shape,
+            vocab_size=special["vocab_size"],
+            bos=special["bos"],
+            seed=derive_seed(*chance),
+            device=device,
+        )
+    model = models.start(
+        inputs["began"], vocab_size=special["vocab_size"], bos=special["bos"], positions=positions, device=device
+    )
+    if config.lora is None:
+        return model
+    return Lora(model.module, **config.lora.model_dump(), seed=derive_seed(*chance))
 
 
 def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -203,22 +242,60 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 
     special = tokenizers.load_special(inputs["tokenizer"])
     model = models.load(inputs["model"], device=params["machine"]["device"])
-    tokens, nats = sampling.sample(
-        model,
-        rows=params["rows"],
-        positions=params["positions"],
-        bos=special["bos"],
-        seed=params["seed"],
-        decoding=Decoding(**params["decoding"]),
-        progress=progress,
-    )
-    np.save(out / "tokens.npy", tokens)
-    np.save(out / "nats.npy", nats)
+    rows, length = params["rows"], params["prompt"]
+    prompts = _prompts(params, inputs) if length else np.empty((rows, 0), dtype=np.int64)
+    stop = special["eos"] if params["layout"] == "documents" else None
+    positions = params["positions"] - length
+    if "beams" in params["decoding"]:
+        tokens, nats = _beams(model, prompts, params["decoding"]["beams"], positions, stop, progress)
+    else:
+        tokens, nats = sampling.sample(
+            model,
+            rows=rows,
+            positions=positions,
+            bos=special["bos"],
+            seed=params["seed"],
+            decoding=Decoding(**params["decoding"]),
+            prompts=prompts if length else None,
+            stop=stop,
+            progress=progress,
+        )
+    np.save(out / "tokens.npy", np.concatenate([prompts.astype(tokens.dtype), tokens], axis=1))
+    np.save(out / "nats.npy", np.pad(nats, ((0, 0), (length, 0))))
+
+
+def _prompts(params: Mapping[str, Any], inputs: Folders) -> np.ndarray:
+    """The first tokens of human training rows, in an order of the shard's own; all of them before one comes again."""
+    human = np.load(inputs["human"] / "tokens.npy", mmap_mode="r")
+    order = generator(derive_seed(params["seed"], 0, "prompts")).permutation(len(human))
+    return np.asarray(human[order[np.arange(params["rows"]) % len(human)], : params["prompt"]])
+
+
+def _beams(
+    model: Any, prompts: np.ndarray, beams: int, positions: int, stop: int | None, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows found by beam search, and what each token costs the model behind its prompt."""
+    from lab.beams import beam_search
+
+    found = beam_search(model, prompts, positions=positions, num_beams=beams, progress=progress, stop=stop)
+    found = found.astype(corpora.token_type(model.vocab_size))
+    nats = model.nats(np.concatenate([prompts.astype(found.dtype), found], axis=1))[:, prompts.shape[1] :]
+    return found, nats if stop is None else np.where(before_end(found, stop), nats, 0).astype(np.float32)
 
 
 def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+    """Row i is of member i modulo their number, so that the head of the corpus has as many rows of each."""
     shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
-    tokens, nats = (np.concatenate([np.load(path / f"{name}.npy") for path in shards]) for name in ("tokens", "nats"))
+    lengths = [len(np.load(path / "tokens.npy", mmap_mode="r")) for path in shards]
+    members = np.repeat(params["members"], lengths)
+    place = np.empty_like(members)
+    for member in np.unique(members):
+        mine = members == member
+        place[mine] = np.arange(mine.sum()) * (members.max() + 1) + member
+    order = np.argsort(place, kind="stable")
+    tokens, nats = (
+        np.concatenate([np.load(path / f"{name}.npy") for path in shards])[order] for name in ("tokens", "nats")
+    )
     texts = _texts(tokens, inputs["tokenizer"])
     corpora.write_rows(out, tokens, texts, origin=params["origin"], labels={}, nats=nats)
 
@@ -233,7 +310,8 @@ def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, progress
 def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     from lab import records
 
-    _write_json(out / "record.json", records.measure(inputs, budget=params["tokens"]))
+    measured = records.measure(inputs, budget=params["tokens"], prompt=params["prompt"], layout=params["layout"])
+    _write_json(out / "record.json", measured)
 
 
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
@@ -250,9 +328,10 @@ KINDS = {
     "source-rows": Kind(_run_source_rows, (*_HUMAN, "sources.py"), version="1"),
     # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "seeds.py", "types.py"), version="1"),
-    "train": Kind(_run_train, ("train.py", *_MODELS, "corpus.py"), version="1"),
+    "base": Kind(_run_base, _MODELS, version="1"),
+    "train": Kind(_run_train, ("train.py", *_MODELS, "rows.py"), version="1"),
     "sample": Kind(_run_sample, ("sample.py", "decoding.py", *_MODELS), version="1"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
-    "record": Kind(_run_record, ("records.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py")),
+    "record": Kind(_run_record, ("records.py", "rows.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py")),
 }

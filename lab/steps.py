@@ -1,68 +1,26 @@
-"""The step constructors: name, parameters, inputs.  Nothing runs here; lab/runners.py holds what each step does."""
+"""The machine side of a study as steps: pools, models, samples, evidence, records.  Nothing runs here.
+
+lab/human.py has the human side, lab/runners.py what each step does.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from lab import regimes, runners
-from lab.config import AnyModel, ModelConfig, RegimeConfig, SourceConfig, StudyConfig
+from lab import regimes
+from lab.config import RegimeConfig, StudyConfig
+from lab.human import Human, make_step, where_at
+from lab.sections import AnyModel, LlamaConfig, ModelConfig, Network, PretrainedConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed
-from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Source, Step
+from lab.types import InputError, Step
 
-
-def _step(
-    name: str,
-    params: dict[str, Any],
-    inputs: dict[str, Step],
-    *,
-    label: str = "",
-    tokens: int = 0,
-    work: float = 0.0,
-    disk: int = 0,
-    where: Mapping[str, Any] | None = None,
-) -> Step:
-    version = runners.KINDS[name].version or runners.source_hash(name)
-    return Step(name, version, params, inputs, tokens, work, disk, label or name, where or {})
-
-
-def parameters(model: AnyModel, vocab_size: int) -> int:
-    """Weights of a GPT-2 of this shape, its output matrix shared with the embedding.  A counting model has none."""
-    if not isinstance(model, ModelConfig):
-        return 0
-    block = 12 * model.n_embd**2 + 13 * model.n_embd
-    return (vocab_size + model.n_positions) * model.n_embd + model.n_layer * block + 2 * model.n_embd
-
-
-def vocabulary(study: StudyConfig) -> int:
-    """Its size, about: what a pretrained tokenizer holds is not known before it is read."""
-    if isinstance(study.corpus, SourceConfig):
-        return study.corpus.types + 1
-    return (study.tokenizer.vocab_size if study.tokenizer else None) or 50_257
-
-
-def _work(study: StudyConfig, tokens: int, passes: int) -> float:
-    """Operations of so many passes (forward 1, with its backward 3) over tokens: 2 a weight, and the attention."""
-    model = study.model
-    attention = model.n_layer * model.n_positions * model.n_embd if isinstance(model, ModelConfig) else 0
-    return float(passes * tokens * 2 * (parameters(model, vocabulary(study)) + attention))
-
-
-@dataclass(frozen=True)
-class Human:
-    """What a chain needs of human text: the tokenizer, held-out rows, this seed's own rows, and as many others."""
-
-    tokenizer: Step
-    validation: Step | None
-    """None for counting models, which are fitted at once."""
-    test: Step
-    human: Step
-    resample: Step
-    archive: Step | None
-    """Human rows beside the seed's own; None where the study keeps none."""
+UNKNOWN_PARAMETERS = 124_000_000
+"""Of a hub model, before it is read: GPT-2's."""
 
 
 @dataclass(frozen=True)
@@ -74,91 +32,53 @@ class Machine:
     threads: int
 
 
-def _where(path: str | None, identity: str) -> dict[str, str | None]:
-    """Where the content lies: a local path, or a hub id with the commit that was resolved."""
-    at_hub = path is not None and identity.startswith(f"{path}@")
-    return {"path": path, "revision": identity.partition("@")[2] if at_hub else None}
+@dataclass(frozen=True)
+class Place:
+    """Where in a study a step stands, and on what machine."""
+
+    study: StudyConfig
+    machine: Machine
+    human: Human
+    seed: int
+    t: int
+
+    @property
+    def row(self) -> int:
+        return self.study.model.n_positions
 
 
-def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
-    """The human side of one seed.  `identity` says by content what the corpus and a pretrained tokenizer are."""
+def parameters(model: AnyModel, vocab_size: int) -> int:
+    """Weights of a network of this shape, about.  A counting model has none."""
+    if isinstance(model, PretrainedConfig):
+        sizes = [file.stat().st_size for file in Path(model.path).glob("*.safetensors")]
+        return sum(sizes) // 4 or UNKNOWN_PARAMETERS
+    if isinstance(model, LlamaConfig):
+        return 2 * vocab_size * model.n_embd + model.n_layer * 12 * model.n_embd**2
+    if isinstance(model, ModelConfig):
+        block = 12 * model.n_embd**2 + 13 * model.n_embd
+        return (vocab_size + model.n_positions) * model.n_embd + model.n_layer * block + 2 * model.n_embd
+    return 0
+
+
+def vocabulary(study: StudyConfig) -> int:
+    """Its size, about: what a pretrained tokenizer holds is not known before it is read."""
     if isinstance(study.corpus, SourceConfig):
-        return _from_source(study, study.corpus, seed)
-    config = study.corpus.model_dump(exclude={"kind", "tokens", "archive_tokens", "path", "revision"})
-    text = _step(
-        "corpus",
-        {"corpus": config, "identity": identity["corpus"]},
-        {},
-        where=_where(study.corpus.path, identity["corpus"]),
-    )
-    assert study.tokenizer is not None  # StudyConfig asks for one where the corpus is text
-    tokenizer = _step(
-        "tokenizer",
-        {"vocab_size": study.tokenizer.vocab_size, "identity": identity["tokenizer"]},
-        {"corpus": text},
-        where=_where(study.tokenizer.pretrained, identity["tokenizer"]),
-    )
-    rows = _step("rows", {"positions": study.model.n_positions}, {"corpus": text, "tokenizer": tokenizer})
-
-    def held_out(fold: str, tokens: int) -> Step:
-        return _step("heldout-rows", {"fold": fold, "rows": study.rows(tokens)}, {"rows": rows}, label=f"{fold} rows")
-
-    def own(name: str, tokens: int, after: int, origin: int) -> Step:
-        params = {"seed": seed, "after": after, "rows": study.rows(tokens), "origin": origin}
-        inputs = {"rows": rows, "tokenizer": tokenizer}
-        return _step("human", params, inputs, label=f"{name} seed {seed}", disk=10 * tokens)
-
-    mine, others = study.rows(study.corpus.tokens), study.rows(study.metrics.tokens)
-    archive = study.corpus.archive_tokens
-    return Human(
-        tokenizer,
-        validation=held_out("validation", study.train.validation_tokens) if study.train else None,
-        test=held_out("test", study.metrics.test_tokens),
-        human=own("human", study.corpus.tokens, 0, HUMAN),
-        resample=own("resample", study.metrics.tokens, mine, HUMAN),
-        archive=own("archive", archive, mine + others, ARCHIVE) if archive else None,
-    )
+        return study.corpus.types + 1
+    return study.words.vocab_size or 50_257
 
 
-def _from_source(study: StudyConfig, config: SourceConfig, seed: int) -> Human:
-    """The same from a known distribution.  Held-out rows are the same for every seed, as a text's are."""
-    law = config.model_dump(exclude={"tokens", "archive_tokens"})
-    source = _step("source", {"source": law}, {}, label=config.title)
-
-    def rows(purpose: str, tokens: int, own: bool, origin: int = HUMAN) -> Step:
-        params = {
-            "purpose": purpose,
-            "rows": study.rows(tokens),
-            "positions": study.model.n_positions,
-            "seed": seed if own else 0,
-            "origin": origin,
-        }
-        label = f"{purpose} seed {seed}" if own else f"{purpose} rows"
-        return _step("source-rows", params, {"source": source}, label=label, disk=10 * tokens)
-
-    archive = config.archive_tokens
-    return Human(
-        source,
-        validation=rows("validation", study.train.validation_tokens, own=False) if study.train else None,
-        test=rows("test", study.metrics.test_tokens, own=False),
-        human=rows("human", config.tokens, own=True),
-        resample=rows("resample", study.metrics.tokens, own=True),
-        archive=rows("archive", archive, own=True, origin=ARCHIVE) if archive else None,
-    )
+def _work(study: StudyConfig, tokens: int, passes: int) -> float:
+    """Operations of so many passes (forward 1, with its backward 3) over tokens: 2 a weight, and the attention."""
+    model = study.model
+    attention = model.n_layer * model.n_positions * model.n_embd if isinstance(model, Network) else 0
+    return float(passes * tokens * 2 * (parameters(model, vocabulary(study)) + attention))
 
 
-def lineage(study: StudyConfig, samples: int) -> Lineage:
-    """The sizes of all text that exists before generation `samples` is trained: known before anything runs."""
-    made = tuple(Source(t, study.rows(study.sample.tokens)) for t in range(samples))
-    archive = study.corpus.archive_tokens
-    kept = Source(ARCHIVE, study.rows(archive)) if archive else None
-    return Lineage(Source(HUMAN, study.rows(study.corpus.tokens)), made, kept)
-
-
-def pool(regime: RegimeConfig, source: Human, samples: Mapping[int, Step], seed: int, t: int) -> Step:
+def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Step:
     """What is on the table for generation t.  Without synthetic text it is the same step for every regime."""
+    source, t = place.human, place.t
     inputs = {"human": source.human}
-    params: dict[str, Any] = {"regime": "human", "options": {}, "seed": seed, "generation": t}
+    params: dict[str, Any] = {"regime": "human", "options": {}, "seed": place.seed, "generation": t}
     if samples:
         params |= {"regime": regime.name, "options": regime.options}
         params["source"] = hashlib.sha256(_regime_source(regime.name).encode()).hexdigest()
@@ -166,8 +86,8 @@ def pool(regime: RegimeConfig, source: Human, samples: Mapping[int, Step], seed:
         inputs |= {f"synthetic-{t}": step for t, step in samples.items() if t in seen}
         if source.archive is not None and regimes.regime(regime.name).archive(regime.options):
             inputs["archive"] = source.archive
-    label = f"pool {regime.label if samples else 'shared'} seed {seed} gen {t}"
-    return _step("pool", params, inputs, label=label, disk=4_000)
+    label = f"pool {regime.label if samples else 'shared'} seed {place.seed} gen {t}"
+    return make_step("pool", params, inputs, label=label, disk=4_000)
 
 
 def _regime_source(regime: str) -> str:
@@ -191,72 +111,142 @@ def _called(function: Any) -> list[Any]:
     return found
 
 
-def train(
-    study: StudyConfig, machine: Machine, recipe: Step, recipe_rows: int, source: Human, seed: int, t: int
-) -> Step:
-    """A counting model is a function of its recipe; a network also of the seed, the generation and the arithmetic."""
+def base(place: Place, identity: Mapping[str, str]) -> Step | None:
+    """What generations start from: a pretrained model, or one fitted to human text that the study never uses."""
+    study = place.study
+    if study.train is None or study.train.start == "scratch":
+        return None
+    if isinstance(study.model, PretrainedConfig):
+        params = {"identity": identity["model"], "positions": study.model.n_positions}
+        where = where_at(study.model.path, identity["model"])
+        size = 4 * parameters(study.model, vocabulary(study))
+        return make_step("base", params, {"tokenizer": place.human.tokenizer}, label="base", disk=size, where=where)
+    if study.train.base is None or place.human.base is None:
+        return None
+    params = {"regime": "human", "options": {}, "seed": place.seed, "generation": -1}
+    recipe = make_step("pool", params, {"human": place.human.base}, label=f"pool base seed {place.seed}", disk=4_000)
+    alone = {"tokens": None, "steps": None, "epochs": study.train.base.epochs, "start": "scratch", "base": None}
+    fitted = study.train.model_copy(update={**alone, "lora": None})
+    rows = study.rows(study.train.base.tokens)
+    return _network(Place(study, place.machine, place.human, place.seed, -1), fitted, recipe, rows, None, (0, 1))
+
+
+def train(place: Place, recipe: Step, recipe_rows: int, began: Sequence[Step | None]) -> tuple[Step, ...]:
+    """The models of a generation, one but in a population.
+
+    A counting model is a function of its recipe; a network also of the seed, the generation, the arithmetic and the
+    model that it `began` as, if that was not random weights.
+    """
+    study, members = place.study, place.study.population
+    if study.train is not None:
+        rows = recipe_rows // members
+        return tuple(_network(place, study.train, recipe, rows, began[m], (m, members)) for m in range(members))
     params: dict[str, Any] = {"model": study.model.model_dump()}
-    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": source.tokenizer}
-    label, tokens = f"train {recipe.label.removeprefix('pool ')}", 0
-    if study.train is not None and source.validation is not None:
-        chance = {"seed": seed, "generation": t}
-        params |= {"train": study.train.model_dump(), "machine": machine.__dict__, **chance}
-        inputs["validation"] = source.validation
-        tokens = study.train.rows(recipe_rows, study.model.n_positions) * study.model.n_positions
-    disk = 4 * parameters(study.model, vocabulary(study))
-    return _step("train", params, inputs, label=label, tokens=tokens, work=_work(study, tokens, passes=3), disk=disk)
-
-
-def sample(study: StudyConfig, machine: Machine, model: Step, source: Human, seed: int, t: int) -> Step:
-    """The synthetic corpus of a generation: its shards, gathered."""
-    total, most = study.rows(study.sample.tokens), study.sample.shard_rows
-    positions, name = study.model.n_positions, model.label.removeprefix("train ")
-    shards = {}
-    for shard, first in enumerate(range(0, total, most)):
-        rows = min(most, total - first)
-        params = {
-            "rows": rows,
-            "positions": positions,
-            "seed": derive_seed(seed, t, "sample", shard),
-            "decoding": study.sample.decoding,
-            "machine": {"device": machine.device, "threads": machine.threads},
-        }
-        inputs = {"model": model, "tokenizer": source.tokenizer}
-        tokens = rows * positions
-        shards[f"shard-{shard:04d}"] = _step(
-            "sample",
-            params,
+    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer}
+    label = f"train {recipe.label.removeprefix('pool ')}"
+    chance = {"seed": place.seed, "generation": place.t}
+    return tuple(
+        make_step(
+            "train",
+            params | ({"member": m, "members": members, **chance} if members > 1 else {}) | _trained_part(study),
             inputs,
-            label=f"sample {name} shard {shard}",
-            tokens=tokens,
-            work=_work(study, tokens, passes=1),
-            disk=6 * tokens,
+            label=label + (f" member {m}" if members > 1 else ""),
         )
-    gathered = {**shards, "tokenizer": source.tokenizer}
-    return _step("synthetic", {"origin": t}, gathered, label=f"gather {name}", disk=8 * study.sample.tokens)
+        for m in range(members)
+    )
 
 
-def heldout(study: StudyConfig, machine: Machine, model: Step, source: Human) -> Step:
+def _trained_part(study: StudyConfig) -> dict[str, Any]:
+    """Which tokens of a row are learned: none of a prompt, unless asked for, and none behind a document's end."""
+    context = 0 if study.sample.train_on_prompt else study.sample.prompt_tokens
+    found: dict[str, Any] = {"context": context} if context else {}
+    return found | ({"layout": "documents"} if study.corpus.layout == "documents" else {})
+
+
+def _network(
+    place: Place, config: TrainConfig, recipe: Step, recipe_rows: int, began: Step | None, member: tuple[int, int]
+) -> Step:
+    study, (m, members) = place.study, member
+    assert place.human.validation is not None  # there is one wherever a study trains
+    model = study.model.model_dump(exclude={"path", "revision"})
+    config = config.divided(members)
+    params: dict[str, Any] = {"model": model, "train": config.model_dump(exclude={"base"}), **_trained_part(study)}
+    params |= {"machine": place.machine.__dict__, "seed": place.seed, "generation": place.t}
+    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer, "validation": place.human.validation}
+    if began is not None:
+        inputs["began"] = began
+    label = f"train {recipe.label.removeprefix('pool ')}"
+    if members > 1:
+        params, label = params | {"member": m, "members": members}, f"{label} member {m}"
+    tokens = config.rows(recipe_rows, place.row) * place.row
+    work, disk = _work(study, tokens, passes=3), 4 * parameters(study.model, vocabulary(study))
+    return make_step("train", params, inputs, label=label, tokens=tokens, work=work, disk=disk)
+
+
+def sample(place: Place, models: Sequence[Step]) -> Step:
+    """The synthetic corpus of a generation: its shards, gathered.  Row i is written by model i modulo their number."""
+    study, members = place.study, len(models)
+    shards: dict[str, Step] = {}
+    for m, model in enumerate(models):
+        total = len(range(m, study.sample_rows, members))
+        for first in range(0, total, study.sample.shard_rows):
+            rows = min(study.sample.shard_rows, total - first)
+            shards[f"shard-{len(shards):04d}"] = _shard(place, model, len(shards), rows, m)
+    gathered = {**shards, "tokenizer": place.human.tokenizer}
+    params = {"origin": place.t, "members": [shard.params["member"] for shard in shards.values()]}
+    tokens = study.sample_rows * place.row
+    label = f"gather {models[0].label.removeprefix('train ').partition(' member')[0]}"
+    return make_step("synthetic", params, gathered, label=label, disk=8 * tokens)
+
+
+def _shard(place: Place, model: Step, shard: int, rows: int, member: int) -> Step:
+    study = place.study
+    params = {
+        "rows": rows,
+        "positions": place.row,
+        "seed": derive_seed(place.seed, place.t, "sample", shard),
+        "decoding": study.sample.decoding,
+        "prompt": study.sample.prompt_tokens,
+        "layout": study.corpus.layout,
+        "member": member,
+        "machine": {"device": place.machine.device, "threads": place.machine.threads},
+    }
+    inputs = {"model": model, "tokenizer": place.human.tokenizer}
+    if study.sample.prompt_tokens:
+        inputs["human"] = place.human.human
+    tokens = rows * place.row
+    label = f"sample {model.label.removeprefix('train ')} shard {shard}"
+    work = _work(study, tokens, passes=study.sample.beams or 1)
+    return make_step("sample", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
+
+
+def heldout(place: Place, model: Step) -> Step:
     """The probe of held-out human text: the loss of each token under the model."""
+    study, machine = place.study, place.machine
     params = {"machine": {"device": machine.device, "threads": machine.threads}}
-    tokens = study.rows(study.metrics.test_tokens) * study.model.n_positions
+    tokens = study.rows(study.metrics.test_tokens) * place.row
     label = f"heldout {model.label.removeprefix('train ')}"
-    work, inputs = _work(study, tokens, passes=1), {"model": model, "test": source.test}
-    return _step("heldout", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
+    work, inputs = _work(study, tokens, passes=1), {"model": model, "test": place.human.test}
+    return make_step("heldout", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
 
 
-def record(study: StudyConfig, source: Human, recipe: Step, model: Step, sampled: Step, evidence: Step) -> Step:
+def record(place: Place, recipe: Step, models: Sequence[Step], sampled: Step, evidence: Sequence[Step]) -> Step:
     """Every number of one generation, from evidence alone."""
+    study, source = place.study, place.human
     inputs = {
         "tokenizer": source.tokenizer,
         "test": source.test,
         "human": source.human,
         "resample": source.resample,
         "pool": recipe,
-        "model": model,
         "synthetic": sampled,
-        "heldout": evidence,
     }
-    label = f"measure {model.label.removeprefix('train ')}"
-    budget = study.rows(study.metrics.tokens) * study.model.n_positions
-    return _step("record", {"tokens": budget}, inputs, label=label, disk=4_000)
+    inputs |= {f"model-{m}": model for m, model in enumerate(models)}
+    inputs |= {f"heldout-{m}": found for m, found in enumerate(evidence)}
+    params = {
+        "tokens": study.metrics.tokens,
+        "prompt": study.sample.prompt_tokens,
+        "layout": study.corpus.layout,
+    }
+    label = f"measure {sampled.label.removeprefix('gather ')}"
+    return make_step("record", params, inputs, label=label, disk=4_000)

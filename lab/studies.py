@@ -9,8 +9,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lab.config import UNIONS, StudyConfig
+from lab.config import StudyConfig
 from lab.lookup import suggestion
+from lab.sections import UNIONS
 from lab.types import InputError
 
 ROOT = Path(__file__).resolve().parent.parent

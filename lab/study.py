@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import corpus, machine, regimes, runners, steps
-from lab.config import CorpusConfig, RegimeConfig, StudyConfig, TokenizerConfig
+from lab.config import RegimeConfig, StudyConfig
+from lab.human import human, lineage
+from lab.sections import CorpusConfig, PretrainedConfig, TokenizerConfig
 from lab.store import file_sha256
 from lab.sweep import Arm, arms
 from lab.types import InputError, Step, digest
@@ -23,14 +25,25 @@ class Generation:
     seed: int
     t: int
     recipe: Step
-    model: Step
+    models: tuple[Step, ...]
+    """One, but in a population."""
     synthetic: Step
-    evidence: Step
+    evidence: tuple[Step, ...]
+    """One for each model."""
     record: Step
 
     @property
     def chain(self) -> str:
         return f"{self.regime}{self.arm.label}-seed{self.seed}"
+
+    @property
+    def artifacts(self) -> dict[str, Step]:
+        """What a run's folder links to, by name."""
+        several = len(self.models) > 1
+        found = {"synthetic": self.synthetic, "record": self.record}
+        for name, made in (("model", self.models), ("evidence", self.evidence)):
+            found |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}
+        return found
 
 
 @dataclass(frozen=True)
@@ -74,15 +87,17 @@ def _check_regimes(config: StudyConfig) -> None:
     for regime in config.regimes:
         regimes.check_options(regime.name, regime.options)
         if regime.name in regimes.REGIMES and last:
-            regimes.recipe(regime.name, regime.options, steps.lineage(config, last), config.seeds[0], last)
+            regimes.recipe(regime.name, regime.options, lineage(config, last), config.seeds[0], last)
 
 
 def _identity(config: StudyConfig) -> dict[str, str]:
-    """By content, what the corpus and a pretrained tokenizer are.  A source is its own fields."""
+    """By content, what the corpus, a pretrained tokenizer and a pretrained model are.  A source is its own fields."""
     if not isinstance(config.corpus, CorpusConfig):
         return {}
-    assert config.tokenizer is not None  # StudyConfig asks for one where the corpus is text
-    return {"corpus": corpus.identity(config.corpus), "tokenizer": tokenizer_identity(config.tokenizer)}
+    found = {"corpus": corpus.identity(config.corpus), "tokenizer": tokenizer_identity(config.words)}
+    if isinstance(config.model, PretrainedConfig):
+        found["model"] = model_identity(config.model)
+    return found
 
 
 def chain(
@@ -90,25 +105,35 @@ def chain(
 ) -> list[Generation]:
     """One chain of generations, in order.  Nothing runs here."""
     config = arm.config
-    human = steps.human(config, identity, seed)
+    source = human(config, identity, seed)
     samples: dict[int, Step] = {}
-    generations = []
+    generations: list[Generation] = []
+    base = steps.base(steps.Place(config, resolved, source, seed, 0), identity)
     for t in range(config.generations):
-        recipe = steps.pool(regime, human, samples, seed, t)
-        model = steps.train(config, resolved, recipe, _recipe_rows(config, regime, seed, t), human, seed, t)
-        sampled = steps.sample(config, resolved, model, human, seed, t)
-        evidence = steps.heldout(config, resolved, model, human)
-        record = steps.record(config, human, recipe, model, sampled, evidence)
-        generations.append(Generation(arm, regime.label, seed, t, recipe, model, sampled, evidence, record))
+        place = steps.Place(config, resolved, source, seed, t)
+        recipe = steps.pool(place, regime, samples)
+        rows = _recipe_rows(config, regime, seed, t)
+        models = steps.train(place, recipe, rows, _began(config, base, generations))
+        sampled = steps.sample(place, models)
+        evidence = tuple(steps.heldout(place, model) for model in models)
+        record = steps.record(place, recipe, models, sampled, evidence)
+        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, evidence, record))
         samples[t] = sampled
     return generations
+
+
+def _began(config: StudyConfig, base: Step | None, before: Sequence[Generation]) -> Sequence[Step | None]:
+    """The model that each member of the next generation begins as; None for random weights."""
+    if config.train is not None and config.train.start == "continue" and before:
+        return before[-1].models
+    return [base] * config.population
 
 
 def _recipe_rows(config: StudyConfig, regime: RegimeConfig, seed: int, t: int) -> int:
     """Rows of the recipe to come; looked at only where the length of training depends on them."""
     if config.train is None or config.train.epochs is None:
         return 0
-    return regimes.recipe(regime.name, regime.options, steps.lineage(config, t), seed, t).rows
+    return regimes.recipe(regime.name, regime.options, lineage(config, t), seed, t).rows
 
 
 def in_order(ends: Iterable[Step]) -> list[Step]:
@@ -141,3 +166,14 @@ def tokenizer_identity(config: TokenizerConfig) -> str:
             raise InputError(f"tokenizer.pretrained {folder} holds no tokenizer files (tokenizer.json)")
         return digest({file.name: file_sha256(file) for file in files})
     return corpus.hub_revision("model", config.pretrained, None, "tokenizer.pretrained")
+
+
+def model_identity(config: PretrainedConfig) -> str:
+    """By content: the hash of a local folder's configuration and weights, or a hub model's revision."""
+    folder = Path(config.path)
+    if folder.is_dir():
+        files = sorted(file for pattern in ("config.json", "*.safetensors") for file in folder.glob(pattern))
+        if len(files) < 2:
+            raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
+        return digest({file.name: file_sha256(file) for file in files})
+    return corpus.hub_revision("model", config.path, config.revision, "model.path")

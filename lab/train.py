@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from lab.config import TrainConfig
 from lab.models import Trainable
+from lab.sections import TrainConfig
 from lab.seeds import permutation
 
 LOG_POINTS = 20
@@ -35,6 +35,9 @@ class RowSource(Protocol):
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows of these indices (int64): integers [B, T]."""
 
+    def learned(self, indices: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+        """Which of their tokens are learned, [B, T]; None: all."""
+
 
 def fit(
     model: Trainable,
@@ -42,15 +45,17 @@ def fit(
     config: TrainConfig,
     *,
     validation: np.ndarray,
+    counted: np.ndarray | None = None,
     seed: int,
     dtype: str,
     processes: int = 1,
     progress: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Train the model in place on config.tokens // T rows of T tokens, T the width of `validation`; the learning curve.
+    """Train the model in place on rows of T tokens, T the width of `validation`, as long as `config` says.
 
-    Each line: step, tokens (seen so far), lr, train (mean loss since the last line; None at the start) and
-    validation (loss on `validation` [N, T]; None but for the start, the middle and the end).
+    Returned is the learning curve.  Each line: step, tokens (seen so far), lr, train (mean loss since the last line;
+    None at the start) and validation (loss on `validation` [N, T], or on those of its tokens that are `counted`; None
+    but for the start, the middle and the end).
     `dtype`, bfloat16 or float32, is that of the matrix products; weights and optimizer stay float32.
     `processes` is the world size expected: batches are global and each rank takes its share.
     `progress` is told the tokens seen so far.  FloatingPointError when the loss is no longer finite.
@@ -58,12 +63,13 @@ def fit(
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; the recipe is empty")
     positions = validation.shape[1]
-    total = config.tokens // positions
+    total = config.rows(len(rows), positions)
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
     mean_loss, optimizer = accelerator.prepare(_MeanLoss(model, DTYPES[dtype]), optimizer)
-    log = [_line(0, 0, 0.0, None, model.nats(validation))]
+    counted = np.ones(validation.shape, np.bool_) if counted is None else counted
+    log = [_line(0, 0, 0.0, None, model.nats(validation)[counted])]
     since: list[float] = []
     for step in range(steps):
         lr = lr_at(step, steps, config)
@@ -77,7 +83,7 @@ def fit(
         seen = min((step + 1) * config.batch_rows, total) * positions
         progress(seen)
         if _ends_part(step, steps, LOG_POINTS):
-            scored = model.nats(validation) if _ends_part(step, steps, 2) else None
+            scored = model.nats(validation)[counted] if _ends_part(step, steps, 2) else None
             log.append(_line(step + 1, seen, lr, float(np.mean(since)), scored))
             since = []
     return log
@@ -94,9 +100,12 @@ def _step(
 ) -> float:
     """One update; the mean loss of the batch over all ranks before it.  No update where that is not finite."""
     mine = batch[accelerator.process_index :: accelerator.num_processes]
-    ids_BT = torch.from_numpy(rows.take(mine).astype(np.int64)).to(accelerator.device)
+    taken = rows.take(mine)
+    learned = rows.learned(mine, taken)
+    ids_BT = torch.from_numpy(taken.astype(np.int64)).to(accelerator.device)
+    learned_BT = None if learned is None else torch.from_numpy(learned).to(accelerator.device)
     # Ranks average their gradients, so the mean of a rank with more rows than its share must weigh more.
-    loss = mean_loss(ids_BT) * (len(mine) * accelerator.num_processes / len(batch))
+    loss = mean_loss(ids_BT, learned_BT) * (len(mine) * accelerator.num_processes / len(batch))
     value = float(accelerator.reduce(loss.detach(), "mean"))
     if not math.isfinite(value):
         return value
@@ -157,8 +166,11 @@ class _MeanLoss(nn.Module):
         self.head = model.head
         self.dtype = dtype
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
-        loss: Tensor = _CrossEntropy.apply(self.hidden(ids_BT, self.dtype), *self.head(), ids_BT.flatten())  # type: ignore[no-untyped-call]
+    def forward(self, ids_BT: Tensor, learned_BT: Tensor | None = None) -> Tensor:
+        x_NC, tokens_N = self.hidden(ids_BT, self.dtype), ids_BT.flatten()
+        if learned_BT is not None:
+            x_NC, tokens_N = x_NC[learned_BT.flatten()], tokens_N[learned_BT.flatten()]
+        loss: Tensor = _CrossEntropy.apply(x_NC, *self.head(), tokens_N)  # type: ignore[no-untyped-call]
         return loss
 
 

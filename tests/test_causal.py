@@ -31,10 +31,10 @@ from transformers import (
 from lab import causal, models
 from lab.beams import beam_search
 from lab.causal import Causal, Lora
-from lab.config import ModelConfig, TrainConfig
 from lab.counting import Uniform
 from lab.models import Gpt2, load, start
 from lab.sample import sample
+from lab.sections import ModelConfig, TrainConfig
 from lab.train import _MeanLoss, fit
 from lab.types import InputError
 
@@ -108,6 +108,9 @@ class Rows:
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self.tokens[indices]
+
+    def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
+        """All of them."""
 
 
 def quiet(tokens: int) -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from conftest import tiny, write_study
 
-from lab.config import CorpusConfig, MetricsConfig, SampleConfig, SourceConfig, StudyConfig
+from lab.config import MetricsConfig, StudyConfig
+from lab.sections import CorpusConfig, SourceConfig
 from lab.studies import difference, load_study, parse_study, study_names
 from lab.types import InputError
 
@@ -69,7 +70,10 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ({"sample__tokens": 15}, "sample.tokens is 15, less than one row"),
         ({"metrics__tokens": 15}, "metrics.tokens is 15, less than one row"),
         ({"metrics__test_tokens": 15}, "metrics.test_tokens is 15, less than one row"),
-        ({"metrics__tokens": 513}, "metrics.tokens 513 must not exceed sample.tokens 512 or corpus.tokens 512"),
+        (
+            {"metrics__tokens": 513},
+            "metrics.tokens 513 must not exceed the 512 tokens of a sample or corpus.tokens 512",
+        ),
         ({"tokenizer": {}}, "give exactly one of vocab_size"),
         ({"tokenizer__vocab_size": 256}, '"tokenizer.vocab_size" is 256'),
         ({"compute__device": "tpu"}, "\"compute.device\" is 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
@@ -176,5 +180,5 @@ def test_difference_by_hand() -> None:
 def test_compute_has_defaults_and_sizes_have_none() -> None:
     """A number that decides a result is never supplied in silence."""
     assert not StudyConfig.model_fields["compute"].is_required()
-    for part in (SampleConfig, MetricsConfig, CorpusConfig, SourceConfig):
+    for part in (MetricsConfig, CorpusConfig, SourceConfig):
         assert part.model_fields["tokens"].is_required()

@@ -15,8 +15,9 @@ import transformers
 from conftest import PROJECT, WORDS, write_corpus
 
 from lab import corpus
-from lab.config import CorpusConfig
-from lab.corpus import SHARES, RecipeRows, assign_folds, choose_rows, cut_document, cut_rows, read_documents
+from lab.corpus import SHARES, assign_folds, choose_rows, cut_document, cut_rows, read_documents
+from lab.rows import RecipeRows
+from lab.sections import CorpusConfig
 from lab.seeds import generator
 from lab.tokenizer import copy_tokenizer, load_tokenizer, save_tokenizer, token_bytes, train_tokenizer
 from lab.types import HUMAN, InputError, Part, Recipe

@@ -7,11 +7,11 @@ import pytest
 from conftest import PROJECT
 
 LAYERS = [
-    {"__init__", "types", "config", "studies", "sweep", "seeds", "lookup", "machine"},
+    {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"},
     {"regimes", "metrics", "stats", "theory"},
-    {"corpus", "sources", "tokenizer", "counting", "models", "causal", "beams", "decoding", "store"},
+    {"corpus", "rows", "sources", "tokenizer", "counting", "models", "causal", "beams", "decoding", "store"},
     {"train", "sample", "probes", "records"},
-    {"runners", "steps", "study", "execute", "plan"},
+    {"runners", "human", "steps", "study", "execute", "plan"},
     {"results", "progress", "report", "exact", "figure", "describe"},
     {"cli", "__main__", "evaluate_modules"},
 ]

@@ -16,9 +16,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
 
 from lab import counting, machine
-from lab.config import ModelConfig
 from lab.models import Counted, Gpt2, LanguageModel, load
 from lab.probes import heldout
+from lab.sections import ModelConfig
 from lab.types import InputError
 
 torch.set_num_threads(1)

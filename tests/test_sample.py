@@ -12,11 +12,11 @@ from transformers import GenerationConfig
 
 from lab import sample as sampling
 from lab import theory
-from lab.config import ModelConfig
 from lab.counting import Ngram, Uniform
 from lab.decoding import Decoding
 from lab.models import Counted, Gpt2
 from lab.sample import BLOCK, draw, sample
+from lab.sections import ModelConfig
 from lab.seeds import generator
 
 torch.set_num_threads(1)

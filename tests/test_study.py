@@ -50,7 +50,7 @@ def test_generation_0_is_shared_between_regimes_and_nothing_else_is(built: Built
     study = built(regimes=["human", "replace", "accumulate"], seeds=[0, 1], generations=4)
     owners: dict[Step, set[tuple[str, int, int]]] = {}
     for g in study.generations:
-        for step in (g.recipe, g.model, g.synthetic, g.evidence, g.record):
+        for step in (g.recipe, g.models[0], g.synthetic, g.evidence[0], g.record):
             owners.setdefault(step, set()).add((g.regime, g.seed, g.t))
     for step, chains in owners.items():
         if any(t == 0 for _, _, t in chains):
@@ -66,7 +66,7 @@ def test_regimes_share_their_chance(built: Built) -> None:
     chance: dict[tuple[int, int], list[Any]] = {}
     for g in study.generations:
         shards = [step.params for step in g.synthetic.inputs.values() if step.name == "sample"]
-        chance.setdefault((g.seed, g.t), []).append((g.model.params, shards))
+        chance.setdefault((g.seed, g.t), []).append((g.models[0].params, shards))
     for values in chance.values():
         assert values[0] == values[1] == values[2]
     seeds = [params["seed"] for values in chance.values() for params in values[0][1]]
@@ -76,10 +76,10 @@ def test_regimes_share_their_chance(built: Built) -> None:
 def test_the_control_waits_for_no_sample(built: Built) -> None:
     study = built(generations=3)
     for t in range(3):
-        behind = {step.name for step in ancestors(generation(study, "human", 0, t).model)}
+        behind = {step.name for step in ancestors(generation(study, "human", 0, t).models[0])}
         assert behind == {"corpus", "tokenizer", "rows", "heldout-rows", "human", "pool"}
         if t:
-            assert "sample" in {step.name for step in ancestors(generation(study, "replace", 0, t).model)}
+            assert "sample" in {step.name for step in ancestors(generation(study, "replace", 0, t).models[0])}
 
 
 def test_each_regime_reads_its_samples(built: Built) -> None:
@@ -234,7 +234,7 @@ def test_a_regime_of_the_users_own(corpus_file: Path, tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     config = tiny_config(corpus_file, regimes=["human", "own_regime_module:half"])
     before = build(config)
-    assert generation(before, "own_regime_module:half", 0, 0).model == generation(before, "human", 0, 0).model
+    assert generation(before, "own_regime_module:half", 0, 0).models[0] == generation(before, "human", 0, 0).models[0]
     source.write_text(source.read_text() + "# another version\n")
     after = build(config)
     for t, same in [(0, True), (1, False)]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lab.config import ModelConfig, TrainConfig
 from lab.models import Gpt2
+from lab.sections import ModelConfig, TrainConfig
 from lab.train import CHUNK, _CrossEntropy, _MeanLoss, batch_at, fit, lr_at
 
 torch.set_num_threads(1)
@@ -33,6 +33,9 @@ class Rows:
     def take(self, indices: np.ndarray) -> np.ndarray:
         self.taken.append(indices.tolist())
         return self.tokens[indices]
+
+    def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
+        """All of them."""
 
 
 def fresh(seed: int = 1, n_layer: int = 2) -> Gpt2:

@@ -1,0 +1,139 @@
+"""The human side of a study as steps: text, tokenizer, folds, and the rows that each seed draws.  Nothing runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab import runners
+from lab.config import StudyConfig
+from lab.sections import SourceConfig
+from lab.types import ARCHIVE, HUMAN, Lineage, Source, Step
+
+
+@dataclass(frozen=True)
+class Human:
+    """What a chain needs of human text: the tokenizer, held-out rows, this seed's own rows, and others beside them."""
+
+    tokenizer: Step
+    validation: Step | None
+    """None for counting models, which are fitted at once."""
+    test: Step
+    human: Step
+    resample: Step
+    archive: Step | None
+    """Rows kept apart for regimes that ask for fresh ones; None where the study keeps none."""
+    base: Step | None
+    """Rows that a base model is fitted to; None where the study fits none."""
+
+
+def make_step(
+    name: str,
+    params: dict[str, Any],
+    inputs: dict[str, Step],
+    *,
+    label: str = "",
+    tokens: int = 0,
+    work: float = 0.0,
+    disk: int = 0,
+    where: Mapping[str, Any] | None = None,
+) -> Step:
+    version = runners.KINDS[name].version or runners.source_hash(name)
+    return Step(name, version, params, inputs, tokens, work, disk, label or name, where or {})
+
+
+def where_at(path: str | None, identity: str) -> dict[str, str | None]:
+    """Where the content lies: a local path, or a hub id with the commit that was resolved."""
+    at_hub = path is not None and identity.startswith(f"{path}@")
+    return {"path": path, "revision": identity.partition("@")[2] if at_hub else None}
+
+
+def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
+    """The human side of one seed.  `identity` says by content what the corpus and a pretrained tokenizer are."""
+    if isinstance(study.corpus, SourceConfig):
+        return _from_source(study, study.corpus, seed)
+    tokenizer, rows = _cut(study, identity)
+
+    def held_out(fold: str, tokens: int) -> Step:
+        params = {"fold": fold, "rows": study.rows(tokens)}
+        return make_step("heldout-rows", params, {"rows": rows}, label=f"{fold} rows")
+
+    def own(name: str, tokens: int, after: int, origin: int) -> Step:
+        params = {"seed": seed, "after": after, "rows": study.rows(tokens), "origin": origin}
+        inputs = {"rows": rows, "tokenizer": tokenizer}
+        return make_step("human", params, inputs, label=f"{name} seed {seed}", disk=10 * tokens)
+
+    archive, base = _beside(study)
+    resampled = study.rows(study.corpus.tokens)
+    archived = resampled + study.rows(study.metrics.tokens)
+    return Human(
+        tokenizer,
+        validation=held_out("validation", study.train.validation_tokens) if study.train else None,
+        test=held_out("test", study.metrics.test_tokens),
+        human=own("human", study.corpus.tokens, 0, HUMAN),
+        resample=own("resample", study.metrics.tokens, resampled, HUMAN),
+        archive=own("archive", archive, archived, ARCHIVE) if archive else None,
+        base=own("base", base, archived + study.rows(archive), HUMAN) if base else None,
+    )
+
+
+def _beside(study: StudyConfig) -> tuple[int, int]:
+    """Tokens of the archive and of the base's text; 0 for none."""
+    base = study.train.base.tokens if study.train and study.train.base else 0
+    return study.corpus.archive_tokens or 0, base
+
+
+def _cut(study: StudyConfig, identity: Mapping[str, str]) -> tuple[Step, Step]:
+    """The tokenizer, and the text as rows of tokens."""
+    assert not isinstance(study.corpus, SourceConfig)
+    outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout"}
+    text = make_step(
+        "corpus",
+        {"corpus": study.corpus.model_dump(exclude=outside), "identity": identity["corpus"]},
+        {},
+        where=where_at(study.corpus.path, identity["corpus"]),
+    )
+    tokenizer = make_step(
+        "tokenizer",
+        {"vocab_size": study.words.vocab_size, "identity": identity["tokenizer"]},
+        {"corpus": text},
+        where=where_at(study.words.pretrained, identity["tokenizer"]),
+    )
+    params = {"positions": study.model.n_positions, "layout": study.corpus.layout}
+    return tokenizer, make_step("rows", params, {"corpus": text, "tokenizer": tokenizer})
+
+
+def _from_source(study: StudyConfig, config: SourceConfig, seed: int) -> Human:
+    """The same from a known distribution.  Held-out rows are each seed's own too: seeds are independent altogether."""
+    law = config.model_dump(exclude={"tokens", "archive_tokens", "layout"})
+    source = make_step("source", {"source": law}, {}, label=config.title)
+
+    def rows(purpose: str, tokens: int, origin: int = HUMAN) -> Step:
+        params = {
+            "purpose": purpose,
+            "rows": study.rows(tokens),
+            "positions": study.model.n_positions,
+            "seed": seed,
+            "origin": origin,
+        }
+        return make_step("source-rows", params, {"source": source}, label=f"{purpose} seed {seed}", disk=10 * tokens)
+
+    archive, base = _beside(study)
+    return Human(
+        source,
+        validation=rows("validation", study.train.validation_tokens) if study.train else None,
+        test=rows("test", study.metrics.test_tokens),
+        human=rows("human", config.tokens),
+        resample=rows("resample", study.metrics.tokens),
+        archive=rows("archive", archive, ARCHIVE) if archive else None,
+        base=rows("base", base) if base else None,
+    )
+
+
+def lineage(study: StudyConfig, samples: int) -> Lineage:
+    """The sizes of all text that exists before generation `samples` is trained: known before anything runs."""
+    made = tuple(Source(t, study.sample_rows) for t in range(samples))
+    archive = study.corpus.archive_tokens
+    kept = Source(ARCHIVE, study.rows(archive)) if archive else None
+    return Lineage(Source(HUMAN, study.rows(study.corpus.tokens)), made, kept)
