@@ -73,9 +73,32 @@ class ComputeConfig(Frozen):
     """Of training's matrix products.  auto: bfloat16 where the machine has it.  Sampling and scoring use float32."""
 
 
+class PublishedNumbers(Frozen):
+    """One line of a published table."""
+
+    regime: str
+    """The label of the regime that it belongs to: mix,human=0.25."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """The swept fields that it belongs to."""
+    metric: Literal["nll", "perplexity"]
+    values: Annotated[dict[Annotated[Whole, Field(ge=0)], Number], Field(min_length=1)]
+    """Generation -> value.  Generation 0 is the first model, trained on human text only."""
+
+
+class Published(Frozen):
+    """What a paper reports of the experiment that a study repeats."""
+
+    paper: str
+    table: str
+    differs: str
+    """What this study does otherwise than the paper."""
+    numbers: tuple[PublishedNumbers, ...] = ()
+
+
 class StudyConfig(Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     note: str = ""
+    published: Published | None = None
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
     generations: Annotated[Positive, Field(le=1000)]
     regimes: Annotated[tuple[RegimeConfig, ...], Field(min_length=1)]

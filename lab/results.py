@@ -64,7 +64,7 @@ class RunFolder:
             return
         old = self.config()
         a, b = (config.model_dump(mode="json") for config in (old, new))
-        fixed = [name for name in a if name not in (*GROWS, "note")]
+        fixed = [name for name in a if name not in (*GROWS, "note", "published")]
         lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
         labels = [[regime.label for regime in config.regimes] for config in (old, new)]
         for name, before, after in (("seeds", a["seeds"], b["seeds"]), ("regimes", *labels)):
