@@ -10,6 +10,7 @@ from pydantic import Field, model_serializer, model_validator
 from lab.sections import (
     NETWORKS,
     Frozen,
+    Number,
     Positive,
     PretrainedConfig,
     SampleConfig,
@@ -29,9 +30,7 @@ class RegimeConfig(Frozen):
     """A regime: its name, or `{name: {option: value}}`."""
 
     name: str
-    options: dict[str, bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]] = Field(
-        default_factory=dict
-    )
+    options: dict[str, Option] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
