@@ -12,12 +12,26 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from lab.reading import compare, corpus_, report_, show
+from lab.terminal import (
+    BAD_INPUT,
+    FAILED,
+    STOPPED,
+    AsJson,
+    Checkpoints,
+    Name,
+    Overrides,
+    RunName,
+    StudyName,
+    Workers,
+    err,
+    folder_of,
+    out,
+    print_results,
+)
 from lab.types import InputError
-
-BAD_INPUT, FAILED, STOPPED = 2, 1, 75
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,18 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A language-model collapse lab: train, sample, retrain on the samples, measure what is lost.",
 )
-out = Console(markup=False, emoji=False)
-err = Console(stderr=True, markup=False, emoji=False)
-
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study (smoke, quick ...) or a YAML file.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or its folder.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field; repeatable.")]
-Name = Annotated[str | None, typer.Option("--run", help="The run's name (default: the study's).")]
-Checkpoints = Annotated[Path, typer.Option(help="Where runs and the store live.")]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="Worker processes (default: cores // threads; 0: in-process).")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _workers(asked: int | None, device: str, threads: int) -> int:
@@ -171,34 +173,13 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     rows = folder.write_tables(graph, store)
     agrees = True
     if rows:
-        agrees = _print_results(rows, graph)
+        agrees = print_results(rows, graph)
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
     if failures:
         names = ", ".join(step.label for step in failures)
         where = folder.path / "failures.jsonl"
         err.print(f"failed: {names}; details: {where}; the other chains are complete", highlight=False, soft_wrap=True)
     return FAILED if failures or not agrees else 0
-
-
-def _print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
-    """What exact theory says of the run, where it says anything, else the table; False where theory is contradicted."""
-    from lab import exact
-    from lab.report import HEADLINE, caption
-
-    found = exact.compare(graph, rows)
-    if not found:
-        _print_table(rows, HEADLINE[graph.config.corpus.kind], graph.config)
-        return True
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in exact.HEADING:
-        table.add_column(name, justify="right" if name in ("gen", "measured", "exact", "detects") else "left")
-    for row in exact.last(found):
-        table.add_row(*exact.cells(row), style=None if row.agrees else "red")
-    console = out if out.is_terminal else Console(width=200, markup=False, emoji=False)
-    console.print(table)
-    console.print(caption(graph.config, rows), style="dim", highlight=False, soft_wrap=True)
-    console.print(exact.summary(found), highlight=False, soft_wrap=True)
-    return all(row.agrees for row in found)
 
 
 def _read_human(store: Any, human: Sequence[Any]) -> None:
@@ -242,21 +223,6 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
         )
 
 
-def _print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
-    from lab.report import caption, rich_table
-
-    console = out if out.is_terminal else Console(width=200, markup=False, emoji=False)
-    console.print(rich_table(rows, metrics, console.width))
-    console.print(caption(config, rows), style="dim", highlight=False, soft_wrap=True)
-
-
-def _folder(run: str, checkpoints: Path) -> Any:
-    from lab.results import RunFolder
-
-    given = Path(run)
-    return RunFolder(given if (given / "config.yaml").exists() else checkpoints / run)
-
-
 @app.command()
 def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJson = False) -> None:
     """How far a run is: steps done, and generations measured, chain by chain."""
@@ -264,7 +230,7 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
     from lab.results import read_record
     from lab.study import build
 
-    folder = _folder(run, checkpoints)
+    folder = folder_of(run, checkpoints)
     graph = build(folder.config())
     found = planning.plan(graph, folder.store, _workers(None, graph.machine.device, graph.machine.threads))
     chains: dict[str, int] = {}
@@ -291,88 +257,10 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
     out.print(f"{graph.config.name}: {done} of {total} steps, {left}", highlight=False)
 
 
-@app.command()
-def show(
-    run: RunName,
-    metric: Annotated[list[str] | None, typer.Option(help="A column of results.csv; repeatable.")] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="md, csv, json or latex.")] = None,
-    as_json: AsJson = False,
-    checkpoints: Checkpoints = Path("checkpoints"),
-) -> None:
-    """The results table: regimes over generations, with spread over seeds and change against the human control."""
-    from lab import report
-    from lab.study import build
-
-    folder = _folder(run, checkpoints)
-    config, rows = folder.config(), _measured(folder)
-    metrics = metric or report.HEADLINE[config.corpus.kind]
-    if as_json or format_ is not None:
-        typer.echo(report.formatted(rows, metrics, "json" if as_json else str(format_)), nl=False)
-    elif metric:
-        _print_table(rows, metrics, config)
-    else:
-        _print_results(rows, build(config))
-
-
-@app.command(name="report")
-def report_(
-    run: RunName,
-    figure: Annotated[
-        Path | None, typer.Option(help="PNG, SVG or PDF (default: figure.png in the run's folder).")
-    ] = None,
-    checkpoints: Checkpoints = Path("checkpoints"),
-) -> None:
-    """Draw the run: perplexity, rare against common words, survival of rare words, diversity."""
-    from lab import figure as drawing
-
-    folder = _folder(run, checkpoints)
-    config, rows = folder.config(), _measured(folder)
-    path = figure or folder.path / "figure.png"
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"figure {path}: there is no folder {path.parent}")
-    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    drawing.figure(rows, f"{config.name}: {config.corpus.title}, seeds {seeds}", path)
-    out.print(str(path), highlight=False, soft_wrap=True)
-
-
-def _measured(folder: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = folder.results()
-    if not rows:
-        raise InputError(f"{folder.path} has no generation measured yet; lab run goes on with it")
-    return rows
-
-
-@app.command(name="corpus")
-def corpus_(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a hub id.")],
-    text: Annotated[str, typer.Option(help="Name of the text column.")] = "text",
-    domain: Annotated[str | None, typer.Option(help="Name of the domain column.")] = None,
-    author: Annotated[str | None, typer.Option(help="Name of the author column.")] = None,
-    group: Annotated[str | None, typer.Option(help="Name of the group column.")] = None,
-    piece: Annotated[
-        int | None, typer.Option(min=1, help="Cut documents into pieces of about so many characters.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Describe a corpus: folds, domains, sizes, and the overlap of test text with training text."""
-    from lab.describe import describe
-    from lab.sections import CorpusConfig
-
-    found = describe(
-        CorpusConfig(path=path, text=text, domain=domain, author=author, group=group, piece=piece, tokens=1)
-    )
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in found["domains"][0]:
-        table.add_column(name, justify="left" if name in ("domain", "fold") else "right")
-    for row in found["domains"]:
-        table.add_row(
-            *(f"{v:,}" if isinstance(v, int) else f"{v:.2%}" if isinstance(v, float) else v for v in row.values())
-        )
-    out.print(table)
-    out.print(found["summary"], highlight=False, soft_wrap=True)
+app.command()(show)
+app.command()(compare)
+app.command(name="report")(report_)
+app.command(name="corpus")(corpus_)
 
 
 def main() -> None:

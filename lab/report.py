@@ -203,16 +203,16 @@ def title(metric: str, rows: Rows) -> str:
 
 
 def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -> list[str]:
-    digits = METRICS[line.metric].digits
-    values = [_value(line, t, digits) if t in line.values else "" for t in ts]
+    values = [value_of(line, t) if t in line.values else "" for t in ts]
     trend = sparkline([line.mean(t) for t in sorted(line.values)], low, high)
     upto = "" if line.last == final else f" (gen {line.last})"  # a chain that stopped early says where
     change = _change(line.metric, line.change()) + upto
     return [line.label, *values, trend, change, _interval(line.metric, line.against_control())]
 
 
-def _value(line: Line, t: int, digits: int) -> str:
-    spread = line.spread(t)
+def value_of(line: Line, t: int) -> str:
+    """Mean and standard deviation over seeds: 104.2±1.3."""
+    digits, spread = METRICS[line.metric].digits, line.spread(t)
     return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
 
 

@@ -12,8 +12,8 @@ LAYERS = [
     {"corpus", "rows", "sources", "tokenizer", "counting", "models", "causal", "beams", "decoding", "store"},
     {"train", "sample", "probes", "records"},
     {"runners", "human", "steps", "study", "execute", "plan"},
-    {"results", "progress", "report", "exact", "figure", "describe"},
-    {"cli", "__main__", "evaluate_modules"},
+    {"results", "progress", "report", "exact", "compare", "figure", "describe"},
+    {"cli", "terminal", "reading", "__main__", "evaluate_modules"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
@@ -25,7 +25,7 @@ HEAVY = {
 HEAVY |= {
     "transformers": {"models", "tokenizer", "causal", "beams"},
     "datasets": {"corpus"},
-    "typer": {"cli"},
+    "typer": {"cli", "terminal", "reading"},
     "matplotlib": {"figure"},
 }
 TYPES_ONLY = {("__init__", "results")}
