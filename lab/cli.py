@@ -144,7 +144,7 @@ def _fresh(names: list[str]) -> frozenset[str]:
 
 
 def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
-    from lab import machine
+    from lab import exact, machine
     from lab.execute import execute
     from lab.plan import Estimator
     from lab.progress import RunProgress
@@ -174,6 +174,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     agrees = True
     if rows:
         agrees = print_results(rows, graph)
+        exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
     if failures:
         names = ", ".join(step.label for step in failures)

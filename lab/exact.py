@@ -7,9 +7,11 @@ the values measured are those of results.csv, made by the same regimes, sampler,
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,14 @@ from scipy.special import stdtrit
 
 from lab import theory
 from lab.config import StudyConfig
+from lab.results import to_csv
 from lab.sections import PositionsConfig, SourceConfig, UniformConfig
 from lab.sources import Source
 from lab.stats import mean_interval
+from lab.store import write_text
 from lab.study import Study
 
+PARSED: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
 CONFIDENCE = 0.999
 POWER = 0.95
 ROUNDING = 1e-6
@@ -242,6 +247,19 @@ def last(rows: Sequence[Row]) -> list[Row]:
     """The rows of each arm's last generation: what is printed."""
     end = {row.arm: max(other.generation for other in rows if other.arm == row.arm) for row in rows}
     return [row for row in rows if row.generation == end[row.arm]]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """The comparison as exact.csv, all generations; nothing where theory says nothing."""
+    if rows:
+        names = [field.name for field in fields(Row)]
+        write_text(path, to_csv([asdict(row) for row in rows], names))
+
+
+def read(path: Path) -> list[Row]:
+    """What `write` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Row(**{f.name: PARSED[str(f.type)](row[f.name]) for f in fields(Row)}) for row in csv.DictReader(file)]
 
 
 HEADING = ("arm", "gen", "column", "measured", "99.9 % interval", "exact", "detects", "verdict", "exact is")

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -186,8 +187,7 @@ class Walk:
         while stack:
             step = stack.pop()
             if self.must_run(step):
-                self.ready.append(step)
-                self.ready.sort(key=lambda s: (-self.weight[s], s.label, s.key))
+                insort(self.ready, step, key=lambda s: (-self.weight[s], s.label, s.key))
             else:
                 self.reporter.found(step)
                 stack.extend(self.unblocked(step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class Estimator:
 
     def __init__(self, store: Store, device: str) -> None:
         self.guess = GUESS[device]
-        self.past: dict[str, list[float]] = defaultdict(list)
+        self.past: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         for name in runners.KINDS:
             manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
             for path in manifests:
@@ -49,8 +49,12 @@ class Estimator:
         self.past[name].append(seconds / self._guess(name, work))
 
     def seconds(self, step: Step) -> float:
-        ratio = statistics.median(self.past[step.name]) if self.past[step.name] else 1.0
-        return self._guess(step.name, step.work) * ratio
+        return self.of(step.name, step.work)
+
+    def of(self, name: str, work: float) -> float:
+        """The same of any step of this kind with so much work."""
+        ratio = statistics.median(self.past[name]) if self.past[name] else 1.0
+        return self._guess(name, work) * ratio
 
     def _guess(self, name: str, work: float) -> float:
         return OVERHEAD + (work / self.guess[name] if work else 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ class RunProgress:
     ) -> None:
         self.estimator, self.workers, self.folder, self.console = estimator, max(1, workers), folder, console
         self.left = dict.fromkeys(order)
+        self.kinds = Counter((step.name, step.work) for step in self.left)  # thousands of steps, few kinds
         self.total, self.done, self.computed = len(self.left), 0, 0
         self.inside: dict[Step, float] = {}
         self.bars: dict[Step, TaskID] = {}
@@ -50,8 +52,9 @@ class RunProgress:
 
     def remaining(self) -> float:
         """Seconds to the end, about."""
-        ahead = sum(self.estimator.seconds(step) * (1 - self.inside.get(step, 0.0)) for step in self.left)
-        return ahead / self.workers
+        ahead = sum(self.estimator.of(*kind) * count for kind, count in self.kinds.items())
+        behind = sum(self.estimator.seconds(step) * share for step, share in self.inside.items())
+        return max(0.0, ahead - behind) / self.workers
 
     def found(self, step: Step) -> None:
         self._over(step)
@@ -93,6 +96,7 @@ class RunProgress:
     def _over(self, step: Step) -> None:
         if step in self.left:
             del self.left[step]
+            self.kinds[step.name, step.work] -= 1
             self.done += 1
         self.inside.pop(step, None)
         self._close_bar(step)

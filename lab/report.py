@@ -177,9 +177,16 @@ def caption(config: StudyConfig, rows: Rows) -> str:
         f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.title}; {tokens}; "
         f"{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
-        f"seeds {', '.join(map(str, seeds))} (n = {len(seeds)}), mean ± standard deviation; "
+        f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
         "vs human: paired difference over seeds with 95 % t interval"
     )
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """listed([0, 1, 5]) == "0, 1, 5"; of more than eight in a row only the ends: "0 to 13"."""
+    if len(seeds) > 8 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def heading(ts: Sequence[int]) -> list[str]:

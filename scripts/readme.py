@@ -1,6 +1,7 @@
 """Regenerate what README.md takes from elsewhere: quick's table, figure and meaning, timings, the file tree.
 
 python scripts/readme.py --run checkpoints/quick    # take a finished run's results into data/results/, then rewrite
+python scripts/readme.py --run checkpoints/exact    # the same for the comparison with exact theory
 python scripts/readme.py                            # rewrite README.md from data/results/ and the tree
 python scripts/readme.py --check                    # exit 1 if README.md is not what this would write
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lab import exact
 from lab.figure import figure
 from lab.report import HEADLINE, as_markdown, caption
 from lab.results import RunFolder
@@ -27,7 +29,9 @@ RESULTS = ROOT / "data" / "results"
 OTHERS = {
     "pyproject.toml, constraints.txt": "what the lab needs, and the versions it is tested with",
     "scripts/lab, scripts/test": "bootstrap .venv (scripts/bootstrap.sh), then run the command line or the tests",
-    "scripts/studies/*.yaml": "the shipped studies: smoke, quick, gpu",
+    "scripts/studies/*.yaml": "the shipped studies: smoke, quick, exact, markov, ngram, gpu, and published experiments",
+    "scripts/null_test.py": "how often the comparison of regimes finds a difference where there is none",
+    "scripts/check_experiments.py": "runs the mini versions of published experiments and checks their directions",
     "scripts/gpu/run.sh": "the gpu study on one GPU",
     "scripts/build_corpus.py": "builds data/*.parquet from packaged public-domain texts (with corpus_*.py)",
     "scripts/readme.py": "regenerates the numbers, the figure and this tree",
@@ -50,14 +54,17 @@ def tree() -> str:
 
 
 def take(run: Path) -> None:
-    """Copy a finished run's results here.  Timings come from its timings.jsonl."""
+    """Copy a finished run's results here: the comparison with exact theory, or quick's tables and figure."""
     RESULTS.mkdir(parents=True, exist_ok=True)
+    if (run / "exact.csv").exists():
+        shutil.copyfile(run / "exact.csv", RESULTS / "exact.csv")
+        return
     for name in ("results.csv", "config.yaml", "env.json"):
         shutil.copyfile(run / name, RESULTS / name)
     folder = RunFolder(RESULTS)
     config, rows = folder.config(), folder.results()
     seeds = ", ".join(map(str, config.seeds))
-    figure(rows, f"{config.name}: {config.corpus.path}, seeds {seeds}", RESULTS / "quick.svg")
+    figure(rows, f"{config.name}: {config.corpus.title}, seeds {seeds}", RESULTS / "quick.svg")
 
 
 def meaning(rows: list[dict[str, Any]]) -> str:
@@ -87,6 +94,41 @@ def meaning(rows: list[dict[str, Any]]) -> str:
 REGIMES = ("replace", "accumulate")
 
 
+def against_theory() -> str:
+    """The lines of the last generations that say most, and how many agree in all."""
+    rows = exact.read(RESULTS / "exact.csv")
+    shown = [row for row in exact.last(rows) if row.column in SHOWN]
+    agree = sum(row.agrees for row in rows)
+    text = f"""{agree} of {len(rows)} numbers agree, over all generations and columns (`exact.csv` in the run's folder); by
+        chance one in a thousand would not."""
+    return exact.as_markdown(shown) + "\n" + " ".join(text.split())
+
+
+def null_rates() -> str:
+    """How often the comparison of regimes rejects where nothing is to be found."""
+    found = json.loads((RESULTS / "null.json").read_text(encoding="utf-8"))
+    sizes = sorted({rate["seeds"] for rate in found["rates"]}, reverse=True)
+    cells: dict[str, dict[int, str]] = {}
+    for rate in found["rates"]:
+        text = f"{rate['rejected']}: {rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+        cells.setdefault(rate["metric"], {})[rate["seeds"]] = text
+    lines = [
+        "| metric | " + " | ".join(f"{size} against {size} seeds" for size in sizes) + " |",
+        "| --- |" + " ---: |" * len(sizes),
+        *(f"| {metric} | " + " | ".join(row[size] for size in sizes) + " |" for metric, row in cells.items()),
+    ]
+    study, limits = found["study"], found["limits"]
+    text = f"""Rejections of {found["pairs"]} pairs, the rate and its exact 95 % interval; the binomial limits are {limits["fewest"]}
+        and {limits["most"]} (0.1 % and 99.9 %). {study["model"]["order"]}-grams, {study["corpus"]["tokens"]:,} human
+        tokens a seed from {study["corpus"]["path"]}, seeds {study["seeds"].replace("..", "to")}; two seeds share
+        {found["rows"]["shared"]:.1%} of their rows on average, so the intervals speak of other draws from this text, not of
+        other corpora."""
+    return "\n".join(lines) + "\n\n" + textwrap.fill(" ".join(text.split()), 128, break_on_hyphens=False)
+
+
+SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexity")
+
+
 def rendered(text: str) -> str:
     folder = RunFolder(RESULTS)
     rows, config = folder.results(), folder.config()
@@ -95,6 +137,8 @@ def rendered(text: str) -> str:
         "meaning": meaning(rows),
         "quick": f"{as_markdown(rows, HEADLINE['text'])}\n{caption(config, rows)}.",
         "timing": "Measured from a fresh clone (" + timing["machine"] + "): " + "; ".join(timing["lines"]) + ".",
+        "exact": against_theory(),
+        "null": null_rates(),
         "tree": tree(),
     }
     for name, body in parts.items():

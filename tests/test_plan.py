@@ -7,7 +7,7 @@ import pytest
 from conftest import store_at
 
 from lab.execute import job_of
-from lab.plan import GUESS, OVERHEAD, Estimator, plan
+from lab.plan import GUESS, OVERHEAD, RECENT, Estimator, plan
 from lab.store import MANIFEST
 from lab.study import Study
 from lab.types import Step
@@ -62,3 +62,11 @@ def test_a_damaged_manifest_is_no_timing(built: Callable[..., Study], tmp_path: 
     found = plan(built(), store_at(tmp_path), workers=1)
     assert not found.measured
     assert {line.step: line.done for line in found.lines}["train"] == 0
+
+
+def test_an_estimate_forgets_what_is_long_ago(tmp_path: Path) -> None:
+    """The median of the last RECENT timings: a machine that became slow is believed."""
+    estimator = Estimator(store_at(tmp_path), "cpu")
+    for seconds in (1.0,) * 2 * RECENT + (3.0,) * RECENT:
+        estimator.learn("record", 0.0, seconds)
+    assert estimator.of("record", 0.0) == pytest.approx(3.0)

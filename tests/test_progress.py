@@ -58,3 +58,17 @@ def test_a_failure_is_one_line_and_its_trace_is_kept(built: Callable[..., Study]
     assert len(console.file.getvalue().splitlines()) == 1
     kept = json.loads((tmp_path / "run" / "failures.jsonl").read_text())
     assert kept["label"] == order[0].label and kept["trace"] == "Traceback ..."
+
+
+def test_what_remains_is_the_sum_over_steps(built: Callable[..., Study], tmp_path: Path) -> None:
+    """Every step at its estimate, less the share done of those in hand, over the workers; failed steps remain."""
+    order, console = built().steps, Console(file=io.StringIO(), width=40)
+    estimator = Estimator(store_at(tmp_path), "cpu")
+    progress = RunProgress(order, estimator, 2, tmp_path / "run", console)
+    whole = sum(estimator.seconds(step) for step in order)
+    assert progress.remaining() == pytest.approx(whole / 2)
+    train = next(step for step in order if step.name == "train")
+    progress.advanced(train, train.tokens // 4)
+    assert progress.remaining() == pytest.approx((whole - estimator.seconds(train) / 4) / 2)
+    progress.found(train)
+    assert progress.remaining() == pytest.approx((whole - estimator.seconds(train)) / 2)
