@@ -48,6 +48,7 @@ COLUMNS = {
         *FED,
         *RISK,
         "source_nll",
+        "excess_nll",
         "unseen",
         *DISTINCT,
         *VARIETY,
@@ -93,7 +94,7 @@ def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str
     measured |= _diversity(texts[0], special)
     bins = {"token": [asdict(bin) for bin in loss_by_token_bin(test, nats, human, special["vocab_size"])]}
     if is_source(inputs["tokenizer"]):
-        measured |= _against_source(Source.load(inputs["tokenizer"]), inputs["test"], members[0], human, sample)
+        measured |= _against_source(Source.load(inputs["tokenizer"]), inputs["test"], nats, human, sample)
     else:
         of_words, bins["word"] = _words(inputs["tokenizer"], test, nats, human, *texts)
         measured |= of_words
@@ -194,8 +195,10 @@ def _against_source(
     """What only a known distribution has: its own loss, and drift at each position of a row."""
     law = np.append(source.first, 0.0)  # a model may write the token that begins rows; the source never does
     mine, written = (loci.locus_counts(rows, len(law)) for rows in (human, sample))
+    source_nll = mean_nats(np.load(test / "nats.npy"))
     return {
-        "source_nll": mean_nats(np.load(test / "nats.npy")),
+        "source_nll": source_nll,
+        "excess_nll": mean_nats(nats) - source_nll,
         "unseen": float(np.isinf(nats).mean()),
         "zipf": zipf_exponent(written.sum(axis=0)),
         "heterozygosity": float(loci.heterozygosity(written).mean()),

@@ -57,6 +57,7 @@ METRICS = {
     "distinct_2_between": Metric("distinct-2 of a text with equal parts of every model, at an M-th of the budget", 3),
     "disagreement": Metric("mean loss of the models minus the loss of their average, nats per token", 4),
     "source_nll": Metric("the source's own loss on the held-out rows, nats per token", 3),
+    "excess_nll": Metric("loss above the source's own on the same rows, nats per token (lower is better)", 4),
     "unseen": Metric("share of held-out tokens that the model gives no chance at all (lower is better)", 4),
     "heterozygosity": Metric("chance that two generated rows differ at a locus", 4),
     "distance": Metric("squared distance of the generated text's law from the source's", 4),
@@ -72,7 +73,7 @@ METRICS = {
 }
 HEADLINE = {
     "text": ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival"),
-    "source": ("nll", "heterozygosity", "distance", "types"),
+    "source": ("nll", "source_nll", "excess_nll", "heterozygosity", "distance", "types"),
 }
 """What `lab run` and `lab show` print of each kind of corpus, where nothing is asked for."""
 

@@ -37,11 +37,11 @@ import numpy as np
 from scipy.stats import binom, binomtest
 
 from lab import machine
-from lab.sections import NgramConfig
 from lab.execute import execute
 from lab.progress import clock
 from lab.report import CONTROL, METRICS, lines
 from lab.results import RunFolder
+from lab.sections import NgramConfig
 from lab.stats import Interval
 from lab.studies import load_study, parse_study
 from lab.study import Study, build

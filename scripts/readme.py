@@ -99,8 +99,8 @@ def against_theory() -> str:
     rows = exact.read(RESULTS / "exact.csv")
     shown = [row for row in exact.last(rows) if row.column in SHOWN]
     agree = sum(row.agrees for row in rows)
-    text = f"""{agree} of {len(rows)} numbers agree, over all generations and columns (`exact.csv` in the run's folder); by
-        chance one in a thousand would not."""
+    text = f"""{agree} of {len(rows)} numbers agree, over all generations and columns (`exact.csv` in the run's
+        folder); by chance one in a thousand would not."""
     return exact.as_markdown(shown) + "\n" + " ".join(text.split())
 
 
@@ -118,11 +118,11 @@ def null_rates() -> str:
         *(f"| {metric} | " + " | ".join(row[size] for size in sizes) + " |" for metric, row in cells.items()),
     ]
     study, limits = found["study"], found["limits"]
-    text = f"""Rejections of {found["pairs"]} pairs, the rate and its exact 95 % interval; the binomial limits are {limits["fewest"]}
-        and {limits["most"]} (0.1 % and 99.9 %). {study["model"]["order"]}-grams, {study["corpus"]["tokens"]:,} human
-        tokens a seed from {study["corpus"]["path"]}, seeds {study["seeds"].replace("..", "to")}; two seeds share
-        {found["rows"]["shared"]:.1%} of their rows on average, so the intervals speak of other draws from this text, not of
-        other corpora."""
+    text = f"""Rejections of {found["pairs"]} pairs, the rate and its exact 95 % interval; the binomial limits are
+        {limits["fewest"]} and {limits["most"]} (0.1 % and 99.9 %). {study["model"]["order"]}-grams,
+        {study["corpus"]["tokens"]:,} human tokens a seed from {study["corpus"]["path"]}, seeds
+        {study["seeds"].replace("..", "to")}; two seeds share {found["rows"]["shared"]:.1%} of their rows on average, so
+        the intervals speak of other draws from this text, not of other corpora."""
     return "\n".join(lines) + "\n\n" + textwrap.fill(" ".join(text.split()), 128, break_on_hyphens=False)
 
 

@@ -203,15 +203,15 @@ def test_a_rate_outside_is_exit_code_1(ran: Ran, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_differs_is_told_apart(ran: Ran) -> None:
-    """Power: `replace` after three generations against the null's controls of other seeds, 4 pairs of 4 + 4.
+    """Power: `replace` after five generations against the null's controls of other seeds, 4 pairs of 4 + 4.
 
-    A counting control is the same in each generation, so these controls stand for those of generation 3.
+    A counting control is the same in each generation, so these controls stand for those of generation 5.
     """
-    config = {**STUDY, "name": "power", "seeds": list(range(16)), "generations": 4, "regimes": ["replace"]}
+    config = {**STUDY, "name": "power", "seeds": list(range(16)), "generations": 6, "regimes": ["replace"]}
     folder = ran.folder.path.parent / "power"  # beside the null's chains: generation 0 is in the store
     reports = run_study(build(parse_study(config)), folder)
     assert not any("gen 0" in label for label in reports.of("finished"))
-    drifted = [{**row, "generation": 0} for row in RunFolder(folder).results() if row["generation"] == 3]
+    drifted = [{**row, "generation": 0} for row in RunFolder(folder).results() if row["generation"] == 5]
     controls = sorted(ran.folder.results(), key=lambda row: row["seed"])[16:]
     (rate,) = null.rates([(drifted[k : k + 4], controls[k : k + 4]) for k in range(0, 16, 4)], ["nll"], 4)
     assert rate.rejected == 4 and not rate.within
