@@ -79,7 +79,7 @@ def _print_plan(found: Any, name: str, resolved: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("step", "uses", "shared", "steps", "done", "tokens to go", "disk to go", "worker time to go"):
         table.add_column(column, justify="left" if column == "step" else "right")
-    for line in found.lines:
+    for line in (line for line in found.lines if line.uses):
         table.add_row(
             line.step,
             f"{line.uses:,}",

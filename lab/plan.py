@@ -23,6 +23,8 @@ GUESS = {
 """Operations a second of one CPU thread, or of one GPU, where the store has no timing yet.  Orders of magnitude."""
 OVERHEAD = 0.3
 """Seconds of a step beside its operations: reading, measuring, writing."""
+LIGHT = 0.03
+"""Seconds of a step without operations to speak of."""
 RECENT = 50
 """Past timings that an estimate looks at, for each kind of step."""
 
@@ -57,7 +59,7 @@ class Estimator:
         return self._guess(name, work) * ratio
 
     def _guess(self, name: str, work: float) -> float:
-        return OVERHEAD + (work / self.guess[name] if work else 0.0)
+        return OVERHEAD + work / self.guess[name] if work else LIGHT
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,9 @@ def test_numbers_and_tree_are_regenerated():
     assert check.returncode == 0, check.stderr
 
 
-@pytest.mark.parametrize("words", [w for w in commands() if w[0] in ("show", "status", "report", "plan")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [w for w in commands() if w[0] in ("show", "status", "report", "plan") and "cold" not in w], ids=" ".join
+)
 def test_commands_that_read_run(words, finished: Finished):
     """On the tests' own finished run in quick's place."""
     here = ["tiny" if word == "quick" and words[0] != "plan" else word for word in words]
