@@ -1,5 +1,8 @@
 """A run held against exact theory: for each number that has a closed form, whether the lab's own loop reproduces it.
 
+Rows condition on nothing but the source, except that lost_1 .. lost_3 are given counts in the human rows.  Each seed
+has test rows of its own, so that an interval over seeds holds their spread too.
+
 It applies to any study whose corpus is a categorical source and whose model counts positions (independent loci) or is
 uniform, at temperature 1, or under `replace` at another temperature or with top-p alone.  Nothing is simulated here:
 the values measured are those of results.csv, made by the same regimes, sampler, store and records as any study's.
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import nctdtrinc, stdtrit
 
 from lab import theory
 from lab.config import StudyConfig
@@ -120,7 +123,11 @@ def _retained(case: Case) -> tuple[float, str] | None:
             "accumulate_subsample": "(1 - 1/n) prod [1 - (3n-1)/(n k (n k - 1))]",
         }
         return theory.retained(POOLS[case.regime], case.n, case.t), formula[case.regime]
-    if case.regime == "mix" and case.options.get("fresh") and not case.options.get("older"):
+    if (
+        case.regime == "mix"
+        and case.options.get("fresh")
+        and not (case.options.get("older") or case.options.get("repeat_human"))
+    ):
         human = round(case.options["human"] * case.n)
         left = 1 - theory.mix_distance_exact(case.law, case.n, human, case.t) / theory.heterozygosity(case.law)
         return left, "1 - D_t/H0, D_t = H0/n + [(1-L)^2 - (1-L)/n] D_(t-1)"
@@ -172,7 +179,7 @@ def _first(case: Case) -> tuple[float, str] | None:
 
 def _lost(count: int) -> Law:
     def law(case: Case) -> tuple[float, str] | None:
-        if not case.counted or case.regime not in ("human", "replace"):
+        if not case.counted or case.regime not in ("human", "replace") or count > case.n:
             return None
         return theory.extinction(count, case.n, case.t), f"P(X_(t+1) = 0 | X_1 = {count})"
 
@@ -197,9 +204,12 @@ LAWS: dict[str, Law] = {
     "perplexity": _perplexity,
 }
 
+MAY_LACK = ("lost_1", "lost_2", "lost_3")
+"""Columns that are NaN in a seed whose human rows hold no such count.  Anywhere else NaN is a number that is OFF."""
+
 
 def compare(study: Study, results: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Every number of the run that has a closed form.  Empty where none applies, or where fewer than 2 seeds are done.
+    """Every number of the run that has a closed form.  Empty where none applies, or where fewer than 2 seeds have one.
 
     `results` are the rows of results.csv.
     """
@@ -213,9 +223,10 @@ def compare(study: Study, results: Sequence[Mapping[str, Any]]) -> list[Row]:
             and all(row[name] == value for name, value in axes.items())
         ]
         for column, law in LAWS.items():
-            exact = law(case) if len(mine) > 1 else None
+            values = [row[column] for row in mine if not (column in MAY_LACK and math.isnan(row[column]))]
+            exact = law(case) if len(values) > 1 else None
             if exact is not None:
-                found.append(_row(arm, case.generation, column, exact, [row[column] for row in mine]))
+                found.append(_row(arm, case.generation, column, exact, values))
     return found
 
 
@@ -235,12 +246,14 @@ def _cases(study: Study) -> list[tuple[Case, str, dict[str, Any]]]:
 def _row(arm: str, generation: int, column: str, exact: tuple[float, str], values: Sequence[float]) -> Row:
     """Values of one column over seeds, which are independent: each draws its own human rows."""
     value, law = exact
-    known = [x for x in values if math.isfinite(x)]
-    interval = mean_interval(known, CONFIDENCE) if len(known) > 1 else mean_interval([math.nan] * 2, CONFIDENCE)
-    degrees = max(len(known) - 1, 1)
-    half, error = interval.high - interval.mean, stdtrit(degrees, (1 + CONFIDENCE) / 2)
-    detectable = half * (1 + float(stdtrit(degrees, POWER) / error))
-    return Row(arm, generation, column, law, interval.mean, interval.low, interval.high, value, detectable, len(known))
+    finite = all(map(math.isfinite, values))
+    interval = mean_interval(values if finite else [math.nan] * len(values), CONFIDENCE)
+    degrees = len(values) - 1
+    quantile = stdtrit(degrees, (1 + CONFIDENCE) / 2)
+    # With this bias, in standard errors, t (noncentral: the spread is an estimate too) passes the quantile.
+    bias = nctdtrinc(degrees, 1 - POWER, quantile)
+    detectable = (interval.high - interval.mean) * float(bias / quantile)
+    return Row(arm, generation, column, law, interval.mean, interval.low, interval.high, value, detectable, len(values))
 
 
 def last(rows: Sequence[Row]) -> list[Row]:

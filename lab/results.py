@@ -19,7 +19,7 @@ from lab.records import COLUMNS
 from lab.store import Store, write_text
 from lab.studies import difference, parse_study, read_yaml
 from lab.study import Generation, Study
-from lab.sweep import arms
+from lab.sweep import NAME, arms
 from lab.types import InputError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class RunFolder:
 
     def results(self) -> list[dict[str, Any]]:
         """The rows of results.csv, numbers as numbers."""
-        return _read_csv(self.path / "results.csv", text={"regime"})
+        return _read_csv(self.path / "results.csv", text={"regime", NAME})
 
 
 def _sorted(generations: Sequence[Generation]) -> list[Generation]:
@@ -229,5 +229,7 @@ class Run:
         import pandas
 
         config = RunFolder(path).config()
-        results, bins = (_read_csv(path / name, {"regime", "level", "bin"}) for name in ("results.csv", "bins.csv"))
+        results, bins = (
+            _read_csv(path / name, {"regime", NAME, "level", "bin"}) for name in ("results.csv", "bins.csv")
+        )
         return cls(path, config, pandas.DataFrame(results), pandas.DataFrame(bins))

@@ -124,8 +124,8 @@ def _run_source(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 
 def _run_source_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     source = sources.Source.load(inputs["source"])
-    rng = generator(derive_seed(params["seed"], 0, f"{params['purpose']} rows"))
-    tokens = source.draw(params["rows"], params["positions"], rng).astype(corpora.token_type(source.types + 1))
+    drawn = source.rows(params["purpose"], params["rows"], params["positions"], seed=params["seed"])
+    tokens = drawn.astype(corpora.token_type(source.types + 1))
     nats = source.nats(tokens)
     corpora.write_rows(out, tokens, None, origin=params["origin"], labels={}, nats=nats)
     np.save(out / "nats.npy", nats)

@@ -52,6 +52,10 @@ class Source:
     def types(self) -> int:
         return len(self.first)
 
+    def rows(self, purpose: str, rows: int, positions: int, *, seed: int) -> NDArray[np.int64]:
+        """A study's rows [N, T] for one purpose: human, resample, archive, test, validation."""
+        return self.draw(rows, positions, generator(derive_seed(seed, 0, f"{purpose} rows")))
+
     def draw(self, rows: int, positions: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Independent rows [N, T]."""
         uniforms = rng.random((positions, rows))
