@@ -95,3 +95,10 @@ def test_python_blocks_run(finished: Finished):
         [sys.executable, "-c", code], cwd=finished.cwd, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_sabotage_is_in_the_readme():
+    from test_sabotage import SABOTAGES
+
+    for name in SABOTAGES:
+        assert name.split(", ")[0] in README, name
