@@ -265,10 +265,11 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 
 
 def _prompts(params: Mapping[str, Any], inputs: Folders) -> np.ndarray:
-    """The first tokens of human training rows, in an order of the shard's own; all of them before one comes again."""
+    """The first tokens of human training rows, in the generation's own order: all of them before one comes again."""
     human = np.load(inputs["human"] / "tokens.npy", mmap_mode="r")
-    order = generator(derive_seed(params["seed"], 0, "prompts")).permutation(len(human))
-    return np.asarray(human[order[np.arange(params["rows"]) % len(human)], : params["prompt"]])
+    order = generator(params["prompts"]).permutation(len(human))
+    mine = (params["before"] + np.arange(params["rows"])) % len(human)
+    return np.asarray(human[order[mine], : params["prompt"]])
 
 
 def _beams(

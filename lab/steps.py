@@ -191,7 +191,8 @@ def sample(place: Place, models: Sequence[Step]) -> Step:
         total = len(range(m, study.sample_rows, members))
         for first in range(0, total, study.sample.shard_rows):
             rows = min(study.sample.shard_rows, total - first)
-            shards[f"shard-{len(shards):04d}"] = _shard(place, model, len(shards), rows, m)
+            before = sum(shard.params["rows"] for shard in shards.values())
+            shards[f"shard-{len(shards):04d}"] = _shard(place, model, len(shards), before, rows, m)
     gathered = {**shards, "tokenizer": place.human.tokenizer}
     params = {"origin": place.t, "members": [shard.params["member"] for shard in shards.values()]}
     tokens = study.sample_rows * place.row
@@ -199,7 +200,8 @@ def sample(place: Place, models: Sequence[Step]) -> Step:
     return make_step("synthetic", params, gathered, label=label, disk=8 * tokens)
 
 
-def _shard(place: Place, model: Step, shard: int, rows: int, member: int) -> Step:
+def _shard(place: Place, model: Step, shard: int, before: int, rows: int, member: int) -> Step:
+    """Rows of one member, drawn together; `before` are in the shards before it, so that prompts go on where those end."""
     study = place.study
     params = {
         "rows": rows,
@@ -214,6 +216,7 @@ def _shard(place: Place, model: Step, shard: int, rows: int, member: int) -> Ste
     inputs = {"model": model, "tokenizer": place.human.tokenizer}
     if study.sample.prompt_tokens:
         inputs["human"] = place.human.human
+        params |= {"prompts": derive_seed(place.seed, place.t, "prompts"), "before": before}
     tokens = rows * place.row
     label = f"sample {model.label.removeprefix('train ')} shard {shard}"
     work = _work(study, tokens, passes=study.sample.beams or 1)
