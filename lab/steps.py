@@ -201,7 +201,7 @@ def sample(place: Place, models: Sequence[Step]) -> Step:
 
 
 def _shard(place: Place, model: Step, shard: int, before: int, rows: int, member: int) -> Step:
-    """Rows of one member, drawn together; `before` are in the shards before it, so that prompts go on where those end."""
+    """Rows of one member, drawn together; `before` of the sample's rows are in earlier shards, and have prompts."""
     study = place.study
     params = {
         "rows": rows,

@@ -12,6 +12,7 @@ otherwise.  Exit code 0 where every row is as published, else 1: a contradiction
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lab.report import lines
 from lab.results import RunFolder
 from lab.stats import Interval, paired_interval
 
@@ -174,46 +176,90 @@ def run(study: str, checkpoints: Path, options: Sequence[str]) -> float:
     return time.monotonic() - began
 
 
+def lines_of(study: str, rows: Rows) -> list[dict[str, Any]]:
+    """What was found of each direction of a study."""
+    found = []
+    for direction in (d for d in DIRECTIONS if d.study == study):
+        interval, seeds = difference(direction, rows)
+        found.append(
+            {
+                "study": study,
+                "generation": "last" if direction.generation == LAST else direction.generation,
+                "a": direction.a.label,
+                "b": direction.b.label,
+                "says": direction.says,
+                "metric": direction.metric,
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "n": seeds,
+                "verdict": verdict(direction, interval),
+            }
+        )
+    return found
+
+
+def levels(study: str, rows: Rows) -> list[dict[str, Any]]:
+    """Loss of each chain at generation 0 and at its last, mean and standard deviation over seeds."""
+    return [
+        {
+            "study": study,
+            "arm": line.label,
+            "last": line.last,
+            "first_mean": line.mean(0),
+            "mean": line.mean(line.last),
+            "sd": line.spread(line.last),
+            "n": len(line.values[line.last]),
+        }
+        for line in lines(rows, ["nll"])
+    ]
+
+
+def printed(found: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("study", "gen", "A", "B", "the paper", "A - B", "95 % interval", "n", "verdict"):
+        table.add_column(name, justify="right" if name in ("gen", "A - B", "n") else "left")
+    for row in found:
+        table.add_row(
+            row["study"].removesuffix("-mini"),
+            str(row["generation"]),
+            row["a"],
+            row["b"],
+            row["says"],
+            f"{row['mean']:+.3f}",
+            f"[{row['low']:+.3f}, {row['high']:+.3f}]",
+            str(row["n"]),
+            row["verdict"],
+        )
+    return table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     studies = list(dict.fromkeys(direction.study for direction in DIRECTIONS))
     parser.add_argument("--checkpoints", type=Path, required=True, help="where runs and the store live")
     parser.add_argument("--only", action="append", choices=studies, help="one study; repeatable")
     parser.add_argument("--workers", help="worker processes of each run (default: the lab's own)")
+    parser.add_argument("--json", type=Path, help="write what was found there as well")
     asked = parser.parse_args()
     options = ["--workers", asked.workers] if asked.workers else []
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("study", "gen", "A", "B", "the paper", "A - B", "95 % interval", "n", "verdict", "time"):
-        table.add_column(name, justify="right" if name in ("gen", "A - B", "n", "time") else "left")
-    agrees = True
+    found, measured, failed = [], [], []
     for study in asked.only or studies:
         try:
-            took = f"{run(study, asked.checkpoints, options):.0f} s"
+            took = run(study, asked.checkpoints, options)
         except subprocess.CalledProcessError as error:
-            table.add_row(study, "", "", "", "", "", "", "", f"failed: lab run exits {error.returncode}", "")
-            agrees = False
+            failed.append(f"{study}: lab run exits {error.returncode}")
             continue
+        print(f"{study}: {took:.0f} s", file=sys.stderr)
         rows = RunFolder(asked.checkpoints / study).results()
-        for direction in (d for d in DIRECTIONS if d.study == study):
-            found, seeds = difference(direction, rows)
-            said = verdict(direction, found)
-            agrees &= said == "as published"
-            generation = "last" if direction.generation == LAST else str(direction.generation)
-            table.add_row(
-                study.removesuffix("-mini"),
-                generation,
-                direction.a.label,
-                direction.b.label,
-                direction.says,
-                f"{found.mean:+.3f}",
-                f"[{found.low:+.3f}, {found.high:+.3f}]",
-                str(seeds),
-                said,
-                took,
-            )
-            took = ""
-    Console(width=None if sys.stdout.isatty() else 240, markup=False, emoji=False).print(table)
-    return 0 if agrees else 1
+        found += lines_of(study, rows)
+        measured += levels(study, rows)
+    Console(width=None if sys.stdout.isatty() else 240, markup=False, emoji=False).print(printed(found))
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps({"directions": found, "levels": measured}, indent=1) + "\n")
+    return 0 if not failed and all(row["verdict"] == "as published" for row in found) else 1
 
 
 if __name__ == "__main__":

@@ -126,6 +126,24 @@ def null_rates() -> str:
     return "\n".join(lines) + "\n\n" + textwrap.fill(" ".join(text.split()), 128, break_on_hyphens=False)
 
 
+def experiments() -> str:
+    """What the small versions of published experiments found, direction by direction."""
+    found = json.loads((RESULTS / "experiments.json").read_text(encoding="utf-8"))
+    head = ["study (`-mini`)", "gen", "A", "B", "the paper says", "A - B", "95 % interval", "n", "verdict"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in found["directions"]:
+        interval = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+        cells = [row["study"].removesuffix("-mini"), str(row["generation"]), row["a"], row["b"], row["says"]]
+        cells += [f"{row['mean']:+.3f}", interval, str(row["n"]), row["verdict"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Loss on held-out human text in nats per token, generation 0 -> last (mean ± sd over seeds):", ""]
+    for study in dict.fromkeys(row["study"] for row in found["levels"]):
+        mine = [row for row in found["levels"] if row["study"] == study]
+        arms = (f"{row['arm']} {row['first_mean']:.2f} -> {row['mean']:.2f}±{row['sd']:.2f}" for row in mine)
+        lines.append(f"- `{study}` (n = {mine[0]['n']}): {'; '.join(arms)}")
+    return "\n".join(lines)
+
+
 SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexity")
 
 
@@ -139,6 +157,7 @@ def rendered(text: str) -> str:
         "timing": "Measured from a fresh clone (" + timing["machine"] + "): " + "; ".join(timing["lines"]) + ".",
         "exact": against_theory(),
         "null": null_rates(),
+        "experiments": experiments(),
         "tree": tree(),
     }
     for name, body in parts.items():
