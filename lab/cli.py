@@ -251,7 +251,7 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
         typer.echo(json.dumps(summary, indent=1))
         return
     for chain, measured in chains.items():
-        out.print(f"{chain:<32} {measured} of {longest[chain]} generations", highlight=False)
+        out.print(f"{chain:<32} {measured} of {longest[chain]} generations", highlight=False, soft_wrap=True)
     from lab.progress import clock
 
     left = f"about {clock(found.seconds)} to go" if done < total else "complete"

@@ -6,18 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.config import Published, PublishedNumbers
+from lab.config import Published, PublishedNumbers, StudyConfig
 from lab.lookup import suggestion
 from lab.report import METRICS, Line, lines, value_of
 from lab.results import axes_of
 from lab.stats import mean_interval
+from lab.sweep import arms, get, scalar
 from lab.types import InputError
 
 Rows = Sequence[Mapping[str, Any]]
 HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0", "95 % interval")
 
 
-def beside(published: Published, rows: Rows) -> list[list[str]]:
+def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[str]]:
     """A line for each published number: it, and what this run measured in the same arm and generation.
 
     Levels differ with corpus and model; what compares is the change since generation 0, as a ratio of perplexities (the
@@ -25,7 +26,7 @@ def beside(published: Published, rows: Rows) -> list[list[str]]:
     """
     table = []
     for numbers in published.numbers:
-        line = _match(numbers, rows)
+        line = _match(numbers, config, rows)
         for t, value in sorted(numbers.values.items()):
             first = numbers.values.get(0)
             change = _ratio(numbers.metric, value, first) if first is not None and t else math.nan
@@ -37,12 +38,14 @@ def _name(numbers: PublishedNumbers) -> str:
     return ", ".join([numbers.regime, *(f"{name.split('.')[-1]} {value}" for name, value in numbers.axes.items())])
 
 
-def _match(numbers: PublishedNumbers, rows: Rows) -> Line | None:
-    """The run's line of that regime whose swept fields are the published ones, as far as both have them."""
+def _match(numbers: PublishedNumbers, config: StudyConfig, rows: Rows) -> Line | None:
+    """The run's line of that regime in an arm whose fields, swept or not, are the published ones."""
     for line in lines(rows, [numbers.metric]):
-        shared = numbers.axes.keys() & line.axes.keys()
-        if line.regime == numbers.regime and all(line.axes[name] == numbers.axes[name] for name in shared):
-            return line
+        for arm in arms(config):
+            fields = arm.config.model_dump(mode="json")
+            has = (arm.axes.get(name, scalar(get(fields, name))) == scalar(v) for name, v in numbers.axes.items())
+            if line.regime == numbers.regime and arm.axes == line.axes and all(has):
+                return line
     return None
 
 

@@ -137,8 +137,24 @@ class StudyConfig(Frozen):
             )
         self._check_tokenizer()
         self._check_start()
+        self._check_learned()
         self._check_sizes()
+        self._check_population()
         return self
+
+    def _check_learned(self) -> None:
+        """Counting models learn all tokens of a row: neither padding nor prompts can be kept from them."""
+        if isinstance(self.model, NETWORKS):
+            return
+        if self.corpus.layout == "documents":
+            raise ValueError("corpus.layout documents is for networks; counting models count all of a row: set blocks")
+        if self.sample.prompt_tokens and not self.sample.train_on_prompt:
+            raise ValueError(
+                "counting models count all of a row, also its prompt: set sample.train_on_prompt to true, or "
+                "sample.prompt_tokens to 0"
+            )
+        if self.sample.beams:
+            raise ValueError("sample.beams is for networks; counting models draw")
 
     def _check_tokenizer(self) -> None:
         source, own = isinstance(self.corpus, SourceConfig), isinstance(self.model, PretrainedConfig)
@@ -178,20 +194,30 @@ class StudyConfig(Frozen):
         row, prompt = self.model.n_positions, self.sample.prompt_tokens
         if prompt >= row:
             raise ValueError(f"sample.prompt_tokens {prompt} leaves nothing of a row of model.n_positions = {row}")
-        if self.sample.beams and not isinstance(self.model, NETWORKS):
-            raise ValueError("sample.beams is for networks; counting models draw")
         for name, tokens in self._sizes().items():
             if tokens is not None and tokens < row:
                 raise ValueError(f"{name} is {tokens:,}, less than one row of model.n_positions = {row:,} tokens")
-        if self.sample_rows < self.population:
-            raise ValueError(
-                f"{self.population} models share {self.sample_rows} rows of sample: give each at least one"
-            )
-        drawn = self.sample_rows * (row - prompt)
-        if self.metrics.tokens > drawn or self.metrics.tokens > self.corpus.tokens:
+        drawn, human = (rows * (row - prompt) for rows in (self.sample_rows, self.rows(self.corpus.tokens)))
+        if self.metrics.tokens > drawn or self.metrics.tokens > (human if prompt else self.corpus.tokens):
             raise ValueError(
                 f"metrics.tokens {self.metrics.tokens:,} must not exceed the {drawn:,} tokens of a sample "
-                f"or corpus.tokens {self.corpus.tokens:,}: texts are compared at equal size"
+                f"or corpus.tokens {self.corpus.tokens:,}{f' behind prompts, {human:,}' if prompt else ''}: texts are "
+                "compared at equal size"
+            )
+
+    def _check_population(self) -> None:
+        members, row = self.population, self.model.n_positions
+        if members == 1:
+            return
+        shared = {"sample": self.sample_rows, "corpus.tokens": self.rows(self.corpus.tokens)}
+        for name, rows in (shared | {"metrics.tokens": self.compared_rows}).items():
+            if rows < members:
+                raise ValueError(f"{members} models share {rows} rows of {name}: give each at least one")
+        if self.train and self.train.tokens is not None and self.train.tokens // members < row:
+            raise ValueError(f"train.tokens {self.train.tokens:,} is less than one row for each of {members} models")
+        if self.train and self.train.steps is not None and self.train.steps % members:
+            raise ValueError(
+                f"train.steps {self.train.steps} cannot be divided among {members} models; set it to a multiple"
             )
 
     def _sizes(self) -> dict[str, int | None]:
@@ -205,6 +231,11 @@ class StudyConfig(Frozen):
             "metrics.tokens": self.metrics.tokens,
             "metrics.test_tokens": self.metrics.test_tokens,
         }
+
+    @property
+    def compared_rows(self) -> int:
+        """Rows whose text, but for prompts, is what metrics compare; of documents it takes more."""
+        return self.metrics.tokens // (self.model.n_positions - self.sample.prompt_tokens)
 
     @property
     def sample_rows(self) -> int:

@@ -285,15 +285,15 @@ def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
 def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarray:
     """Indices of a seed's rows of the train fold [N, T]: places start .. start + count of its own order of them.
 
-    First come the seed's own rows, then the human resample that survival is read against, then its archive.
-    InputError when the fold has fewer.
+    First come the seed's own rows, then its archive, then those of its base, then the human resample that survival is
+    read against.  InputError when the fold has fewer.
     """
     if start + count > len(tokens):
         row = tokens.shape[1]
         raise InputError(
             f"the train fold has {tokens.size:,} tokens in whole rows, and {(start + count) * row:,} are wanted, for "
-            "corpus.tokens, then metrics.tokens (the human resample) and corpus.archive_tokens (if any) beside them: "
-            "lower them or give more text"
+            "corpus.tokens, and beside them corpus.archive_tokens and train.base.tokens (if any) and metrics.tokens "
+            "(the human resample): lower them or give more text"
         )
     order = generator(derive_seed(seed, 0, "human")).permutation(len(tokens))
     return order[start : start + count]

@@ -68,10 +68,16 @@ class Case:
         return self.config.sample.decoding
 
     @property
+    def independent(self) -> bool:
+        """Whether each locus is a population of its own, written from the first token on by one model."""
+        config = self.config
+        return isinstance(config.model, PositionsConfig) and config.population == 1 and not config.sample.prompt_tokens
+
+    @property
     def drifts(self) -> bool:
         """Fresh fits by counting, exact n, temperature 1, no truncation: where finite samples have closed forms."""
         same_size = self.config.sample_rows == self.n
-        return isinstance(self.config.model, PositionsConfig) and not self.decoding and same_size
+        return self.independent and not self.decoding and same_size
 
     @property
     def counted(self) -> bool:
@@ -81,7 +87,7 @@ class Case:
     @property
     def sharpened(self) -> bool:
         """Replace, with one way of sharpening, and so many rows that drift is far below what a row can detect."""
-        return isinstance(self.config.model, PositionsConfig) and self.regime == "replace" and self.n >= LARGE
+        return self.independent and self.regime == "replace" and self.n >= LARGE
 
 
 @dataclass(frozen=True)

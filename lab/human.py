@@ -59,29 +59,38 @@ def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
         params = {"fold": fold, "rows": study.rows(tokens)}
         return make_step("heldout-rows", params, {"rows": rows}, label=f"{fold} rows")
 
-    def own(name: str, tokens: int, after: int, origin: int) -> Step:
-        params = {"seed": seed, "after": after, "rows": study.rows(tokens), "origin": origin}
+    def own(name: str, count: int, after: int, origin: int = HUMAN, beside: Step | None = None) -> Step:
+        params = {"seed": seed, "after": after, "rows": count, "origin": origin, **layout(study)}
         inputs = {"rows": rows, "tokenizer": tokenizer}
-        return make_step("human", params, inputs, label=f"{name} seed {seed}", disk=10 * tokens)
+        if beside is not None and study.corpus.layout == "documents":
+            params |= {"tokens": study.metrics.tokens, "prompt": study.sample.prompt_tokens}
+            inputs["beside"] = beside
+        disk = 10 * count * study.model.n_positions
+        return make_step("human", params, inputs, label=f"{name} seed {seed}", disk=disk)
 
-    archive, base = _beside(study)
-    resampled = study.rows(study.corpus.tokens)
-    archived = resampled + study.rows(study.metrics.tokens)
+    # The resample comes last, so that what is compared moves no row that is trained on.
+    mine, archive, base = study.rows(study.corpus.tokens), *_beside(study)
+    seeds_own = own("human", mine, 0)
     return Human(
         tokenizer,
         validation=held_out("validation", study.train.validation_tokens) if study.train else None,
         test=held_out("test", study.metrics.test_tokens),
-        human=own("human", study.corpus.tokens, 0, HUMAN),
-        resample=own("resample", study.metrics.tokens, resampled, HUMAN),
-        archive=own("archive", archive, archived, ARCHIVE) if archive else None,
-        base=own("base", base, archived + study.rows(archive), HUMAN) if base else None,
+        human=seeds_own,
+        archive=own("archive", archive, mine, ARCHIVE) if archive else None,
+        base=own("base", base, mine + archive) if base else None,
+        resample=own("resample", study.compared_rows, mine + archive + base, beside=seeds_own),
     )
 
 
 def _beside(study: StudyConfig) -> tuple[int, int]:
-    """Tokens of the archive and of the base's text; 0 for none."""
+    """Rows of the archive and of the base's text; 0 for none."""
     base = study.train.base.tokens if study.train and study.train.base else 0
-    return study.corpus.archive_tokens or 0, base
+    return study.rows(study.corpus.archive_tokens or 0), study.rows(base)
+
+
+def layout(study: StudyConfig) -> dict[str, str]:
+    """For the parameters of steps: what differs from blocks."""
+    return {"layout": "documents"} if study.corpus.layout == "documents" else {}
 
 
 def _cut(study: StudyConfig, identity: Mapping[str, str]) -> tuple[Step, Step]:
@@ -109,23 +118,19 @@ def _from_source(study: StudyConfig, config: SourceConfig, seed: int) -> Human:
     law = config.model_dump(exclude={"tokens", "archive_tokens", "layout"})
     source = make_step("source", {"source": law}, {}, label=config.title)
 
-    def rows(purpose: str, tokens: int, origin: int = HUMAN) -> Step:
-        params = {
-            "purpose": purpose,
-            "rows": study.rows(tokens),
-            "positions": study.model.n_positions,
-            "seed": seed,
-            "origin": origin,
-        }
-        return make_step("source-rows", params, {"source": source}, label=f"{purpose} seed {seed}", disk=10 * tokens)
+    def rows(purpose: str, count: int, origin: int = HUMAN) -> Step:
+        positions = study.model.n_positions
+        params = {"purpose": purpose, "rows": count, "positions": positions, "seed": seed, "origin": origin}
+        disk = 10 * count * positions
+        return make_step("source-rows", params, {"source": source}, label=f"{purpose} seed {seed}", disk=disk)
 
     archive, base = _beside(study)
     return Human(
         source,
-        validation=rows("validation", study.train.validation_tokens) if study.train else None,
-        test=rows("test", study.metrics.test_tokens),
-        human=rows("human", config.tokens),
-        resample=rows("resample", study.metrics.tokens),
+        validation=rows("validation", study.rows(study.train.validation_tokens)) if study.train else None,
+        test=rows("test", study.rows(study.metrics.test_tokens)),
+        human=rows("human", study.rows(config.tokens)),
+        resample=rows("resample", study.compared_rows),
         archive=rows("archive", archive, ARCHIVE) if archive else None,
         base=rows("base", base) if base else None,
     )

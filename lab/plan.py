@@ -108,8 +108,10 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
     estimator = Estimator(store, study.machine.device)
     order = study.steps
     uses = Counter(step.name for generation in study.generations for step in _own(generation))
-    chains = [generation.record for generation in study.generations if generation.t == 0]
-    uses.update(step.name for record in chains for step in in_order([record]) if step.name in runners.HUMAN_STEPS)
+    chains = [generation for generation in study.generations if generation.t == 0]
+    for first in chains:  # what it stands on: human text, and the base if there is one
+        own = set(_own(first))
+        uses.update(step.name for step in in_order([first.record]) if step not in own)
     todo = [step for step in order if not store.whole(job_of(step))]
     lines = []
     for name in runners.KINDS:

@@ -94,7 +94,7 @@ def compare(
     config, rows, published = folder.config(), _measured(folder), load_study(to).published
     if published is None or not published.numbers:
         raise InputError(f"study {to} has no published numbers to compare with")
-    print_cells(list(comparing.HEADING), comparing.beside(published, rows), format_)
+    print_cells(list(comparing.HEADING), comparing.beside(published, config, rows), format_)
     for line in (
         f"published: {published.paper}; {published.table}",
         f"{to} differs from the paper: {published.differs}",

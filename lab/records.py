@@ -21,7 +21,7 @@ from lab.metrics.words import find_words, word_counts
 from lab.rows import before_end
 from lab.sources import Source, is_source
 from lab.tokenizer import load_special, load_tokenizer, token_bytes
-from lab.types import ARCHIVE, HUMAN, Recipe
+from lab.types import ARCHIVE, HUMAN
 
 FED = ("train_tokens", "unique_tokens", "human_share")
 RISK = ("nll", "perplexity")
@@ -69,36 +69,42 @@ SELF_BLEU_ROWS = 200
 
 
 def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str) -> dict[str, Any]:
-    """{"columns": one number for each column, "bins": losses by training frequency, at token and word level}.
+    """{"columns": one number for each column, "shares": of the rows fed, by origin, "bins": losses by training
+    frequency, at token and word level}.
 
     `inputs` are the folders of a record step; `budget` the tokens at which texts are compared (metrics.tokens); the
-    first `prompt` tokens of every sampled row are human, and left out of all texts that are compared.
-    A number that does not exist, such as the loss inside rare words where there are none, is null.
+    first `prompt` tokens of every sampled row are human, and left out of all texts that are compared.  In the layout
+    `documents` only text counts, nothing behind a document's end.
+    A number that does not exist is null: the loss inside rare words where there are none, or the diversity of a sample
+    whose documents have become so short that they hold fewer than `budget` tokens.
     """
     special = load_special(inputs["tokenizer"])
+    eos = special["eos"] if layout == "documents" else None
     test, human, sample, resample = (
         np.load(inputs[name] / "tokens.npy") for name in ("test", "human", "synthetic", "resample")
     )
     folders = [inputs[role] for role in sorted(inputs, key=_number) if role.startswith("heldout-")]
     members = [np.load(folder / "nats.npy") for folder in folders]
     nats = np.mean(members, axis=0) if len(members) > 1 else members[0]
-    measured = {**_feeding(inputs, test.shape[1]), **_population(sample[:, prompt:], members, budget, special)}
-    if layout == "documents":
-        eos, kept = special["eos"], before_end(test, special["eos"])
-        measured |= {"nll": mean_nats(nats[kept]), "perplexity": perplexity(nats[kept])}
-        test, nats = _packed(test, kept), _packed(nats, kept)
-        human, sample, resample = (_packed(rows, before_end(rows, eos)) for rows in (human, sample, resample))
+    known, scored = is_source(inputs["tokenizer"]), _text(test, eos)
+    measured = {
+        **dict.fromkeys(COLUMNS["source" if known else "text"], math.nan),
+        **_feeding(inputs),
+        **{"nll": mean_nats(nats[scored]), "perplexity": perplexity(nats[scored])},
+        **{"disagreement": _disagreement([nats[scored] for nats in members])},
+    }
+    by_token = loss_by_token_bin(test[scored], nats[scored], human[_text(human, eos)], special["vocab_size"])
+    bins = {"token": [asdict(bin) for bin in by_token]}
+    texts = [head(rows, prompt, budget, eos) for rows in (sample, human, resample)]
+    if texts[0] is not None:
+        measured |= _diversity(texts[0], special) | _within(sample, len(members), prompt, budget, special["eos"], eos)
+    if known:
+        measured |= _against_source(Source.load(inputs["tokenizer"]), inputs["test"], np.stack(members), human, sample)
     else:
-        measured |= {"nll": mean_nats(nats), "perplexity": perplexity(nats)}
-    texts = _compared(sample[:, prompt:], human[:, prompt:], resample[:, prompt:], budget)
-    measured |= _diversity(texts[0], special)
-    bins = {"token": [asdict(bin) for bin in loss_by_token_bin(test, nats, human, special["vocab_size"])]}
-    if is_source(inputs["tokenizer"]):
-        measured |= _against_source(Source.load(inputs["tokenizer"]), inputs["test"], nats, human, sample)
-    else:
-        of_words, bins["word"] = _words(inputs["tokenizer"], test, nats, human, *texts)
+        of_words, bins["word"] = _words(inputs["tokenizer"], test, nats, scored, human, _level(texts, special["eos"]))
         measured |= of_words
-    return {"columns": {k: None if math.isnan(v) else v for k, v in measured.items()}, "bins": bins}
+    columns = {k: None if math.isnan(v) else v for k, v in measured.items()}
+    return {"columns": columns, "shares": _shares(inputs), "bins": bins}
 
 
 def _number(role: str) -> tuple[str, int]:
@@ -106,52 +112,65 @@ def _number(role: str) -> tuple[str, int]:
     return name, int(number) if number.isdigit() else 0
 
 
-def _packed(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """What is kept of rows [N, T], joined and cut into rows of T again; a last incomplete one is dropped."""
-    positions = rows.shape[1]
-    flat = rows[kept]
-    return np.asarray(flat[: len(flat) // positions * positions].reshape(-1, positions))
+def _text(rows: np.ndarray, eos: int | None) -> np.ndarray:
+    """Which tokens of rows [N, T] are text: all, or in the layout `documents`, where `eos` is given, up to the end."""
+    return np.ones(rows.shape, np.bool_) if eos is None else before_end(rows, eos)
 
 
-def _compared(
-    sample: np.ndarray, human: np.ndarray, resample: np.ndarray, budget: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same number of rows of each, within the budget.  ValueError where a text has not so many tokens."""
-    rows = budget // sample.shape[1]
-    for name, text in (("sample", sample), ("human text", human), ("human resample", resample)):
-        if len(text) < min(rows, len(resample)):
-            raise ValueError(
-                f"the {name} has {text.size:,} tokens, fewer than metrics.tokens = {budget:,}: documents have become "
-                "short; lower metrics.tokens or raise sample.rows"
-            )
-    rows = min(rows, len(resample))
-    return sample[:rows], human[:rows], resample[:rows]
+def head(rows: np.ndarray, prompt: int, budget: int, eos: int | None) -> np.ndarray | None:
+    """The first `budget` tokens of text behind the prompts of rows [N, T]; None where there is less text.
+
+    Blocks: whole rows, so up to a row less.  Documents, where `eos` is given: to the token; what is no text is EOS.
+    head([[1, 2, 0, 0], [3, 0, 0, 0], [4, 5, 6, 0]], 0, 6, 0) -> [[1, 2, 0, 0], [3, 0, 0, 0], [4, 0, 0, 0]]
+    """
+    text = rows[:, prompt:]
+    if eos is None:
+        return text[: budget // text.shape[1]] if text.size >= budget else None
+    kept = before_end(rows, eos)[:, prompt:]
+    upto = np.cumsum(kept).reshape(kept.shape)
+    if not upto.size or upto[-1, -1] < budget:
+        return None
+    return np.where(kept & (upto <= budget), text, eos)[: int(np.searchsorted(upto[:, -1], budget)) + 1]
 
 
-def _population(
-    sample: np.ndarray, members: Sequence[np.ndarray], budget: int, special: Mapping[str, int]
+def _level(texts: Sequence[np.ndarray | None], eos: int) -> list[np.ndarray] | None:
+    """Texts of equal budget with equally many rows: those of documents are filled up with empty ones."""
+    there = [text for text in texts if text is not None]
+    if len(there) < len(texts):
+        return None
+    rows = max(map(len, there))
+    return [np.pad(text, ((0, rows - len(text)), (0, 0)), constant_values=eos) for text in there]
+
+
+def _within(
+    sample: np.ndarray, count: int, prompt: int, budget: int, special_eos: int, eos: int | None
 ) -> dict[str, float]:
     """Diversity within and between the models of a generation, at equal tokens: an M-th of the budget.
 
     distinct_2_within: of one model's own text, the mean over models; distinct_2_between: of a text to which each model
-    gives an equal part.  disagreement: mean loss of the models minus the loss of their average, nats per held-out
-    token; 0 for one model or equal ones.  Source of the last: Jensen's inequality, as in ensembles (Krogh & Vedelsby).
+    gives an equal part.  Row i is of model i modulo their number.  NaN where a model has written too little.
     """
-    count = len(members)
-    rows = budget // count // sample.shape[1]
-    # Row i is of model i modulo their number.
-    own = [
-        distinct_n(sample[m::count][:rows], n=2, eos=special["eos"], tokens=rows * sample.shape[1])
-        for m in range(count)
+    texts = [head(sample[m::count], prompt, budget // count, eos) for m in range(count)]
+    together = head(sample, prompt, budget // count, eos)
+    distinct = [
+        math.nan if text is None else distinct_n(text, n=2, eos=special_eos, tokens=text.size)
+        for text in (*texts, together)
     ]
-    together = distinct_n(sample[:rows], n=2, eos=special["eos"], tokens=rows * sample.shape[1])
+    return {"distinct_2_within": float(np.mean(distinct[:-1])), "distinct_2_between": distinct[-1]}
+
+
+def _disagreement(members: Sequence[np.ndarray]) -> float:
+    """Mean loss of the models minus the loss of their average, over held-out tokens: 0 for one model or equal ones.
+
+    Unit: nats per token.  Higher = the models differ more.  Source: Jensen's inequality, as in ensembles (Krogh &
+    Vedelsby 1995).  NaN where no model gives a token any chance.
+    """
+    if len(members) == 1:
+        return 0.0
     nats = np.stack(members).astype(np.float64)
-    average = -np.logaddexp.reduce(-nats, axis=0) + math.log(count)
-    return {
-        "distinct_2_within": float(np.mean(own)),
-        "distinct_2_between": together,
-        "disagreement": float((nats.mean(axis=0) - average).mean()) if count > 1 else 0.0,
-    }
+    average = math.log(len(members)) - np.logaddexp.reduce(-nats, axis=0)
+    with np.errstate(invalid="ignore"):
+        return float((nats.mean(axis=0) - average).mean())
 
 
 def _diversity(sample: np.ndarray, special: Mapping[str, int]) -> dict[str, float]:
@@ -167,30 +186,32 @@ def _words(
     tokenizer_folder: Path,
     test: np.ndarray,
     nats: np.ndarray,
+    scored: np.ndarray,
     human: np.ndarray,
-    sample: np.ndarray,
-    human_beside: np.ndarray,
-    resample: np.ndarray,
+    compared: Sequence[np.ndarray] | None,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """What only text has: words and bytes.  The last three are compared, and hold equally many rows."""
+    """What only text has: words and bytes.  `compared` are sample, human text and resample, equally long."""
     tokenizer, special = load_tokenizer(tokenizer_folder)
     spelled, eos = token_bytes(tokenizer), special["eos"]
     train_counts = word_counts(find_words(human, spelled, eos))
     test_words = find_words(test, spelled, eos)
-    mark, written, again = (find_words(text, spelled, eos) for text in (human_beside, sample, resample))
     measured = {
-        "bits_per_byte": bits_per_byte(test, nats, spelled),
+        "bits_per_byte": bits_per_byte(test[scored], nats[scored], spelled),
         **rare_losses(test_words, nats, train_counts),
-        "zipf": zipf_exponent(list(word_counts(written).values())),
-        "compression": compression_ratio(b"".join(spelled[token] for token in sample.ravel())),
-        "rare_survival": rare_survival(mark, written),
-        "rare_survival_human": rare_survival(mark, again),
     }
+    if compared is not None:
+        written, mark, again = (find_words(text, spelled, eos) for text in compared)
+        measured |= {
+            "zipf": zipf_exponent(list(word_counts(written).values())),
+            "compression": compression_ratio(b"".join(spelled[token] for token in compared[0].ravel())),
+            "rare_survival": rare_survival(mark, written),
+            "rare_survival_human": rare_survival(mark, again),
+        }
     return measured, [asdict(bin) for bin in loss_by_word_bin(test_words, nats, train_counts)]
 
 
 def _against_source(
-    source: Source, test: Path, nats: np.ndarray, human: np.ndarray, sample: np.ndarray
+    source: Source, test: Path, members: np.ndarray, human: np.ndarray, sample: np.ndarray
 ) -> dict[str, float]:
     """What only a known distribution has: its own loss, and drift at each position of a row."""
     law = np.append(source.first, 0.0)  # a model may write the token that begins rows; the source never does
@@ -198,8 +219,8 @@ def _against_source(
     source_nll = mean_nats(np.load(test / "nats.npy"))
     return {
         "source_nll": source_nll,
-        "excess_nll": mean_nats(nats) - source_nll,
-        "unseen": float(np.isinf(nats).mean()),
+        "excess_nll": mean_nats(members.mean(axis=0)) - source_nll,
+        "unseen": float(np.isinf(members).mean()),
         "zipf": zipf_exponent(written.sum(axis=0)),
         "heterozygosity": float(loci.heterozygosity(written).mean()),
         "distance": float(loci.squared_distance(written, law).mean()),
@@ -209,18 +230,26 @@ def _against_source(
     }
 
 
-def _feeding(inputs: Mapping[str, Path], positions: int) -> dict[str, float]:
-    """What the models were fed: tokens seen, tokens in the recipe, and the share of human rows in the batches."""
+def _trainings(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     folders = [path for role, path in inputs.items() if role.startswith("model-")]
-    trainings = [json.loads((folder / "training.json").read_text()) for folder in folders]
-    recipe = Recipe.from_json(json.loads((inputs["pool"] / "recipe.json").read_text()))
+    return [json.loads((folder / "training.json").read_text()) for folder in folders]
+
+
+def _shares(inputs: Mapping[str, Path]) -> dict[str, float]:
+    """Share of each origin ("-1" is human, "-2" the archive, "3" generation 3's sample) in the rows of all batches."""
     fed = Counter[str]()
-    for training in trainings:
+    for training in _trainings(inputs):
         fed.update(training["fed_rows"])
+    return {origin: rows / fed.total() for origin, rows in sorted(fed.items(), key=lambda item: int(item[0]))}
+
+
+def _feeding(inputs: Mapping[str, Path]) -> dict[str, float]:
+    """What the models were fed: tokens of text seen, prompts included, tokens in the recipe, share of human rows."""
+    trainings, shares = _trainings(inputs), _shares(inputs)
     ends = [training["curve"][-1]["validation"] for training in trainings if training["curve"]]
     return {
-        "train_tokens": fed.total() * positions,
-        "unique_tokens": recipe.unique_rows * positions,
-        "human_share": sum(fed[str(origin)] for origin in (HUMAN, ARCHIVE)) / fed.total(),
+        "train_tokens": sum(training["fed_tokens"] for training in trainings),
+        "unique_tokens": sum(training["unique_tokens"] for training in trainings),
+        "human_share": sum(shares.get(str(origin), 0.0) for origin in (HUMAN, ARCHIVE)),
         "validation_nll": float(np.mean(ends)) if ends else math.nan,
     }

@@ -79,10 +79,11 @@ def mix(
     total, samples = lineage.human.rows, lineage.samples
     from_human = round(human * total)
     from_older = round(older * total) if len(samples) > 1 else 0
-    _need(
-        abs(from_human / total - human) <= DRIFT,
-        f"mix: {human:.1%} human of {total} rows is {from_human / total:.1%} in whole rows; raise corpus.tokens",
-    )
+    for kind, asked, rows in (("human", human, from_human), ("older", older, round(older * total))):
+        _need(
+            abs(rows / total - asked) <= DRIFT,
+            f"mix: {asked:.1%} {kind} of {total} rows is {rows / total:.1%} in whole rows; raise corpus.tokens",
+        )
     parts = _fresh(lineage, from_human, repeat_human) if fresh else _subsample((lineage.human,), from_human, rng)
     parts += _subsample(samples[-1:], total - from_human - from_older, rng)
     return Recipe(tuple(parts + _subsample(samples[:-1], from_older, rng)))

@@ -172,11 +172,12 @@ def caption(config: StudyConfig, rows: Rows) -> str:
     model, training = config.model, config.train
     name = model.title + (f", {config.population} models a generation" if config.population > 1 else "")
     tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
+    room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
     swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
-        f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens; "
-        f"{config.corpus.tokens:,} human tokens a seed from {config.corpus.title}; {tokens}; "
-        f"{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
+        f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens{layout}; "
+        f"{room}{config.corpus.tokens:,} human tokens a seed from {config.corpus.title}; {tokens}; "
+        f"{room}{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
         "vs human: paired difference over seeds with 95 % t interval"

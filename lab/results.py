@@ -163,12 +163,14 @@ def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
 
 
 def _parse(text: str, *, lenient: bool) -> Any:
+    """A number; where `lenient`, only what is written as one would be: the arm "007" keeps its name."""
     try:
-        return int(text) if text.lstrip("-").isdigit() else float(text or "nan")
+        number = int(text) if text.lstrip("-").isdigit() else float(text or "nan")
     except ValueError:
         if lenient:
             return text
         raise
+    return text if lenient and str(number) != text else number
 
 
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

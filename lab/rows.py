@@ -12,6 +12,11 @@ from lab.regimes import DRIFT
 from lab.seeds import generator
 from lab.types import Recipe
 
+ROWS = 4096
+"""Rows whose text is counted at one time."""
+ORIGIN_BITS = 40
+"""A corpus has fewer than 2^40 rows."""
+
 
 def before_end(tokens: np.ndarray, eos: int) -> np.ndarray:
     """Which tokens of rows [N, T] of the layout `documents` are text: those up to the first EOS, and that itself."""
@@ -22,11 +27,12 @@ def before_end(tokens: np.ndarray, eos: int) -> np.ndarray:
 class RecipeRows:
     """The rows a recipe names, in its order, gathered from memory-mapped token arrays without copying a corpus.
 
-    It counts what it hands out: `fed[k]` rows of part k, so that realised shares are measured and not assumed.
+    It counts what it hands out, so that realised shares are measured and not assumed: `fed[k]` rows of part k, and
+    `fed_tokens` of text in them.
 
     context   tokens at the head of each synthetic row that are a prompt, which is read but not learned
     eos       in the layout `documents`, the token after which a row is empty
-    share     (m, M) leaves it a random M-th of the rows, the m-th of disjoint ones, in the order that `seed` gives
+    share     (m, M) leaves it the m-th of M disjoint shares of the rows; `seed` decides which rows are in which
     """
 
     def __init__(
@@ -40,41 +46,88 @@ class RecipeRows:
         seed: int = 0,
     ) -> None:
         parts = [part for part in recipe.parts for _ in range(part.repeat)]
-        self.origins = [part.origin for part in parts]
+        self.origins = np.array([part.origin for part in parts], dtype=np.int64)
         self.corpora = [corpora[part.origin] for part in parts]
         self.chosen = [None if part.chosen is None else np.array(part.chosen, dtype=np.int64) for part in parts]
         self.first = [part.start for part in parts]
         self.starts = np.cumsum([0, *(part.distinct_rows for part in parts)])
         self.fed = np.zeros(len(parts), np.int64)
+        self.fed_tokens = 0
         self.context, self.eos = context, eos
-        rows, (m, members) = int(self.starts[-1]), share
-        cut = [rows * k // members for k in (m, m + 1)]
-        self.mine = generator(seed).permutation(rows)[cut[0] : cut[1]] if members > 1 else None
+        m, members = share
+        self.places = np.arange(self.starts[-1])
+        if members > 1:
+            self.places = np.flatnonzero(self._shares(members, seed) == m)
 
     def __len__(self) -> int:
-        return int(self.starts[-1]) if self.mine is None else len(self.mine)
+        return len(self.places)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows [len(indices), T] by their places in the recipe, or in its share."""
-        indices = indices if self.mine is None else self.mine[indices]
-        which = np.searchsorted(self.starts, indices, side="right") - 1
-        out = np.empty((len(indices), self.corpora[0].shape[1]), self.corpora[0].dtype)
-        for part in np.unique(which):
-            mine = which == part
-            places, chosen = indices[mine] - self.starts[part], self.chosen[part]
-            out[mine] = self.corpora[part][places + self.first[part] if chosen is None else chosen[places]]
-            self.fed[part] += mine.sum()
+        out = self._rows(indices)
+        self.fed += np.bincount(self._part(self.places[indices]), minlength=len(self.fed))
+        self.fed_tokens += int(self._text(out).sum())
         return out
 
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
         """Which tokens of the rows [B, T] at these places are learned; None where all are."""
         if not self.context and self.eos is None:
             return None
-        learned = np.ones(rows.shape, np.bool_) if self.eos is None else before_end(rows, self.eos)
-        places = indices if self.mine is None else self.mine[indices]
-        synthetic = np.array(self.origins)[np.searchsorted(self.starts, places, side="right") - 1] >= 0
-        learned[synthetic, : self.context] = False
+        learned = self._text(rows)
+        learned[self.origins[self._part(self.places[indices])] >= 0, : self.context] = False
         return learned
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of text in each row, int64: all of them, but in the layout `documents`."""
+        if self.eos is None:
+            return np.full(len(self), self.corpora[0].shape[1])
+        blocks = (np.arange(start, min(start + ROWS, len(self))) for start in range(0, len(self), ROWS))
+        return np.concatenate([self._text(self._rows(block)).sum(axis=1) for block in blocks])
+
+    def unique_tokens(self) -> int:
+        """Tokens of text in its rows, each row once however often the recipe repeats it."""
+        _, first = np.unique(self._names(self.places), return_index=True)
+        return int(self.lengths()[first].sum())
+
+    def _part(self, places: np.ndarray) -> np.ndarray:
+        """The part of the recipe in which each place lies."""
+        return np.asarray(np.searchsorted(self.starts, places, side="right") - 1)
+
+    def _numbers(self, places: np.ndarray, part: int) -> np.ndarray:
+        """The numbers, in their corpus, of the rows at these places of one part."""
+        chosen, inside = self.chosen[part], places - self.starts[part]
+        return inside + self.first[part] if chosen is None else np.asarray(chosen[inside])
+
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        places = self.places[indices]
+        which = self._part(places)
+        out = np.empty((len(places), self.corpora[0].shape[1]), self.corpora[0].dtype)
+        for part in np.unique(which):
+            out[which == part] = self.corpora[part][self._numbers(places[which == part], part)]
+        return out
+
+    def _text(self, rows: np.ndarray) -> np.ndarray:
+        return np.ones(rows.shape, np.bool_) if self.eos is None else before_end(rows, self.eos)
+
+    def _names(self, places: np.ndarray) -> np.ndarray:
+        """A number for each place, the same where the same row stands: rows of one origin follow one another."""
+        which, names = self._part(places), np.empty(len(places), np.int64)
+        for part in np.unique(which):
+            numbers = self._numbers(places[which == part], part)
+            names[which == part] = (self.origins[part] << ORIGIN_BITS) + numbers
+        return names
+
+    def _shares(self, members: int, seed: int) -> np.ndarray:
+        """The member to which each place belongs.
+
+        The rows of each origin are dealt out in turn, in an order of chance: each member has as much of every origin,
+        to a row, and no row stands in two shares, however often the recipe repeats it.
+        """
+        rows, of = np.unique(self._names(np.arange(self.starts[-1])), return_inverse=True)
+        order = np.lexsort((generator(seed).permutation(len(rows)), rows >> ORIGIN_BITS))
+        member = np.empty(len(rows), np.int64)
+        member[order] = np.arange(len(rows)) % members
+        return member[of]
 
     def check_shares(self) -> None:
         """RuntimeError where the share of an origin in the rows handed out drifted from its share in the recipe.
@@ -84,10 +137,9 @@ class RecipeRows:
         """
         total, rows = int(self.fed.sum()), len(self)
         last = total % rows
-        places = np.arange(rows) if self.mine is None else self.mine
-        sizes = np.bincount(np.searchsorted(self.starts, places, side="right") - 1, minlength=len(self.fed))
-        for origin in sorted(set(self.origins)):
-            mine = np.array([o == origin for o in self.origins])
+        sizes = np.bincount(self._part(self.places), minlength=len(self.fed))
+        for origin in np.unique(self.origins):
+            mine = self.origins == origin
             asked, found = sizes[mine].sum() / rows, self.fed[mine].sum() / total
             chance = math.sqrt(last * asked * (1 - asked) * (rows - last) / max(rows - 1, 1)) / total
             if abs(found - asked) > DRIFT + 5 * chance:

@@ -23,7 +23,7 @@ from lab import tokenizer as tokenizers
 from lab.rows import RecipeRows, before_end
 from lab.sections import CorpusConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed, generator
-from lab.types import ARCHIVE, HUMAN, Lineage, Recipe, Source
+from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Recipe, Source
 
 Progress = Callable[[int], None]
 """Told the number of the step's tokens done so far."""
@@ -101,17 +101,45 @@ def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
     documents = _read_json(inputs["rows"] / "documents.json")["train"]
     mine = corpora.draw_rows(tokens, params["seed"], params["after"], params["rows"])
+    if "beside" in inputs:
+        mine = _enough(tokens, params, np.load(inputs["beside"] / "tokens.npy"), _eos(params, inputs))
     labels = {name: [documents[i][name] for i in owner[mine, 0]] for name in ("domain", "document")}
-    texts = _texts(tokens[mine], inputs["tokenizer"])
+    texts = _texts(tokens[mine], params, inputs)
     corpora.write_rows(out, tokens[mine], texts, origin=params["origin"], labels=labels, nats=None)
 
 
-def _texts(tokens: np.ndarray, folder: Path) -> list[str] | None:
-    """Rows as text; None for a source, which has tokens only."""
-    if sources.is_source(folder):
+def _eos(params: Mapping[str, Any], inputs: Folders) -> int | None:
+    """In the layout `documents` the token that ends the text of a row."""
+    return tokenizers.load_special(inputs["tokenizer"])["eos"] if params.get("layout") == "documents" else None
+
+
+def _enough(tokens: np.ndarray, params: Mapping[str, Any], human: np.ndarray, eos: int | None) -> np.ndarray:
+    """Rows of documents, from `after` on, until they hold as many tokens of text as are compared.
+
+    InputError where they, or the seed's own rows, do not hold so many.
+    """
+    assert eos is not None
+    prompt, budget = params["prompt"], params["tokens"]
+    order = corpora.draw_rows(tokens, params["seed"], params["after"], len(tokens) - params["after"])
+    texts = {"corpus.tokens": human, "the train fold beside it": tokens[order]}
+    found = {name: np.cumsum(before_end(rows, eos)[:, prompt:].sum(axis=1)) for name, rows in texts.items()}
+    for name, sums in found.items():
+        if sums[-1] < budget:
+            raise InputError(
+                f"metrics.tokens is {budget:,}, and the documents of {name} hold {sums[-1]:,} tokens of text"
+                f"{' behind prompts' if prompt else ''}: lower it, raise corpus.tokens or give more text"
+            )
+    return order[: int(np.searchsorted(found["the train fold beside it"], budget)) + 1]
+
+
+def _texts(tokens: np.ndarray, params: Mapping[str, Any], inputs: Folders) -> list[str] | None:
+    """Rows as text, each document up to its end; None for a source, which has tokens only."""
+    if sources.is_source(inputs["tokenizer"]):
         return None
-    tokenizer, _ = tokenizers.load_tokenizer(folder)
-    texts: list[str] = tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False)
+    tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
+    eos = _eos(params, inputs)
+    rows = tokens.tolist() if eos is None else [row[before_end(row[None], eos)[0]].tolist() for row in tokens]
+    texts: list[str] = tokenizer.decode_batch(rows, skip_special_tokens=False)
     return texts
 
 
@@ -165,7 +193,7 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
         recipe,
         _corpora(inputs),
         context=params.get("context", 0),
-        eos=special["eos"] if "layout" in params else None,
+        eos=_eos(params, inputs),
         share=(params.get("member", 0), members),
         seed=derive_seed(params["seed"], params["generation"], "members") if members > 1 else 0,
     )
@@ -177,7 +205,8 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     rows.check_shares()
     for file in inputs["tokenizer"].glob("tokenizer*.json"):
         shutil.copyfile(file, out / file.name)
-    _write_json(out / "training.json", {"curve": curve, "fed_rows": rows.fed_by_origin()})
+    fed = {"fed_rows": rows.fed_by_origin(), "fed_tokens": rows.fed_tokens, "unique_tokens": rows.unique_tokens()}
+    _write_json(out / "training.json", {"curve": curve, **fed})
 
 
 def _train_network(
@@ -191,7 +220,7 @@ def _train_network(
     """Train and save; the learning curve."""
     from lab import train as training
 
-    config = TrainConfig(**params["train"])
+    config, eos = TrainConfig(**params["train"]), _eos(params, inputs)
     validation = np.load(inputs["validation"] / "tokens.npy")
     model = _first_weights(params, inputs, special, config, validation.shape[1])
     curve = training.fit(
@@ -199,7 +228,8 @@ def _train_network(
         rows,
         config,
         validation=validation,
-        counted=before_end(validation, special["eos"]) if "layout" in params else None,
+        counted=None if eos is None else before_end(validation, eos),
+        row_tokens=float(rows.lengths().mean()),
         seed=derive_seed(params["seed"], params["generation"], "train", params.get("member", 0)),
         dtype=params["machine"]["dtype"],
         progress=progress,
@@ -243,8 +273,8 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     special = tokenizers.load_special(inputs["tokenizer"])
     model = models.load(inputs["model"], device=params["machine"]["device"])
     rows, length = params["rows"], params["prompt"]
-    prompts = _prompts(params, inputs) if length else np.empty((rows, 0), dtype=np.int64)
-    stop = special["eos"] if params["layout"] == "documents" else None
+    stop = _eos(params, inputs)
+    prompts = _prompts(params, inputs, stop) if length else np.empty((rows, 0), dtype=np.int64)
     positions = params["positions"] - length
     if "beams" in params["decoding"]:
         tokens, nats = _beams(model, prompts, params["decoding"]["beams"], positions, stop, progress)
@@ -264,12 +294,17 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     np.save(out / "nats.npy", np.pad(nats, ((0, 0), (length, 0))))
 
 
-def _prompts(params: Mapping[str, Any], inputs: Folders) -> np.ndarray:
-    """The first tokens of human training rows, in the generation's own order: all of them before one comes again."""
-    human = np.load(inputs["human"] / "tokens.npy", mmap_mode="r")
-    order = generator(params["prompts"]).permutation(len(human))
-    mine = (params["before"] + np.arange(params["rows"])) % len(human)
-    return np.asarray(human[order[mine], : params["prompt"]])
+def _prompts(params: Mapping[str, Any], inputs: Folders, stop: int | None) -> np.ndarray:
+    """The first tokens of human training rows, in an order of the generation's own.
+
+    In all shards together each row comes once before one comes again.  Documents that end within the prompt are none.
+    """
+    heads = np.load(inputs["human"] / "tokens.npy", mmap_mode="r")[:, : params["prompt"]]
+    if stop is not None:
+        heads = heads[(heads != stop).all(axis=1)]
+    order = generator(params["prompts"]).permutation(len(heads))
+    places = np.arange(params["first"], params["first"] + params["rows"])
+    return np.asarray(heads[order[places % len(heads)]])
 
 
 def _beams(
@@ -297,7 +332,7 @@ def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progre
     tokens, nats = (
         np.concatenate([np.load(path / f"{name}.npy") for path in shards])[order] for name in ("tokens", "nats")
     )
-    texts = _texts(tokens, inputs["tokenizer"])
+    texts = _texts(tokens, params, inputs)
     corpora.write_rows(out, tokens, texts, origin=params["origin"], labels={}, nats=nats)
 
 
@@ -330,8 +365,8 @@ KINDS = {
     # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "seeds.py", "types.py"), version="1"),
     "base": Kind(_run_base, _MODELS, version="1"),
-    "train": Kind(_run_train, ("train.py", *_MODELS, "rows.py"), version="1"),
-    "sample": Kind(_run_sample, ("sample.py", "decoding.py", *_MODELS), version="1"),
+    "train": Kind(_run_train, ("train.py", *_MODELS, "rows.py"), version="2"),
+    "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="1"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
     "record": Kind(_run_record, ("records.py", "rows.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py")),

@@ -68,7 +68,8 @@ class CorpusConfig(Frozen):
     """Further tokens of the train fold, kept apart for regimes that ask for fresh human text (`mix`)."""
     layout: Literal["blocks", "documents"] = "blocks"
     """blocks: documents are joined with EOS and cut into rows; documents: each begins a row of its own, ends with EOS
-    and leaves the rest of the row empty (a document longer than a row goes on in the next)."""
+    and leaves the rest of the row empty (a document longer than a row goes on in the next).  There the sizes of corpora
+    count rows, n_positions tokens each whatever stands in them; train.tokens and metrics.tokens count text."""
 
     @property
     def title(self) -> str:
@@ -260,7 +261,7 @@ class BaseConfig(Frozen):
     from."""
 
     tokens: Positive
-    """Human tokens of the train fold, besides all others."""
+    """Human tokens of the train fold, beside all others."""
     epochs: Annotated[Number, Field(gt=0)]
     """Passes over them, with the study's other settings of training."""
 
@@ -311,10 +312,10 @@ class TrainConfig(Frozen):
             )
         return self
 
-    def rows(self, recipe_rows: int, positions: int) -> int:
-        """Rows fed in a generation whose recipe has so many."""
+    def rows(self, recipe_rows: int, row_tokens: float) -> int:
+        """Rows fed in a generation whose recipe has so many, with so many tokens of text in each on average."""
         if self.tokens is not None:
-            return self.tokens // positions
+            return max(1, int(self.tokens / row_tokens))  # not //, which is one less for 182 // (91 / 9)
         if self.steps is not None:
             return self.steps * self.batch_rows
         assert self.epochs is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab import regimes
 from lab.config import RegimeConfig, StudyConfig
-from lab.human import Human, make_step, where_at
+from lab.human import Human, layout, make_step, where_at
 from lab.sections import AnyModel, LlamaConfig, ModelConfig, Network, PretrainedConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed
 from lab.types import InputError, Step
@@ -148,7 +148,7 @@ def train(place: Place, recipe: Step, recipe_rows: int, began: Sequence[Step | N
     return tuple(
         make_step(
             "train",
-            params | ({"member": m, "members": members, **chance} if members > 1 else {}) | _trained_part(study),
+            params | ({"member": m, "members": members, **chance} if members > 1 else {}),
             inputs,
             label=label + (f" member {m}" if members > 1 else ""),
         )
@@ -156,11 +156,14 @@ def train(place: Place, recipe: Step, recipe_rows: int, began: Sequence[Step | N
     )
 
 
-def _trained_part(study: StudyConfig) -> dict[str, Any]:
-    """Which tokens of a row are learned: none of a prompt, unless asked for, and none behind a document's end."""
-    context = 0 if study.sample.train_on_prompt else study.sample.prompt_tokens
-    found: dict[str, Any] = {"context": context} if context else {}
-    return found | ({"layout": "documents"} if study.corpus.layout == "documents" else {})
+def _trained_part(study: StudyConfig, recipe: Step) -> dict[str, Any]:
+    """Which tokens of a row are learned: none of a prompt, unless asked for, and none behind a document's end.
+
+    Only sampled rows have prompts: trainings on human text alone are the same whatever the prompts are.
+    """
+    synthetic = any(role.startswith("synthetic-") for role in recipe.inputs)
+    context = study.sample.prompt_tokens if synthetic and not study.sample.train_on_prompt else 0
+    return ({"context": context} if context else {}) | layout(study)
 
 
 def _network(
@@ -170,7 +173,9 @@ def _network(
     assert place.human.validation is not None  # there is one wherever a study trains
     model = study.model.model_dump(exclude={"path", "revision"})
     config = config.divided(members)
-    params: dict[str, Any] = {"model": model, "train": config.model_dump(exclude={"base"}), **_trained_part(study)}
+    # Where the weights begin is an input, `began`, or its absence.
+    training = config.model_dump(exclude={"base", "start"} | ({"lora"} if began is None else set()))
+    params: dict[str, Any] = {"model": model, "train": training, **_trained_part(study, recipe)}
     params |= {"machine": place.machine.__dict__, "seed": place.seed, "generation": place.t}
     inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer, "validation": place.human.validation}
     if began is not None:
@@ -187,24 +192,26 @@ def sample(place: Place, models: Sequence[Step]) -> Step:
     """The synthetic corpus of a generation: its shards, gathered.  Row i is written by model i modulo their number."""
     study, members = place.study, len(models)
     shards: dict[str, Step] = {}
+    drawn = 0
     for m, model in enumerate(models):
         total = len(range(m, study.sample_rows, members))
         for first in range(0, total, study.sample.shard_rows):
             rows = min(study.sample.shard_rows, total - first)
-            before = sum(shard.params["rows"] for shard in shards.values())
-            shards[f"shard-{len(shards):04d}"] = _shard(place, model, len(shards), before, rows, m)
+            shards[f"shard-{len(shards):06d}"] = _shard(place, model, len(shards), range(drawn, drawn + rows), m)
+            drawn += rows
     gathered = {**shards, "tokenizer": place.human.tokenizer}
-    params = {"origin": place.t, "members": [shard.params["member"] for shard in shards.values()]}
+    members_of = [shard.params["member"] for shard in shards.values()]
+    params = {"origin": place.t, "members": members_of, **layout(study)}
     tokens = study.sample_rows * place.row
     label = f"gather {models[0].label.removeprefix('train ').partition(' member')[0]}"
     return make_step("synthetic", params, gathered, label=label, disk=8 * tokens)
 
 
-def _shard(place: Place, model: Step, shard: int, before: int, rows: int, member: int) -> Step:
-    """Rows of one member, drawn together; `before` of the sample's rows are in earlier shards, and have prompts."""
+def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> Step:
+    """Some rows of the sample; `rows` says which, counted over all members in turn."""
     study = place.study
     params = {
-        "rows": rows,
+        "rows": len(rows),
         "positions": place.row,
         "seed": derive_seed(place.seed, place.t, "sample", shard),
         "decoding": study.sample.decoding,
@@ -216,8 +223,8 @@ def _shard(place: Place, model: Step, shard: int, before: int, rows: int, member
     inputs = {"model": model, "tokenizer": place.human.tokenizer}
     if study.sample.prompt_tokens:
         inputs["human"] = place.human.human
-        params |= {"prompts": derive_seed(place.seed, place.t, "prompts"), "before": before}
-    tokens = rows * place.row
+        params |= {"prompts": derive_seed(place.seed, place.t, "prompts"), "first": rows.start}
+    tokens = len(rows) * place.row
     label = f"sample {model.label.removeprefix('train ')} shard {shard}"
     work = _work(study, tokens, passes=study.sample.beams or 1)
     return make_step("sample", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
@@ -233,7 +240,7 @@ def heldout(place: Place, model: Step) -> Step:
     return make_step("heldout", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
 
 
-def record(place: Place, recipe: Step, models: Sequence[Step], sampled: Step, evidence: Sequence[Step]) -> Step:
+def record(place: Place, models: Sequence[Step], sampled: Step, evidence: Sequence[Step]) -> Step:
     """Every number of one generation, from evidence alone."""
     study, source = place.study, place.human
     inputs = {
@@ -241,7 +248,6 @@ def record(place: Place, recipe: Step, models: Sequence[Step], sampled: Step, ev
         "test": source.test,
         "human": source.human,
         "resample": source.resample,
-        "pool": recipe,
         "synthetic": sampled,
     }
     inputs |= {f"model-{m}": model for m, model in enumerate(models)}

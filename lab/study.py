@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ def build(config: StudyConfig) -> Study:
     generations: list[Generation] = []
     for arm in arms(config):
         _check_regimes(arm.config)
+        _check_extras(arm.config)
         identity = _identity(arm.config)
         generations += [
             generation
@@ -90,14 +92,21 @@ def _check_regimes(config: StudyConfig) -> None:
             regimes.recipe(regime.name, regime.options, lineage(config, last), config.seeds[0], last)
 
 
+def _check_extras(config: StudyConfig) -> None:
+    if config.train and config.train.lora and importlib.util.find_spec("peft") is None:
+        raise InputError('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
+
+
 def _identity(config: StudyConfig) -> dict[str, str]:
     """By content, what the corpus, a pretrained tokenizer and a pretrained model are.  A source is its own fields."""
     if not isinstance(config.corpus, CorpusConfig):
         return {}
-    found = {"corpus": corpus.identity(config.corpus), "tokenizer": tokenizer_identity(config.words)}
-    if isinstance(config.model, PretrainedConfig):
-        found["model"] = model_identity(config.model)
-    return found
+    own = config.model if isinstance(config.model, PretrainedConfig) else None
+    found = {
+        "corpus": corpus.identity(config.corpus),
+        "tokenizer": tokenizer_identity(config.words, own.revision if own else None),
+    }
+    return found | ({"model": model_identity(own)} if own else {})
 
 
 def chain(
@@ -116,7 +125,7 @@ def chain(
         models = steps.train(place, recipe, rows, _began(config, base, generations))
         sampled = steps.sample(place, models)
         evidence = tuple(steps.heldout(place, model) for model in models)
-        record = steps.record(place, recipe, models, sampled, evidence)
+        record = steps.record(place, models, sampled, evidence)
         generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, evidence, record))
         samples[t] = sampled
     return generations
@@ -155,7 +164,7 @@ def in_order(ends: Iterable[Step]) -> list[Step]:
     return list(ordered)
 
 
-def tokenizer_identity(config: TokenizerConfig) -> str:
+def tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
     """By content: the hash of a local folder's tokenizer files, or a hub model's revision.  Empty when trained here."""
     if config.pretrained is None:
         return ""
@@ -165,7 +174,7 @@ def tokenizer_identity(config: TokenizerConfig) -> str:
         if not files:
             raise InputError(f"tokenizer.pretrained {folder} holds no tokenizer files (tokenizer.json)")
         return digest({file.name: file_sha256(file) for file in files})
-    return corpus.hub_revision("model", config.pretrained, None, "tokenizer.pretrained")
+    return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
 
 
 def model_identity(config: PretrainedConfig) -> str:

@@ -47,6 +47,9 @@ def arms(config: StudyConfig) -> list[Arm]:
     for point in points:
         swept = _apply(config, {name: value for name, value in point.items() if name != NAME})
         found.append(Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept))
+    kinds = {arm.config.corpus.kind for arm in found}
+    if len(kinds) > 1:
+        raise InputError(f"sweep: corpus.kind is {' and '.join(sorted(kinds))}; a run has one, as its table has")
     _refuse_twins(found)
     return found
 
@@ -55,7 +58,7 @@ def _axes(swept: StudyConfig, points: list[dict[str, Any]]) -> dict[str, Any]:
     """Every field that is swept anywhere, with the value that this arm has, swept here or not."""
     names = dict.fromkeys(name for point in points for name in point if name not in WITHOUT_COLUMN)
     dumped = swept.model_dump(mode="json")
-    return {name: _scalar(_get(dumped, name)) for name in names}
+    return {name: scalar(get(dumped, name)) for name in names}
 
 
 def _points(config: StudyConfig) -> list[dict[str, Any]]:
@@ -87,13 +90,14 @@ def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
         raise InputError(f"sweep {canonical(dict(point))}: {error}") from None
 
 
-def _get(data: Any, name: str) -> Any:
+def get(data: Any, name: str) -> Any:
+    """The value at a dotted name; None where there is none."""
     for part in name.split("."):
         data = data.get(part) if isinstance(data, Mapping) else None
     return data
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     """What a table's cell and a folder's name can hold."""
     if value is None:
         return "none"

@@ -46,6 +46,7 @@ def fit(
     *,
     validation: np.ndarray,
     counted: np.ndarray | None = None,
+    row_tokens: float | None = None,
     seed: int,
     dtype: str,
     processes: int = 1,
@@ -56,14 +57,15 @@ def fit(
     Returned is the learning curve.  Each line: step, tokens (seen so far), lr, train (mean loss since the last line;
     None at the start) and validation (loss on `validation` [N, T], or on those of its tokens that are `counted`; None
     but for the start, the middle and the end).
+    `row_tokens` is the mean number of tokens of text in a row, by which train.tokens becomes rows; T if not given.
     `dtype`, bfloat16 or float32, is that of the matrix products; weights and optimizer stay float32.
     `processes` is the world size expected: batches are global and each rank takes its share.
     `progress` is told the tokens seen so far.  FloatingPointError when the loss is no longer finite.
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; the recipe is empty")
-    positions = validation.shape[1]
-    total = config.rows(len(rows), positions)
+    row_tokens = validation.shape[1] if row_tokens is None else row_tokens
+    total = config.rows(len(rows), row_tokens)
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
@@ -80,7 +82,7 @@ def fit(
                 f"the loss is {since[-1]} at step {step + 1} of {steps} (lr {lr:g}); "
                 f"lower train.lr ({config.lr:g}) or raise train.warmup ({config.warmup:g})"
             )
-        seen = min((step + 1) * config.batch_rows, total) * positions
+        seen = round(min((step + 1) * config.batch_rows, total) * row_tokens)
         progress(seen)
         if _ends_part(step, steps, LOG_POINTS):
             scored = model.nats(validation)[counted] if _ends_part(step, steps, 2) else None
@@ -104,8 +106,10 @@ def _step(
     learned = rows.learned(mine, taken)
     ids_BT = torch.from_numpy(taken.astype(np.int64)).to(accelerator.device)
     learned_BT = None if learned is None else torch.from_numpy(learned).to(accelerator.device)
-    # Ranks average their gradients, so the mean of a rank with more rows than its share must weigh more.
-    loss = mean_loss(ids_BT, learned_BT) * (len(mine) * accelerator.num_processes / len(batch))
+    # Ranks average their gradients, so the mean of a rank that learns more tokens than its share must weigh more.
+    count = torch.tensor(ids_BT.numel() if learned is None else int(learned.sum()), device=accelerator.device)
+    everywhere = accelerator.reduce(count, "sum").clamp(min=1)
+    loss = mean_loss(ids_BT, learned_BT) * (int(count) * accelerator.num_processes / int(everywhere))
     value = float(accelerator.reduce(loss.detach(), "mean"))
     if not math.isfinite(value):
         return value

@@ -119,7 +119,7 @@ def last_shard_is_the_first_again(patch: Patch) -> None:
 
     def run(params: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Any) -> None:
         last = max(role for role in inputs if role.startswith("shard-"))
-        kind.run(params, {**inputs, last: inputs["shard-0000"]}, out, progress)
+        kind.run(params, {**inputs, last: inputs["shard-000000"]}, out, progress)
 
     patch.setitem(runners.KINDS, "synthetic", replace(kind, run=run))
 
