@@ -25,7 +25,7 @@ def swept(**values: list[Any]) -> StudyConfig:
 
 
 def published(*numbers: dict[str, Any]) -> Published:
-    return Published(paper="A 2020", table="table 1", differs="size", numbers=numbers)  # type: ignore[arg-type]
+    return Published(paper="A 2020", table="table 1", differs="size", numbers=numbers)
 
 
 TWO: Rows = [

@@ -212,7 +212,7 @@ def test_seeds_without_a_count_are_left_out_and_all_of_them_are_no_row() -> None
     assert row.seeds == 2 and row.agrees
     for values in ([math.nan] * 3, [0.25, math.nan, math.nan]):
         graph = study(regimes=["human"], generations=1)
-        rows = compare(graph, results(graph, lambda name, regime, seed, t, v=values: v[seed]))  # type: ignore[misc]
+        rows = compare(graph, results(graph, lambda name, regime, seed, t, v=values: v[seed]))
         assert "lost_1" not in {row.column for row in rows}
 
 

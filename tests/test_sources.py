@@ -79,7 +79,7 @@ def test_draws_by_hand() -> None:
             assert shape == (2, 3)
             return np.array([[0.0, 0.7499, 0.75], [0.4999, 0.5, 0.9999]])
 
-    assert COIN.draw(3, 2, Uniforms()).tolist() == [[0, 0], [0, 1], [1, 0]]  # type: ignore[arg-type]
+    assert COIN.draw(3, 2, Uniforms()).tolist() == [[0, 0], [0, 1], [1, 0]]
 
 
 def test_draws_are_a_function_of_the_generator() -> None:

@@ -48,7 +48,7 @@ def test_without_a_sweep_there_is_one_arm_without_a_name() -> None:
 
 def test_a_mapping_is_every_combination_the_last_field_running_fastest() -> None:
     made = found({"corpus.zipf": [0, 2], "corpus.types": [2, 3, 4]})
-    assert [(arm.config.corpus.zipf, arm.config.corpus.types) for arm in made] == [  # type: ignore[union-attr]
+    assert [(arm.config.corpus.zipf, arm.config.corpus.types) for arm in made] == [
         (zipf, types) for zipf in (0, 2) for types in (2, 3, 4)
     ]
     assert [arm.axes for arm in made[:2]] == [{"corpus.zipf": z, "corpus.types": k} for z, k in ((0, 2), (0, 3))]
