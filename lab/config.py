@@ -120,6 +120,13 @@ class StudyConfig(Frozen):
     ) = None
     """Fields to vary: a mapping of field -> values is run in every combination, a list of mappings one arm each."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def not_nothing(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("sweep") in ([], {}):
+            raise ValueError("sweep is empty; give fields with values, such as {sample.temperature: [0.7, 1]}, or null")
+        return given
+
     @model_validator(mode="after")
     def consistent(self) -> StudyConfig:
         if self.name == "store":

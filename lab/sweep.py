@@ -105,13 +105,14 @@ def scalar(value: Any) -> Any:
 
 
 def _refuse_twins(found: list[Arm]) -> None:
-    seen: dict[tuple[str, str], Mapping[str, Any]] = {}
+    seen: set[tuple[str, str]] = set()
     for arm in found:
+        fields = canonical(arm.config.model_dump(mode="json", exclude={"regimes", "seeds", "generations"}))
         for regime in arm.config.regimes:
             chain = (regime.label, arm.label)
-            if chain in seen:
+            if chain in seen or (regime.label, fields) in seen:
                 raise InputError(
                     f"sweep: two arms hold the same chain {''.join(chain)}; an arm must differ from the others in a "
                     "swept field or in its regimes"
                 )
-            seen[chain] = arm.axes
+            seen |= {chain, (regime.label, fields)}

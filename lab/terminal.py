@@ -51,6 +51,8 @@ def print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
     found = exact.compare(graph, rows)
     if not found:
         print_table(rows, HEADLINE[graph.config.corpus.kind], graph.config)
+        if graph.config.corpus.kind == "source" and len(graph.config.seeds) == 1:
+            out.print("exact theory: not compared, an interval needs at least 2 seeds", highlight=False)
         return True
     shown = exact.last(found)
     console = wide_console()

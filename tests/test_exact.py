@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PROJECT
 from scipy.special import nctdtr, stdtrit
 
 from lab import cli, exact, terminal
@@ -17,6 +18,8 @@ from lab.results import RunFolder
 from lab.seeds import generator
 from lab.studies import load_study, parse_study
 from lab.study import Study, build
+
+RESULTS = PROJECT / "data" / "results"
 
 
 def study(**changes: Any) -> Study:
@@ -206,14 +209,37 @@ def test_a_number_that_is_none_is_off(bad: float) -> None:
     assert not measured([0.5, bad, 0.5]).agrees
 
 
-def test_seeds_without_a_count_are_left_out_and_all_of_them_are_no_row() -> None:
-    """lost_1 is NaN where no type stands once in a seed's human rows: nothing is known, so nothing is off."""
+def test_a_seed_without_a_count_is_left_out_only_where_chance_may_leave_it_without() -> None:
+    """3 loci of 2 types: a seed's human rows may hold no type once.  400 loci of 8 types always hold some."""
     row = measured([0.2, math.nan, 0.3], "lost_1")
     assert row.seeds == 2 and row.agrees
     for values in ([math.nan] * 3, [0.25, math.nan, math.nan]):
         graph = study(regimes=["human"], generations=1)
         rows = compare(graph, results(graph, lambda name, regime, seed, t, v=values: v[seed]))
         assert "lost_1" not in {row.column for row in rows}
+    shipped = build(load_study("exact", ["sweep=null", "regimes=[human]", "generations=1"]))
+    rows = compare(shipped, results(shipped, lambda *_: math.nan))
+    assert {row.column for row in rows if row.verdict == "OFF"} >= {"lost_1", "lost_2", "lost_3"}
+
+
+def test_an_interval_that_tells_nothing_is_no_agreement() -> None:
+    wide = Row("human", 0, "types", "", 5.0, -30.0, 40.0, 5.5, 41.0, 2)
+    assert wide.agrees and wide.verdict == "too wide" and exact.cells(wide)[7] == "too wide"
+    assert "0 of 1 numbers" in exact.summary([wide]) and "1 more have intervals too wide" in exact.summary([wide])
+
+
+def test_the_newest_sample_alone_is_replace() -> None:
+    sizes = {"corpus__tokens": 12, "sample__tokens": 12}
+    found = laws(study(regimes=["replace", {"last_k": {"k": 1}}], **sizes))
+    assert found["last_k,k=1", 1, "heterozygosity"] == found["replace", 1, "heterozygosity"]
+
+
+def test_the_committed_comparison_is_of_the_shipped_study() -> None:
+    """data/results/exact.csv, which the README shows, has the rows and exact values of the study as it is."""
+    rows = exact.read(RESULTS / "exact.csv")
+    found = laws(build(load_study("exact")))
+    assert {(row.arm, row.generation, row.column) for row in rows} == set(found)
+    assert all(row.exact == pytest.approx(found[row.arm, row.generation, row.column]) for row in rows)
 
 
 def test_generations_that_are_not_there_yet_are_no_rows() -> None:
@@ -257,7 +283,7 @@ def test_the_detectable_bias_by_hand() -> None:
 def test_last_generations_and_summary() -> None:
     graph = study(regimes=["human", "replace"])
     law = laws(graph)
-    good = compare(graph, results(graph, lambda c, r, s, t: law.get((r, t, c), 0.0) + (s - 1) * 1e-3))
+    good = compare(graph, results(graph, lambda c, r, s, t: law.get((r, t, c), 0.0) + (s - 1) * 1e-5))
     assert all(row.agrees for row in good)
     assert {row.generation for row in exact.last(good)} == {1} and len(exact.last(good)) * 2 == len(good) == 28
     said = exact.summary(good)
