@@ -117,7 +117,7 @@ class Row:
         """`too wide` where the exact value is inside the interval, but a number that is all bias might be as well."""
         if not self.agrees:
             return "OFF"
-        return "too wide" if self.detectable > abs(self.exact) else "agrees"
+        return "too wide" if self.detectable > abs(self.exact) > 0 else "agrees"
 
 
 Law = Callable[[Case], tuple[float, str] | None]
