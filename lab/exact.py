@@ -194,7 +194,7 @@ def _lost(count: int) -> Law:
     def law(case: Case) -> tuple[float, str] | None:
         if not case.counted or case.regime not in ("human", "replace") or count > case.n:
             return None
-        return theory.extinction(count, case.n, case.t), f"P(X_(t+1) = 0 | X_1 = {count})"
+        return theory.extinction(count, case.n, case.t), f"P(X_(t+1) = 0 given X_1 = {count})"
 
     return law
 
