@@ -94,8 +94,10 @@ class Line:
 
     @property
     def label(self) -> str:
-        """As tables and legends name it: "replace, temperature 0.7"."""
-        return ", ".join([self.regime, *(f"{name.split('.')[-1]} {value}" for name, value in self.axes.items())])
+        """As tables and legends name it: "replace, temperature 0.7"; fields of one last name keep their whole names."""
+        short = [name.split(".")[-1] for name in self.axes]
+        names = [name if short.count(end) > 1 else end for name, end in zip(self.axes, short, strict=True)]
+        return ", ".join([self.regime, *(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True))])
 
     @property
     def last(self) -> int:

@@ -44,7 +44,7 @@ class Side:
 
     @property
     def label(self) -> str:
-        axes = "".join(f" {name.split('.')[-1]}={value:,}" for name, value in self.axes.items())
+        axes = "".join(f" {name}={value:,}" for name, value in self.axes.items())
         above = {None: "", "human": " above human", "first": " since gen 0"}[self.over]
         return f"{self.regime}{axes}{above}"
 
