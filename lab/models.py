@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from lab import causal, counting
+from lab import caches, causal, counting
 from lab.causal import NATS_TOKENS, Causal, behind
 from lab.sections import ModelConfig
 from lab.types import InputError
@@ -293,43 +293,27 @@ def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:
 
 
 class _Gpt2Decoder:
-    """Key-value caches of B rows, for each layer: keys [B * H, D, T], so that q @ keys reads them in order, values
-    [B * H, T, D].  They double when they are full."""
+    """The rows' key-value caches, one of each layer, and the step that reads and extends them."""
 
     def __init__(self, module: GPT2LMHeadModel, rows: int) -> None:
         config = module.config
         self.gpt2 = module.transformer
-        self.heads, self.width = config.n_head, config.n_embd // config.n_head
         self.gelu = GELU[config.activation_function]
-        self.position, self.room = 0, min(config.n_positions, FIRST_POSITIONS)
-        device, pairs = self.gpt2.wte.weight.device, rows * self.heads
-        self.keys = [torch.empty(pairs, self.width, self.room, device=device) for _ in self.gpt2.h]
-        self.values = [torch.empty(pairs, self.room, self.width, device=device) for _ in self.gpt2.h]
+        device, width = self.gpt2.wte.weight.device, config.n_embd // config.n_head
+        self.caches = [caches.Cache(rows, config.n_head, width, config.n_positions, device) for _ in self.gpt2.h]
+        self.position = 0
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
         gpt2 = self.gpt2
         x_BC = F.embedding(tokens_B, gpt2.wte.weight) + gpt2.wpe.weight[self.position]
-        if self.position == self.room:
-            self.room *= 2
-            self.keys = [torch.cat([keys, torch.empty_like(keys)], dim=2) for keys in self.keys]
-            self.values = [torch.cat([values, torch.empty_like(values)], dim=1) for values in self.values]
-        for block, keys, values in zip(gpt2.h, self.keys, self.values, strict=True):
+        for block, cache in zip(gpt2.h, self.caches, strict=True):
             qkv_B3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_BC))
-            x_BC = x_BC + _linear(block.attn.c_proj, self._attend(qkv_B3C, keys, values))
+            x_BC = x_BC + _linear(block.attn.c_proj, cache.attend(qkv_B3C))
             wide_BM = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_BC)), approximate=self.gelu)
             x_BC = x_BC + _linear(block.mlp.c_proj, wide_BM)
         self.position += 1
         return _product(_norm(gpt2.ln_f, x_BC), gpt2.wte.weight)
-
-    def _attend(self, qkv_B3C: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        rows, now = len(qkv_B3C), self.position
-        q, k, v = qkv_B3C.view(rows, 3, self.heads, self.width).unbind(1)
-        keys.view(rows, self.heads, self.width, -1)[..., now] = k
-        values.view(rows, self.heads, -1, self.width)[:, :, now] = v
-        q = q.reshape(-1, 1, self.width)
-        scores = torch.baddbmm(q.new_empty(1), q, keys[:, :, : now + 1], beta=0, alpha=self.width**-0.5)
-        return torch.bmm(scores.softmax(-1), values[:, : now + 1]).view(rows, -1)
 
 
 def _linear(layer: Any, x_NC: Tensor) -> Tensor:

@@ -352,7 +352,7 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
 """The steps that read and divide human text."""
-_MODELS = ("runners.py", "models.py", "causal.py", "counting.py", "seeds.py")
+_MODELS = ("runners.py", "models.py", "caches.py", "causal.py", "counting.py", "seeds.py")
 _HUMAN = ("runners.py", "corpus.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
@@ -366,7 +366,7 @@ KINDS = {
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "seeds.py", "types.py"), version="1"),
     "base": Kind(_run_base, _MODELS, version="1"),
     "train": Kind(_run_train, ("train.py", *_MODELS, "rows.py"), version="2"),
-    "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="1"),
+    "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="2"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
     "record": Kind(_run_record, ("records.py", "rows.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py")),

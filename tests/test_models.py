@@ -139,12 +139,24 @@ def test_long_rows_use_the_fused_attention(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_cache_grows_with_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for 3, 6, 12, 24 tokens in turn: the same logits, but for the order of a sum."""
+    """Room for 3, 6, 12, 24 tokens in turn, and blocks of 2 and 4 keys: the same logits, but for the order of a sum."""
     model, rows = gpt2(), rows_of(4)
     at_once = decoded(model, rows)
-    monkeypatch.setattr("lab.models.FIRST_POSITIONS", 3)
-    assert model.decoder(4).keys[0].shape[-1] == 3
+    monkeypatch.setattr("lab.caches.FIRST_POSITIONS", 3)
+    monkeypatch.setattr("lab.caches.NARROW", 2)
+    monkeypatch.setattr("lab.caches.WIDE", 4)
+    assert model.decoder(4).caches[0].values.shape[1] == 3
     assert torch.allclose(decoded(model, rows), at_once, atol=1e-5)
+
+
+def test_blocks_of_keys_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of one width become one of twice the width, up to the widest: 11 positions are 4 + 4 + 2 + 1 of 2."""
+    monkeypatch.setattr("lab.caches.NARROW", 2)
+    monkeypatch.setattr("lab.caches.WIDE", 4)
+    decoder = gpt2().decoder(4)
+    for token in rows_of(4, 11).T:
+        decoder.step(torch.from_numpy(token.astype(np.int64)))
+    assert [keys.shape[1] for keys in decoder.caches[0].keys] == [4, 4, 2, 2]
 
 
 def test_products_without_onednn_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

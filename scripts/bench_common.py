@@ -1,0 +1,196 @@
+"""What the benchmarks share: the machine's peaks, alternating repetitions, the table, the JSON records.
+
+A benchmark runs the lab and its peers in turn, several times over, on the same work; a ratio is taken within each turn,
+so that a slow moment of the machine falls on both.  Printed are medians with the least and the most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from lab import machine
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and most of the repetitions."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(median(values), min(values), max(values))
+
+    def text(self, form: str = ",.0f") -> str:
+        return f"{self.median:{form}} [{self.min:{form}}, {self.max:{form}}]"
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What this machine can do with so many threads, measured now."""
+
+    float32: float
+    """Operations a second of the fastest float32 matrix product."""
+    bfloat16: float
+    bandwidth: float
+    """Bytes a second read from memory: the sum of an array far larger than the caches."""
+
+    def text(self) -> str:
+        return (
+            f"peaks of this run: float32 {self.float32 / 1e9:,.0f} GFLOP/s, bfloat16 {self.bfloat16 / 1e9:,.0f} "
+            f"GFLOP/s, memory {self.bandwidth / 1e9:,.1f} GB/s"
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured row: the lab beside one peer in one setting.  More is better, whatever the unit."""
+
+    name: str
+    """What is done, and its size: "sample 2 x 128, vocabulary 2,048, 128 tokens"."""
+    peer: str
+    """Whose, and in which setting: "HF generate, batch 256, static cache"."""
+    unit: str
+    ours: Spread
+    theirs: Spread
+    ratio: Spread
+    roofline: float | None = None
+    """Share of what the machine could do at best, 0 to 1; None where it was not asked for."""
+    goal: float | None = None
+    """The ratio that was aimed at; None: an extra row."""
+    best: bool = False
+    """Whether this is the fastest setting of its peer, the one that the goal speaks of."""
+    note: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--threads", type=int, default=machine.cpu_cores(), help="of the lab and of its peers")
+    found.add_argument("--repetitions", type=int, default=5)
+    found.add_argument("--fast", action="store_true", help="about a minute: the sizes of `quick`, fewer settings")
+    found.add_argument("--json", type=Path, help="write one record a measured row")
+    found.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    return found
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """The machine of this run, for a record."""
+    name = torch.cuda.get_device_name() if device == "cuda" else machine.cpu_name()
+    cores = {} if device == "cuda" else {"cores": machine.cpu_cores(), "threads": threads}
+    return {"device": name, **cores, "system": platform.system(), "versions": machine.versions()}
+
+
+def clock(device: str) -> float:
+    """Seconds, once everything that was asked of the device is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
+    start = clock(device)
+    work()
+    return clock(device) - start
+
+
+def alternate(
+    contestants: Mapping[str, Callable[[], Any]], repetitions: int, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of each contestant in each turn, after one turn that does not count."""
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(repetitions + 1):
+        for name, work in contestants.items():
+            spent = seconds(work, device)
+            if turn:
+                found[name].append(spent)
+            if sys.stderr.isatty():
+                print(f"\r\033[K{name}: turn {turn} of {repetitions}, {spent:.2f} s", end="", file=sys.stderr)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return found
+
+
+def speeds(amount: float, taken: Sequence[float]) -> list[float]:
+    return [amount / spent for spent in taken]
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """Of speeds, turn by turn."""
+    return Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def peaks(device: str, threads: int) -> Peaks:
+    """The fastest of several sizes and libraries; a few seconds."""
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    with torch.inference_mode():
+        return Peaks(_matrix(torch.float32, device), _matrix(torch.bfloat16, device), _bandwidth(device))
+
+
+def _matrix(dtype: torch.dtype, device: str) -> float:
+    from lab.models import ONEDNN
+
+    found = 0.0
+    for size in (4096, 8192) if device == "cuda" else (1024, 2048):
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        products = [lambda a=a, b=b: a @ b]
+        if ONEDNN and dtype == torch.float32 and device == "cpu":
+            products.append(lambda a=a, b=b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
+        for product in products:
+            found = max(found, 2 * size**3 / min(seconds(product, device) for _ in range(8)))
+    return found
+
+
+def _bandwidth(device: str) -> float:
+    numbers = torch.ones(2**30 if device == "cuda" else 2**27, device=device)
+    return 4 * len(numbers) / min(seconds(numbers.sum, device) for _ in range(8))
+
+
+def print_table(records: Sequence[Record]) -> None:
+    head = ["what", "peer and setting", "unit", "ours", "peer", "ratio", "roofline", "goal"]
+    lines = [head, *(_cells(record) for record in records)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cells(record: Record) -> list[str]:
+    form = ",.0f" if record.ours.median >= 100 else ",.3g"
+    goal = (
+        ""
+        if record.goal is None
+        else f">= {record.goal:g}x {'met' if record.ratio.median >= record.goal else 'MISSED'}"
+    )
+    share = "" if record.roofline is None else f"{record.roofline:.0%}"
+    peer = record.peer + (" *" if record.best else "")
+    numbers = [record.ours.text(form), record.theirs.text(form), record.ratio.text(".2f")]
+    return [record.name, peer, record.unit, *numbers, share, goal]
+
+
+def write_json(path: Path | None, records: Sequence[Record], peaks: Peaks | None) -> None:
+    if path is None:
+        return
+    found = {"peaks": None if peaks is None else asdict(peaks), "records": [asdict(record) for record in records]}
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def pin(threads: int) -> None:
+    """Threads of torch and of what is started later.  Before the first parallel work of the process."""
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    torch.set_num_threads(threads)
