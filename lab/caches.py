@@ -37,22 +37,22 @@ class Cache:
 
     def attend(self, qkv_B3C: Tensor) -> Tensor:
         """Append keys and values of a new position [B, 3 * H * D]; attention of its queries: [B, H * D]."""
-        q_PD, k_PD, v_PD = qkv_B3C.view(-1, 3, self.heads * self.width).unbind(1)
-        self._append(k_PD.reshape(self.pairs, -1), v_PD.reshape(self.pairs, -1))
-        queries = (q_PD * self.width**-0.5).flatten()
+        q_BHD, k_BHD, v_BHD = qkv_B3C.view(-1, 3, self.heads, self.width).unbind(1)
+        self._append(k_BHD, v_BHD)
+        queries = (q_BHD * self.width**-0.5).flatten()
         scores = [_bags(keys, self.every_row, self.every_width, queries) for keys in self.keys]
         scores_PT = (torch.cat(scores, 1) if len(scores) > 1 else scores[0])[:, : self.now]
         return self._mix(scores_PT.softmax(1)).view(len(qkv_B3C), -1)
 
-    def _append(self, k_PD: Tensor, v_PD: Tensor) -> None:
+    def _append(self, k_BHD: Tensor, v_BHD: Tensor) -> None:
         if self.now == self.room:
             self.values = torch.cat([self.values, torch.empty_like(self.values)], 1)
             self.room *= 2
         place = self.now % NARROW
         if place == 0:
             self._open_block()
-        self.keys[-1].view(self.pairs, self.width, -1)[:, :, place] = k_PD
-        self.values[:, self.now] = v_PD
+        self.keys[-1].view(*k_BHD.shape, NARROW)[..., place] = k_BHD
+        self.values.view(*v_BHD.shape[:2], self.room, -1)[:, :, self.now] = v_BHD
         self.now += 1
 
     def _open_block(self) -> None:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from lab import caches, causal, counting
+from lab import caches, causal, counting, graphs
 from lab.causal import NATS_TOKENS, Causal, behind
 from lab.sections import ModelConfig
 from lab.types import InputError
@@ -77,8 +77,11 @@ class Trainable(LanguageModel, Protocol):
         """The output matrix [V, C] and its bias [V], if it has one: logits = hidden @ matrix.T + bias."""
 
 
-def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Causal | Counted:
-    """A model from a local folder: one that was saved, or a pretrained one.  InputError where it cannot be used."""
+def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Gpt2 | Causal | Counted:
+    """A model from a local folder: one that was saved, or a pretrained one.  InputError where it cannot be used.
+
+    `decoding` is the dtype of a GPT-2's matrix products when it samples on a GPU; everywhere else they are float32.
+    """
     kind = causal.config_of(folder).get("model_type")
     if kind in counting.KINDS:
         return Counted(counting.KINDS[kind].load(folder), device)
@@ -89,7 +92,7 @@ def load(folder: Path, device: str | torch.device = "cpu") -> Gpt2 | Causal | Co
         )
     module = causal.read(folder, device)
     if Gpt2.serves(module):
-        return Gpt2(module)
+        return Gpt2(module, decoding=decoding)
     model = Causal(module)
     model.check(str(folder))
     return model
@@ -184,9 +187,10 @@ class _CountedDecoder:
 class Gpt2:
     """transformers' GPT-2, with its parameters read by our own, faster code.  `module` is the model itself."""
 
-    def __init__(self, module: GPT2LMHeadModel) -> None:
+    def __init__(self, module: GPT2LMHeadModel, *, decoding: str = "float32") -> None:
         assert self.serves(module), module.config
         self.module = module.eval()
+        self.decoding = decoding
         self.gelu = GELU[module.config.activation_function]
         self.vocab_size: int = module.config.vocab_size
         self.positions: int = module.config.n_positions
@@ -275,7 +279,9 @@ class Gpt2:
 
     @torch.inference_mode()
     def decoder(self, rows: int) -> Decoder:
-        return _Gpt2Decoder(self.module, rows)
+        if self.device.type == "cpu":
+            return _Gpt2Decoder(self.module, rows)
+        return graphs.GraphDecoder(self.module, rows, dtype=getattr(torch, self.decoding), gelu=self.gelu)
 
 
 def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:

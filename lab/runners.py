@@ -271,7 +271,8 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     from lab.decoding import Decoding
 
     special = tokenizers.load_special(inputs["tokenizer"])
-    model = models.load(inputs["model"], device=params["machine"]["device"])
+    resolved = params["machine"]
+    model = models.load(inputs["model"], resolved["device"], decoding=resolved.get("dtype", "float32"))
     rows, length = params["rows"], params["prompt"]
     stop = _eos(params, inputs)
     prompts = _prompts(params, inputs, stop) if length else np.empty((rows, 0), dtype=np.int64)
@@ -352,7 +353,7 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
 """The steps that read and divide human text."""
-_MODELS = ("runners.py", "models.py", "caches.py", "causal.py", "counting.py", "seeds.py")
+_MODELS = ("runners.py", "models.py", "caches.py", "graphs.py", "causal.py", "counting.py", "seeds.py")
 _HUMAN = ("runners.py", "corpus.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),

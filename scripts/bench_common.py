@@ -1,13 +1,16 @@
 """What the benchmarks share: the machine's peaks, alternating repetitions, the table, the JSON records.
 
-A benchmark runs the lab and its peers in turn, several times over, on the same work; a ratio is taken within each turn,
-so that a slow moment of the machine falls on both.  Printed are medians with the least and the most.
+A benchmark runs the lab and its peers in turn, several times over, on the same work, each in a process of its own; a
+ratio is taken within each turn, so that a slow moment of the machine falls on both.  Printed are medians with the least
+and the most.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import sys
@@ -91,7 +94,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 def describe(device: str, threads: int) -> dict[str, Any]:
     """The machine of this run, for a record."""
-    name = torch.cuda.get_device_name() if device == "cuda" else machine.cpu_name()
+    name = apart(torch.cuda.get_device_name) if device == "cuda" else machine.cpu_name()
     cores = {} if device == "cuda" else {"cores": machine.cpu_cores(), "threads": threads}
     return {"device": name, **cores, "system": platform.system(), "versions": machine.versions()}
 
@@ -109,20 +112,73 @@ def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
     return clock(device) - start
 
 
+Setup = Callable[[], Callable[[], Any]]
+"""Makes everything that a contestant needs, in its own process, and returns the work to time."""
+
+
 def alternate(
-    contestants: Mapping[str, Callable[[], Any]], repetitions: int, device: str = "cpu"
+    contestants: Mapping[str, Setup], repetitions: int, threads: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant in each turn, after one turn that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(repetitions + 1):
-        for name, work in contestants.items():
-            spent = seconds(work, device)
-            if turn:
-                found[name].append(spent)
-            if sys.stderr.isatty():
-                print(f"\r\033[K{name}: turn {turn} of {repetitions}, {spent:.2f} s", end="", file=sys.stderr)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    """Seconds of each contestant in each turn, after one turn that does not count.
+
+    Each lives in a process of its own, forked from this one, and sleeps while it is not its turn: two libraries in one
+    process disturb each other, as each keeps threads that wait busily.
+    """
+    with contextlib.ExitStack() as stack:
+        players = {name: stack.enter_context(_Player(setup, threads, device)) for name, setup in contestants.items()}
+        found: dict[str, list[float]] = {name: [] for name in players}
+        for turn in range(repetitions + 1):
+            for name, player in players.items():
+                spent = player.play()
+                if turn:
+                    found[name].append(spent)
+                if sys.stderr.isatty():
+                    print(f"\r\033[K{name}: turn {turn} of {repetitions}, {spent:.2f} s", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr)
+    return found
+
+
+class _Player:
+    """A contestant in a process of its own."""
+
+    def __init__(self, setup: Setup, threads: int, device: str) -> None:
+        self.here, there = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(there, setup, threads, device))
+        self.process.start()
+        there.close()
+
+    def __enter__(self) -> _Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.here.send(False)
+        self.process.join()
+
+    def play(self) -> float:
+        self.here.send(True)
+        try:
+            spent: float = self.here.recv()
+        except EOFError:
+            sys.exit("error: a contestant's process ended; what it said is above")
+        return spent
+
+
+def _serve(pipe: Any, setup: Setup, threads: int, device: str) -> None:
+    pin(threads)
+    work = setup()
+    while pipe.recv():
+        pipe.send(seconds(work, device))
+
+
+def apart(work: Callable[[], Any]) -> Any:
+    """The result of some work, done in a process of its own, so that this one stays fit to be forked."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=lambda: there.send(work()))
+    process.start()
+    there.close()
+    found = here.recv()
+    process.join()
     return found
 
 
@@ -137,8 +193,11 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 
 def peaks(device: str, threads: int) -> Peaks:
     """The fastest of several sizes and libraries; a few seconds."""
-    if device == "cpu":
-        torch.set_num_threads(threads)
+    return apart(lambda: _peaks(device, threads))
+
+
+def _peaks(device: str, threads: int) -> Peaks:
+    pin(threads)
     with torch.inference_mode():
         return Peaks(_matrix(torch.float32, device), _matrix(torch.bfloat16, device), _bandwidth(device))
 

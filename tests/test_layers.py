@@ -9,7 +9,20 @@ from conftest import PROJECT
 LAYERS = [
     {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"},
     {"regimes", "metrics", "stats", "theory"},
-    {"corpus", "rows", "sources", "tokenizer", "counting", "models", "caches", "causal", "beams", "decoding", "store"},
+    {
+        "corpus",
+        "rows",
+        "sources",
+        "tokenizer",
+        "counting",
+        "models",
+        "caches",
+        "graphs",
+        "causal",
+        "beams",
+        "decoding",
+        "store",
+    },
     {"train", "sample", "probes", "records"},
     {"runners", "human", "steps", "study", "execute", "plan"},
     {"results", "progress", "report", "exact", "compare", "figure", "describe"},
@@ -19,11 +32,11 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
 """Beside the standard library: what L0 and L1 may import."""
 HEAVY = {
-    "torch": {"models", "train", "sample", "probes", "execute", "caches", "causal", "decoding", "beams"},
+    "torch": {"models", "train", "sample", "probes", "execute", "caches", "graphs", "causal", "decoding", "beams"},
     "accelerate": {"train"},
 }
 HEAVY |= {
-    "transformers": {"models", "tokenizer", "causal", "beams"},
+    "transformers": {"models", "graphs", "tokenizer", "causal", "beams"},
     "datasets": {"corpus"},
     "typer": {"cli", "terminal", "reading"},
     "matplotlib": {"figure"},
