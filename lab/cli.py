@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
+from lab.keeping import doctor, prune, verify
 from lab.reading import compare, corpus_, report_, show
 from lab.terminal import (
     BAD_INPUT,
@@ -148,6 +149,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     from lab.execute import execute
     from lab.plan import Estimator
     from lab.progress import RunProgress
+    from lab.retention import Keeper
 
     store = folder.store
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -157,15 +159,19 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
         _say_stale(store, graph, fresh)
         with RunProgress(graph.steps, Estimator(store, graph.machine.device), workers, folder.path, err) as progress:
+            keeper = Keeper(progress, graph, folder, fresh) if graph.config.keep_models != "all" else None
             failures = execute(
                 store,
                 graph.steps,
-                progress,
+                keeper or progress,
                 workers=workers,
                 threads=graph.machine.threads,
                 fresh=fresh,
+                first=keeper.first if keeper else frozenset(),
                 log=folder.path / "workers.log",
             )
+            if keeper is not None:
+                keeper.sweep()
     except KeyboardInterrupt:
         err.print("stopped; nothing that was finished is lost: run the same command again to go on", highlight=False)
         return STOPPED
@@ -176,11 +182,14 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
         agrees = print_results(rows, graph)
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
-    if failures:
-        names = ", ".join(step.label for step in failures)
-        where = folder.path / "failures.jsonl"
-        err.print(f"failed: {names}; details: {where}; the other chains are complete", highlight=False, soft_wrap=True)
+    _say_failed([step.label for step in failures], folder.path / "failures.jsonl")
     return FAILED if failures or not agrees else 0
+
+
+def _say_failed(labels: Sequence[str], where: Path) -> None:
+    if labels:
+        said = f"failed: {', '.join(labels)}; details: {where}; the other chains are complete"
+        err.print(said, highlight=False, soft_wrap=True)
 
 
 def _read_human(store: Any, human: Sequence[Any]) -> None:
@@ -228,6 +237,7 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
 def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJson = False) -> None:
     """How far a run is: steps done, and generations measured, chain by chain."""
     from lab import plan as planning
+    from lab.disk import by_kind, megabytes
     from lab.results import read_record
     from lab.study import build
 
@@ -239,6 +249,8 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
     for generation in graph.generations:
         chains[generation.chain] = chains.get(generation.chain, 0) + (read_record(folder.store, generation) is not None)
         longest[generation.chain] = generation.t + 1
+    sizes = {"run": by_kind(folder.store.root, [(s.name, s.key) for s in graph.steps])}
+    sizes["store"] = by_kind(folder.store.root)
     done, total = sum(line.done for line in found.lines), sum(line.unique for line in found.lines)
     if as_json:
         summary = {
@@ -247,6 +259,7 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
             "steps": total,
             "seconds_left": found.seconds,
             "chains": chains,
+            "bytes": sizes,
         }
         typer.echo(json.dumps(summary, indent=1))
         return
@@ -256,12 +269,18 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
 
     left = f"about {clock(found.seconds)} to go" if done < total else "complete"
     out.print(f"{graph.config.name}: {done} of {total} steps, {left}", highlight=False)
+    for whose, kinds in sizes.items():
+        parts = ", ".join(f"{kind} {megabytes(size)}" for kind, size in kinds.items() if size)
+        out.print(f"{whose}: {megabytes(sum(kinds.values()))} ({parts})", highlight=False, soft_wrap=True)
 
 
 app.command()(show)
 app.command()(compare)
 app.command(name="report")(report_)
 app.command(name="corpus")(corpus_)
+app.command()(prune)
+app.command()(verify)
+app.command()(doctor)
 
 
 def main() -> None:
@@ -272,7 +291,9 @@ def main() -> None:
     except InputError as error:
         _fail(str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        _fail(f"{error.strerror}" + (f" ({error.filename})" if error.filename else ""))
+        from lab import disk
+
+        _fail(disk.said(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(STOPPED)
     except Exception as error:

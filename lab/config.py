@@ -110,6 +110,9 @@ class StudyConfig(Frozen):
     sample: SampleConfig
     metrics: MetricsConfig
     compute: ComputeConfig = ComputeConfig()
+    keep_models: Literal["all", "last", "none"] = "all"
+    """Whose weights stay on the disk once no step of the study needs them: all, those of each chain's last generation,
+    or none.  It changes no number, and a run may change it."""
     population: Positive = 1
     """Models in a generation: each is trained on a share of the data that no other sees, and they write one pool; the
     tokens of training and of sampling are divided among them."""

@@ -26,9 +26,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from lab import machine, runners
+from lab import disk, machine, runners
 from lab.store import MANIFEST, Job, Store
-from lab.types import Step
+from lab.types import InputError, Step
+from lab.weights import check_same, lacking
 
 ATTEMPTS = 2
 """A step whose worker died (killed, out of memory) is given to another one this often in all."""
@@ -54,17 +55,25 @@ def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: b
     """Make one artifact, unless it is there; the seconds it took."""
     start = time.monotonic()
     timing = {"seconds": 0.0, "work": job.work}
-    environment = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}
+    environment: dict[str, Any] = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}
+
+    if job.params.get("machine", {}).get("device") == "cuda":
+        environment["gpu"] = machine.gpu_name()
 
     def write(folder: Path) -> None:
+        disk.check_room(store.root, job.label, job.disk)
+        again = store.dropped(job.name, job.key) and store.whole(job)
         for ref in job.inputs.values():
             store.verify(*ref)
         if "machine" in job.params:
             _set_arithmetic(job.params["machine"])
         runners.KINDS[job.name].run(job.params, store.paths(job), folder, progress)
+        if again:
+            check_same(store, job, folder)
         timing["seconds"] = round(time.monotonic() - start, 3)
 
-    store.run(job, write, environment, fresh=fresh)
+    with disk.full_in_one_line(store.root):
+        store.run(job, write, environment, fresh=fresh)
     return time.monotonic() - start
 
 
@@ -83,6 +92,8 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
     jobs = [job_of(step) for step in human]
     if all(store.whole(job) for job in jobs):
         return
+    wanted = sum(step.disk for step, job in zip(human, jobs, strict=True) if not store.whole(job))
+    disk.check_room(store.root, "the human text of this study", wanted)
     with tempfile.TemporaryDirectory(prefix="lab-human-") as folder:
         trial = Store(Path(folder))
         for job in jobs:
@@ -94,7 +105,8 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
         for job in jobs:
             made = trial.manifest(job.name, job.key)
             assert made is not None, job
-            store.run(job, _copier(trial.folder(job.name, job.key)), made["environment"], fresh=False)
+            with disk.full_in_one_line(store.root):
+                store.run(job, _copier(trial.folder(job.name, job.key)), made["environment"], fresh=False)
 
 
 def _copier(source: Path) -> Callable[[Path], None]:
@@ -165,12 +177,16 @@ class Walk:
     order: Sequence[Step]
     fresh: frozenset[str]
     """Names of steps to do again where the lab's code has changed since."""
+    first: frozenset[str] = frozenset()
+    """Names of steps that go before all others, however short their way to the end is."""
     waiting: dict[Step, int] = field(default_factory=dict)
     ready: list[Step] = field(default_factory=list)
     children: dict[Step, list[Step]] = field(default_factory=lambda: defaultdict(list))
     weight: dict[Step, float] = field(default_factory=dict)
     failures: dict[Step, str] = field(default_factory=dict)
     attempts: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
+    again: dict[Step, list[Step]] = field(default_factory=dict)
+    """Steps in the store that must be made again, as their weights were dropped, with those that wait for them."""
 
     def __post_init__(self) -> None:
         for step in self.order:
@@ -187,7 +203,13 @@ class Walk:
         while stack:
             step = stack.pop()
             if self.must_run(step):
-                insort(self.ready, step, key=lambda s: (-self.weight[s], s.label, s.key))
+                if dropped := lacking(self.store, step):
+                    stack.extend(parent for parent in dropped if parent not in self.again)
+                    self.waiting[step] = len(dropped)
+                    for parent in dropped:
+                        self.again.setdefault(parent, []).append(step)
+                    continue
+                insort(self.ready, step, key=lambda s: (s.name not in self.first, -self.weight[s], s.label, s.key))
             else:
                 self.reporter.found(step)
                 stack.extend(self.unblocked(step))
@@ -195,15 +217,16 @@ class Walk:
     def must_run(self, step: Step) -> bool:
         job = job_of(step)
         self.store.forget(job)
-        if not self.store.whole(job):
+        if step in self.again or not self.store.whole(job):
             return True
         manifest = self.store.manifest(job.name, job.key)
         return step.name in self.fresh and manifest is not None and manifest["source"] != job.source
 
     def unblocked(self, step: Step) -> list[Step]:
-        for child in self.children[step]:
+        children = self.again.pop(step) if step in self.again else self.children[step]
+        for child in children:
             self.waiting[child] -= 1
-        return [child for child in self.children[step] if not self.waiting[child]]
+        return [child for child in children if not self.waiting[child]]
 
     def finish(self, step: Step, seconds: float) -> None:
         self.reporter.finished(step, seconds)
@@ -223,10 +246,11 @@ def execute(
     workers: int,
     threads: int,
     fresh: frozenset[str],
+    first: frozenset[str] = frozenset(),
     log: Path,
 ) -> dict[Step, str]:
     """Work through the steps; the failures, by step, with their reasons.  `workers` 0: in this process."""
-    walk = Walk(store, reporter, order, fresh)
+    walk = Walk(store, reporter, order, fresh, first)
     if workers == 0:
         _in_process(walk)
     elif walk.ready:
@@ -307,7 +331,8 @@ def _take(walk: Walk, worker: Worker, event: Mapping[str, Any]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    said = " ".join(str(error).split())
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
 
 
 def work(root: Path, threads: int, jobs: IO[str], events: IO[str]) -> None:

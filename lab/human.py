@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab import runners
+from lab import corpus, runners
 from lab.config import StudyConfig
 from lab.sections import SourceConfig
 from lab.types import ARCHIVE, HUMAN, Lineage, Source, Step
+
+FILES = 1_500
+"""Bytes of a manifest and of the headers of files, for estimates."""
+TOKENIZER = 56
+"""Bytes of a tokenizer's files for each entry of its vocabulary, about."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
 
     def held_out(fold: str, tokens: int) -> Step:
         params = {"fold": fold, "rows": study.rows(tokens)}
-        return make_step("heldout-rows", params, {"rows": rows}, label=f"{fold} rows")
+        return make_step("heldout-rows", params, {"rows": rows}, label=f"{fold} rows", disk=6 * tokens + 10_000)
 
     def own(name: str, count: int, after: int, origin: int = HUMAN, beside: Step | None = None) -> Step:
         params = {"seed": seed, "after": after, "rows": count, "origin": origin, **layout(study)}
@@ -65,7 +71,7 @@ def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
         if beside is not None and study.corpus.layout == "documents":
             params |= {"tokens": study.metrics.tokens, "prompt": study.sample.prompt_tokens}
             inputs["beside"] = beside
-        disk = 10 * count * study.model.n_positions
+        disk = 5 * count * study.model.n_positions + FILES
         return make_step("human", params, inputs, label=f"{name} seed {seed}", disk=disk)
 
     # The resample comes last, so that what is compared moves no row that is trained on.
@@ -96,32 +102,37 @@ def layout(study: StudyConfig) -> dict[str, str]:
 def _cut(study: StudyConfig, identity: Mapping[str, str]) -> tuple[Step, Step]:
     """The tokenizer, and the text as rows of tokens."""
     assert not isinstance(study.corpus, SourceConfig)
+    size, vocabulary = corpus.text_bytes(study.corpus.path), study.words.vocab_size or 50_257
     outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout"}
     text = make_step(
         "corpus",
         {"corpus": study.corpus.model_dump(exclude=outside), "identity": identity["corpus"]},
         {},
+        disk=int(0.4 * size) + FILES,
         where=where_at(study.corpus.path, identity["corpus"]),
     )
     tokenizer = make_step(
         "tokenizer",
         {"vocab_size": study.words.vocab_size, "identity": identity["tokenizer"]},
         {"corpus": text},
+        disk=TOKENIZER * vocabulary,
         where=where_at(study.words.pretrained, identity["tokenizer"]),
     )
     params = {"positions": study.model.n_positions, "layout": study.corpus.layout}
-    return tokenizer, make_step("rows", params, {"corpus": text, "tokenizer": tokenizer})
+    # Each token with the number of its document, 6 bytes; a token of a larger vocabulary spells more of the text.
+    disk = int(6 * size / min(4.5, 0.58 * math.log2(vocabulary) - 3)) + FILES
+    return tokenizer, make_step("rows", params, {"corpus": text, "tokenizer": tokenizer}, disk=disk)
 
 
 def _from_source(study: StudyConfig, config: SourceConfig, seed: int) -> Human:
     """The same from a known distribution.  Held-out rows are each seed's own too: seeds are independent altogether."""
     law = config.model_dump(exclude={"tokens", "archive_tokens", "layout"})
-    source = make_step("source", {"source": law}, {}, label=config.title)
+    source = make_step("source", {"source": law}, {}, label=config.title, disk=2 * FILES)
 
     def rows(purpose: str, count: int, origin: int = HUMAN) -> Step:
         positions = study.model.n_positions
         params = {"purpose": purpose, "rows": count, "positions": positions, "seed": seed, "origin": origin}
-        disk = 10 * count * positions
+        disk = 7 * count * positions + FILES
         return make_step("source-rows", params, {"source": source}, label=f"{purpose} seed {seed}", disk=disk)
 
     archive, base = _beside(study)

@@ -23,10 +23,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from lab import caches, causal, counting, graphs
 from lab.causal import NATS_TOKENS, Causal, behind
 from lab.sections import ModelConfig
+from lab.store import PRUNED
 from lab.types import InputError
 
-FIRST_POSITIONS = 256
-"""A cache has room for so many tokens at first: a pretrained model's rows are mostly shorter than its n_positions."""
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """transformers' names of the activations that torch has as one kernel, and torch's `approximate`."""
 EAGER_POSITIONS = 512
@@ -82,6 +81,11 @@ def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "f
 
     `decoding` is the dtype of a GPT-2's matrix products when it samples on a GPU; everywhere else they are float32.
     """
+    if (folder / PRUNED).exists():
+        raise InputError(
+            f"{folder}: the weights of this model were dropped to save room (keep_models, lab prune); to have them "
+            "again, remove this folder and run its study again with --set keep_models=all"
+        )
     kind = causal.config_of(folder).get("model_type")
     if kind in counting.KINDS:
         return Counted(counting.KINDS[kind].load(folder), device)

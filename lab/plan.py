@@ -15,6 +15,7 @@ from lab.execute import job_of
 from lab.store import Store
 from lab.study import Study, in_order
 from lab.types import Step
+from lab.weights import lacking
 
 GUESS = {
     "cpu": {"train": 1e11, "sample": 4e10, "heldout": 8e10},
@@ -112,7 +113,7 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
     for first in chains:  # what it stands on: human text, and the base if there is one
         own = set(_own(first))
         uses.update(step.name for step in in_order([first.record]) if step not in own)
-    todo = [step for step in order if not store.whole(job_of(step))]
+    todo = to_do(order, store)
     lines = []
     for name in runners.KINDS:
         mine = [step for step in order if step.name == name]
@@ -130,6 +131,15 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
         )
     longest_chain = max(generation.t for generation in study.generations) + 1
     return Plan(lines, workers, estimator.measured, len(chains), longest_chain, _longest(todo, estimator))
+
+
+def to_do(order: Sequence[Step], store: Store) -> list[Step]:
+    """The steps that are not in the store, and those whose weights were dropped and are needed for these, in order."""
+    found: set[Step] = set()
+    for step in reversed(order):
+        if step in found or not store.whole(job_of(step)):
+            found |= {step, *lacking(store, step)}
+    return [step for step in order if step in found]
 
 
 def _own(generation: Any) -> list[Step]:

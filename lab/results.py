@@ -29,6 +29,9 @@ BIN_COLUMNS = ("level", "bin", "tokens", "words", "types", "nats_per_token", "na
 GROWS = ("seeds", "regimes", "generations")
 """Fields in which a run may be extended: what exists stays true."""
 
+FREE = ("note", "published", "keep_models")
+"""Fields that change no number."""
+
 
 def keys(config: StudyConfig) -> tuple[str, ...]:
     """The columns that say which chain and which generation a row is of."""
@@ -64,7 +67,7 @@ class RunFolder:
             return
         old = self.config()
         a, b = (config.model_dump(mode="json") for config in (old, new))
-        fixed = [name for name in a if name not in (*GROWS, "note", "published")]
+        fixed = [name for name in a if name not in (*GROWS, *FREE)]
         lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
         labels = [[regime.label for regime in config.regimes] for config in (old, new)]
         for name, before, after in (("seeds", a["seeds"], b["seeds"]), ("regimes", *labels)):

@@ -38,6 +38,8 @@ class Kind:
     """The lab modules whose source decides what the step does."""
     version: str = ""
     """Raised by hand.  Empty for cheap steps: the hash of the modules."""
+    spares_weights: bool = False
+    """Whether it leaves the weights of the models among its inputs alone; all others need them."""
 
 
 @functools.cache
@@ -370,5 +372,9 @@ KINDS = {
     "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="2"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
-    "record": Kind(_run_record, ("records.py", "rows.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py")),
+    "record": Kind(
+        _run_record,
+        ("records.py", "rows.py", "metrics/*.py", "sources.py", "tokenizer.py", "types.py"),
+        spares_weights=True,
+    ),
 }

@@ -14,11 +14,23 @@ from typing import Any
 
 from lab import regimes
 from lab.config import RegimeConfig, StudyConfig
-from lab.human import Human, layout, make_step, where_at
-from lab.sections import AnyModel, LlamaConfig, ModelConfig, Network, PretrainedConfig, SourceConfig, TrainConfig
+from lab.human import FILES, TOKENIZER, Human, layout, make_step, where_at
+from lab.sections import (
+    AnyModel,
+    LlamaConfig,
+    ModelConfig,
+    Network,
+    NgramConfig,
+    PositionsConfig,
+    PretrainedConfig,
+    SourceConfig,
+    TrainConfig,
+)
 from lab.seeds import derive_seed
 from lab.types import InputError, Step
 
+DISTINCT = (1.0, 0.4, 0.8, 0.9, 1.0)
+"""Share of the n-grams of a text that are different ones, about, for n = 1 to 5."""
 UNKNOWN_PARAMETERS = 124_000_000
 """Of a hub model, before it is read: GPT-2's."""
 
@@ -67,6 +79,20 @@ def vocabulary(study: StudyConfig) -> int:
     return study.words.vocab_size or 50_257
 
 
+def model_bytes(study: StudyConfig, rows: int) -> int:
+    """Bytes of a model's artifact, about: its weights, or the counts of so many rows, and its copy of the tokenizer."""
+    model, vocab = study.model, vocabulary(study)
+    size = 4 * parameters(model, vocab) + 4 * FILES
+    if isinstance(model, PositionsConfig):
+        size += 8 * vocab * model.n_positions
+    elif isinstance(model, NgramConfig):
+        # Two int64 for each pair of a context and a token, and for each context.  About so many pairs are distinct.
+        tokens = rows * model.n_positions
+        pairs = [min(vocab**k, int(share * tokens)) for k, share in zip(range(1, 6), DISTINCT, strict=True)]
+        size += sum(16 * (pairs[k] + (pairs[k - 1] if k else 1)) for k in range(model.order))
+    return size + (0 if isinstance(study.corpus, SourceConfig) else TOKENIZER * vocab)
+
+
 def _work(study: StudyConfig, tokens: int, passes: int) -> float:
     """Operations of so many passes (forward 1, with its backward 3) over tokens: 2 a weight, and the attention."""
     model = study.model
@@ -87,7 +113,7 @@ def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Ste
         if source.archive is not None and regimes.regime(regime.name).archive(regime.options):
             inputs["archive"] = source.archive
     label = f"pool {regime.label if samples else 'shared'} seed {place.seed} gen {t}"
-    return make_step("pool", params, inputs, label=label, disk=4_000)
+    return make_step("pool", params, inputs, label=label, disk=FILES)
 
 
 def _regime_source(regime: str) -> str:
@@ -124,7 +150,7 @@ def base(place: Place, identity: Mapping[str, str]) -> Step | None:
     if study.train.base is None or place.human.base is None:
         return None
     params = {"regime": "human", "options": {}, "seed": place.seed, "generation": -1}
-    recipe = make_step("pool", params, {"human": place.human.base}, label=f"pool base seed {place.seed}", disk=4_000)
+    recipe = make_step("pool", params, {"human": place.human.base}, label=f"pool base seed {place.seed}", disk=FILES)
     alone = {"tokens": None, "steps": None, "epochs": study.train.base.epochs, "start": "scratch", "base": None}
     fitted = study.train.model_copy(update={**alone, "lora": None})
     rows = study.rows(study.train.base.tokens)
@@ -151,6 +177,7 @@ def train(place: Place, recipe: Step, recipe_rows: int, began: Sequence[Step | N
             params | ({"member": m, "members": members, **chance} if members > 1 else {}),
             inputs,
             label=label + (f" member {m}" if members > 1 else ""),
+            disk=model_bytes(study, recipe_rows // members),
         )
         for m in range(members)
     )
@@ -184,7 +211,7 @@ def _network(
     if members > 1:
         params, label = params | {"member": m, "members": members}, f"{label} member {m}"
     tokens = config.rows(recipe_rows, place.row) * place.row
-    work, disk = _work(study, tokens, passes=3), 4 * parameters(study.model, vocabulary(study))
+    work, disk = _work(study, tokens, passes=3), model_bytes(study, 0)
     return make_step("train", params, inputs, label=label, tokens=tokens, work=work, disk=disk)
 
 
@@ -203,8 +230,9 @@ def sample(place: Place, models: Sequence[Step]) -> Step:
     members_of = [shard.params["member"] for shard in shards.values()]
     params = {"origin": place.t, "members": members_of, **layout(study)}
     tokens = study.sample_rows * place.row
+    disk = (3 if isinstance(study.corpus, SourceConfig) else 5) * tokens + FILES  # of a source there is no text
     label = f"gather {models[0].label.removeprefix('train ').partition(' member')[0]}"
-    return make_step("synthetic", params, gathered, label=label, disk=8 * tokens)
+    return make_step("synthetic", params, gathered, label=label, disk=disk)
 
 
 def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> Step:
@@ -226,8 +254,8 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
         params |= {"prompts": derive_seed(place.seed, place.t, "prompts"), "first": rows.start}
     tokens = len(rows) * place.row
     label = f"sample {model.label.removeprefix('train ')} shard {shard}"
-    work = _work(study, tokens, passes=study.sample.beams or 1)
-    return make_step("sample", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
+    work, disk = _work(study, tokens, passes=study.sample.beams or 1), 6 * tokens + FILES
+    return make_step("sample", params, inputs, label=label, tokens=tokens, work=work, disk=disk)
 
 
 def _decoding_machine(machine: Machine) -> dict[str, Any]:
@@ -242,8 +270,9 @@ def heldout(place: Place, model: Step) -> Step:
     params = {"machine": {"device": machine.device, "threads": machine.threads}}
     tokens = study.rows(study.metrics.test_tokens) * place.row
     label = f"heldout {model.label.removeprefix('train ')}"
-    work, inputs = _work(study, tokens, passes=1), {"model": model, "test": place.human.test}
-    return make_step("heldout", params, inputs, label=label, tokens=tokens, work=work, disk=6 * tokens)
+    inputs, disk = {"model": model, "test": place.human.test}, 4 * tokens + FILES
+    work = _work(study, tokens, passes=1)
+    return make_step("heldout", params, inputs, label=label, tokens=tokens, work=work, disk=disk)
 
 
 def record(place: Place, models: Sequence[Step], sampled: Step, evidence: Sequence[Step]) -> Step:
@@ -264,4 +293,4 @@ def record(place: Place, models: Sequence[Step], sampled: Step, evidence: Sequen
         "layout": study.corpus.layout,
     }
     label = f"measure {sampled.label.removeprefix('gather ')}"
-    return make_step("record", params, inputs, label=label, disk=4_000)
+    return make_step("record", params, inputs, label=label, disk=3 * FILES)

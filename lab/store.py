@@ -22,6 +22,8 @@ from typing import Any
 from lab.types import Step, canonical, digest
 
 MANIFEST = "manifest.json"
+PRUNED = "pruned.json"
+"""Beside the manifest of an artifact whose weights were dropped: {"files": those that the manifest states in vain}."""
 HASHED_AT_ONCE = 1 << 16
 """Files of at most so many bytes are hashed whenever a manifest is read, larger ones before they are used."""
 
@@ -39,12 +41,14 @@ class Job:
     work: float
     source: str
     """Hash of the lab modules the step's code lives in; differs from the manifest's when the code was edited."""
+    disk: int = 0
+    """Bytes it will write, about."""
 
     @classmethod
     def of(cls, step: Step, source: str) -> Job:
         inputs = {role: (parent.name, parent.key) for role, parent in step.inputs.items()}
         params = {**step.params, **step.where}
-        return cls(step.name, step.key, step.version, params, inputs, step.label, step.work, source)
+        return cls(step.name, step.key, step.version, params, inputs, step.label, step.work, source, step.disk)
 
     def to_json(self) -> str:
         return canonical({**self.__dict__, "inputs": {role: list(ref) for role, ref in self.inputs.items()}})
@@ -65,7 +69,10 @@ class Store:
         return self.root / name / key
 
     def manifest(self, name: str, key: str) -> dict[str, Any] | None:
-        """The manifest of a committed artifact whose files all have their sizes; None otherwise."""
+        """The manifest of a committed artifact whose files all have their sizes; None otherwise.
+
+        Files that were dropped on purpose (see `dropped`) are not missed.
+        """
         if (name, key) not in self._manifests:
             found = self._read(self.folder(name, key))
             if found is None:
@@ -77,10 +84,11 @@ class Store:
     def _read(folder: Path) -> dict[str, Any] | None:
         try:
             manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-            sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
+            there = {name: entry for name, entry in manifest["files"].items() if name not in dropped_files(folder)}
+            sizes = {name: (folder / name).stat().st_size for name in there}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        for name, entry in manifest["files"].items():
+        for name, entry in there.items():
             small = entry["bytes"] <= HASHED_AT_ONCE
             if sizes[name] != entry["bytes"] or (small and file_sha256(folder / name) != entry["sha256"]):
                 return None
@@ -92,11 +100,15 @@ class Store:
         if manifest is None or (name, key) in self._verified:
             return
         for file, entry in manifest["files"].items():
-            if file_sha256(folder / file) != entry["sha256"]:
+            if file not in dropped_files(folder) and file_sha256(folder / file) != entry["sha256"]:
                 folder.rename(folder.with_name(f".corrupt-{key}-{uuid.uuid4().hex[:8]}"))
                 del self._manifests[name, key]
                 raise RuntimeError(f"{folder / file} was damaged and is moved aside; run again to make it anew")
         self._verified.add((name, key))
+
+    def dropped(self, name: str, key: str) -> frozenset[str]:
+        """Files of a committed artifact that were dropped on purpose: weights, to save room.  See lab/retention.py."""
+        return dropped_files(self.folder(name, key)) if self.manifest(name, key) is not None else frozenset()
 
     def whole(self, job: Job) -> bool:
         """Is the artifact there, and made from the inputs as they are now?"""
@@ -115,9 +127,9 @@ class Store:
 
     def run(self, job: Job, write: Callable[[Path], None], environment: Mapping[str, Any], *, fresh: bool) -> bool:
         """Make the artifact unless it is there.  True when this call made it."""
-        with self._lock(job.key):
+        with self.lock(job.key):
             self.forget(job)
-            if self.whole(job) and not fresh:
+            if self.whole(job) and not fresh and not self.dropped(job.name, job.key):
                 return False
             self._sweep(job)
             temporary = self.root / job.name / f".tmp-{job.key}-{os.getpid()}"
@@ -172,22 +184,39 @@ class Store:
         self._manifests[job.name, job.key] = manifest
 
     @contextlib.contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        """Hold the step's lock file.  It is removed afterwards: a waiter must check that it locked the present one."""
+    def lock(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the step's lock file.  It is removed afterwards: a waiter must check that it locked the present one.
+
+        Without `wait`, False where another process holds it.
+        """
         path = self.root / ".locks" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             handle = os.open(path, os.O_CREAT | os.O_RDWR)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                yield False
+                return
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(handle).st_ino == path.stat().st_ino:
                     break
             os.close(handle)
         try:
-            yield
+            yield True
         finally:
             path.unlink(missing_ok=True)
             os.close(handle)
+
+
+def dropped_files(folder: Path) -> frozenset[str]:
+    """Names of the files that were dropped from an artifact.  ValueError, TypeError, KeyError: the note is torn."""
+    try:
+        text = (folder / PRUNED).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(json.loads(text)["files"])
 
 
 def file_sha256(path: Path) -> str:

@@ -139,8 +139,8 @@ def _began(config: StudyConfig, base: Step | None, before: Sequence[Generation])
 
 
 def _recipe_rows(config: StudyConfig, regime: RegimeConfig, seed: int, t: int) -> int:
-    """Rows of the recipe to come; looked at only where the length of training depends on them."""
-    if config.train is None or config.train.epochs is None:
+    """Rows of the recipe to come; looked at only where the length of training or the model's size depends on them."""
+    if config.model.kind != "ngram" and (config.train is None or config.train.epochs is None):
         return 0
     return regimes.recipe(regime.name, regime.options, lineage(config, t), seed, t).rows
 

@@ -19,7 +19,7 @@ NAME = "arm"
 """Names a line of a list, in the place of the fields that it sets."""
 WITHOUT_COLUMN = ("regime", "regimes", "seeds", "generations")
 """Fields that the table shows anyway."""
-FIXED = ("name", "note", "published", "sweep", "compute")
+FIXED = ("name", "note", "published", "sweep", "compute", "keep_models")
 """One run has one of each."""
 
 

@@ -10,35 +10,26 @@ LAYERS = [
     {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"},
     {"regimes", "metrics", "stats", "theory"},
     {
-        "corpus",
-        "rows",
-        "sources",
-        "tokenizer",
-        "counting",
-        "models",
-        "caches",
-        "graphs",
-        "causal",
-        "beams",
-        "decoding",
-        "store",
+        *("corpus", "rows", "sources", "tokenizer", "counting", "decoding", "store", "disk"),
+        *("models", "caches", "graphs", "causal", "beams"),
     },
     {"train", "sample", "probes", "records"},
-    {"runners", "human", "steps", "study", "execute", "plan"},
-    {"results", "progress", "report", "exact", "compare", "figure", "describe"},
-    {"cli", "terminal", "reading", "__main__", "evaluate_modules"},
+    {"runners", "human", "steps", "study", "execute", "plan", "weights"},
+    {"results", "progress", "report", "exact", "compare", "figure", "describe", "retention", "verify", "doctor"},
+    {"cli", "terminal", "reading", "keeping", "__main__", "evaluate_modules"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
 """Beside the standard library: what L0 and L1 may import."""
 HEAVY = {
-    "torch": {"models", "train", "sample", "probes", "execute", "caches", "graphs", "causal", "decoding", "beams"},
+    "torch": {"models", "caches", "graphs", "causal", "beams", "decoding", "train", "sample", "probes", "execute"}
+    | {"doctor"},
     "accelerate": {"train"},
 }
 HEAVY |= {
     "transformers": {"models", "graphs", "tokenizer", "causal", "beams"},
     "datasets": {"corpus"},
-    "typer": {"cli", "terminal", "reading"},
+    "typer": {"cli", "terminal", "reading", "keeping"},
     "matplotlib": {"figure"},
 }
 TYPES_ONLY = {("__init__", "results")}

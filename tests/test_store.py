@@ -263,7 +263,7 @@ def test_a_lock_whose_file_was_replaced_is_no_lock(tmp_path: Path) -> None:
     entered = threading.Event()
 
     def wait_for_it() -> None:
-        with store._lock("k"):
+        with store.lock("k"):
             entered.set()
 
     waiter = threading.Thread(target=wait_for_it)

@@ -1,0 +1,396 @@
+"""Weights that are dropped change no number, and come back with the same bytes where a step needs them."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ENVIRONMENT, Reports, lab, listing, run_study, steps_of, store_at, tiny, tiny_config, write_study
+
+from lab import disk, models
+from lab.execute import execute, job_of
+from lab.plan import plan
+from lab.results import RunFolder
+from lab.retention import Keeper, leftovers, pruning
+from lab.store import MANIFEST, PRUNED, Store, file_sha256
+from lab.study import Study, build
+from lab.types import InputError
+
+COUNTING = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
+CONTINUED = {"train__start": "continue", "population": 2, "regimes": ["replace"]}
+CHANGES: dict[str, dict[str, Any]] = {"counting": {**COUNTING, "seeds": [0, 1]}, "network": {}, "continued": CONTINUED}
+Make = Callable[..., Study]
+
+
+def go(study: Study, folder: Path, fresh: frozenset[str] = frozenset()) -> tuple[Reports, dict[str, str]]:
+    """Run a study in this process as `lab run` does, weights dropped as it says; failures by label."""
+    run, reports = RunFolder(folder), Reports()
+    run.begin(study, {})
+    keeper = Keeper(reports, study, run, fresh)
+    how = {"workers": 0, "threads": 1, "fresh": fresh, "first": keeper.first, "log": folder / "workers.log"}
+    failures = execute(run.store, study.steps, keeper, **how)
+    keeper.sweep()
+    run.link(study, run.store)
+    run.write_tables(study, run.store)
+    return reports, {step.label: reason for step, reason in failures.items()}
+
+
+def weights(store: Store) -> set[str]:
+    """Keys of the models whose weights are on the disk."""
+    return {path.parent.name for path in store.root.glob("train/*/*.safetensors")}
+
+
+def table(folder: Path) -> bytes:
+    return (folder / "results.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Mapping[str, Path]:
+    """Each study, run with all weights kept: the folder of the run."""
+    found = {}
+    for name, changes in CHANGES.items():
+        found[name] = tmp_path_factory.mktemp(name) / "tiny"
+        run_study(build(tiny_config(corpus_file, **changes)), found[name])
+    return found
+
+
+@pytest.fixture
+def copied(kept: Mapping[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """The folder of a fresh copy of one of these runs."""
+
+    def copy(name: str) -> Path:
+        shutil.copytree(kept[name].parent, tmp_path / name, symlinks=True)
+        return tmp_path / name / "tiny"
+
+    return copy
+
+
+# --- no number changes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_that_keeps_no_weights_gives_the_same_table(
+    built: Make, tmp_path: Path, kept: Mapping[str, Path], name: str
+) -> None:
+    study, store = built(**CHANGES[name], keep_models="none"), store_at(tmp_path)
+    reports, failures = go(study, tmp_path / "tiny")
+    assert failures == {} and len(reports.of("finished")) == len(study.steps)
+    assert table(tmp_path / "tiny") == table(kept[name])
+    assert weights(store) == set()
+    for step in steps_of(study, "train"):
+        there = {path.name for path in store.folder(step.name, step.key).iterdir()}
+        assert {MANIFEST, PRUNED, "config.json", "training.json"} <= there
+    for kind in ("sample", "synthetic", "heldout", "record"):
+        for step in steps_of(study, kind):
+            assert store.whole(job_of(step)) and not store.dropped(step.name, step.key)
+    before = listing(tmp_path / "store")
+    reports, _ = go(study, tmp_path / "tiny")
+    assert reports.of("started") == [] and listing(tmp_path / "store") == before, "a second run computes nothing"
+
+
+def test_weights_go_while_the_run_goes_on(built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member's weights go once its successor has begun from them: of two members never more than 3 models of 6."""
+    most = 0
+    forward = Keeper.finished
+
+    def finished(keeper: Keeper, *arguments: Any) -> None:
+        nonlocal most
+        most = max(most, len(weights(keeper.store)))
+        forward(keeper, *arguments)
+
+    monkeypatch.setattr(Keeper, "finished", finished)
+    study = built(**CONTINUED, keep_models="none", generations=3)
+    assert go(study, tmp_path / "tiny")[1] == {}
+    assert len(steps_of(study, "train")) == 6 and most == 3
+
+
+def test_last_keeps_the_last_generation_of_each_chain(built: Make, tmp_path: Path) -> None:
+    study = built(**COUNTING, keep_models="last", generations=3)
+    assert go(study, tmp_path / "tiny")[1] == {}
+    last = {model.key for g in study.generations if g.t == 2 for model in g.models}
+    assert weights(store_at(tmp_path)) == last and len(last) == 2
+
+
+def test_it_is_in_no_key_and_makes_no_other_run(built: Make, corpus_file: Path, copied: Callable[[str], Path]) -> None:
+    a, b = built(), built(keep_models="none")
+    assert [step.key for step in a.steps] == [step.key for step in b.steps]
+    run = RunFolder(copied("counting"))
+    run.check_extends(run.config().model_copy(update={"keep_models": "none"}))
+    with pytest.raises(InputError, match="keep_models cannot be swept"):
+        built(sweep={"keep_models": ["all", "none"]})
+
+
+# --- weights come back ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["counting", "continued"])
+def test_a_deleted_sample_is_made_again_from_weights_made_again(
+    built: Make, tmp_path: Path, kept: Mapping[str, Path], name: str
+) -> None:
+    study, store = built(**CHANGES[name], keep_models="none"), store_at(tmp_path)
+    go(study, tmp_path / "tiny")
+    manifests = {p: p.read_bytes() for p in store.root.glob("[st]*/*/manifest.json")}
+    shard = [step for step in steps_of(study, "sample") if "gen 1" in step.label][-1]
+    folder = store.folder("sample", shard.key)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".npy"}
+    shutil.rmtree(folder)
+
+    lines = {line.step: line for line in plan(study, Store(store.root), workers=1).lines}
+    assert lines["sample"].unique - lines["sample"].done == 1
+    again = {"counting": 1, "continued": 2}[name]  # the generation before was its beginning
+    assert lines["train"].unique - lines["train"].done == again, "a plan counts what must be trained again"
+
+    reports, failures = go(study, tmp_path / "tiny")
+    assert failures == {}
+    started = [label.split()[0] for label in reports.of("started")]
+    assert started == ["train"] * again + ["sample"], "and nothing else runs"
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".npy"} == before
+    for path, text in manifests.items():
+        old, new = json.loads(text), json.loads(path.read_bytes())
+        assert old["files"] == new["files"] and old["content"] == new["content"], path
+    assert weights(store) == set(), "and they are dropped again"
+    assert table(tmp_path / "tiny") == table(kept[name])
+
+
+def test_a_run_that_grows_begins_from_weights_made_again(built: Make, tmp_path: Path) -> None:
+    whole = built(**CONTINUED, generations=3)
+    go(whole, tmp_path / "whole" / "tiny")
+    go(built(**CONTINUED, keep_models="none"), tmp_path / "grown" / "tiny")
+    reports, failures = go(built(**CONTINUED, keep_models="none", generations=3), tmp_path / "grown" / "tiny")
+    assert failures == {}
+    assert len([label for label in reports.of("started") if label.startswith("train")]) == 6
+    assert table(tmp_path / "grown" / "tiny") == table(tmp_path / "whole" / "tiny")
+
+
+def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Path) -> None:
+    """As on another machine: here the manifest states the hash of weights that this one does not make."""
+    study, store = built(**COUNTING, keep_models="none"), store_at(tmp_path)
+    go(study, tmp_path / "tiny")
+    shard = next(step for step in steps_of(study, "sample") if "replace" in step.label)
+    path = store.folder("train", shard.inputs["model"].key) / MANIFEST
+    shutil.rmtree(store.folder("sample", shard.key))
+    manifest = json.loads(path.read_text())
+    (name,) = (name for name in manifest["files"] if name.endswith(".safetensors"))
+    manifest["files"][name]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    before = listing(path.parent)
+    _, failures = go(study, tmp_path / "tiny")
+    ((label, reason),) = failures.items()
+    assert label == shard.inputs["model"].label
+    assert f"made again gives other bytes ({name}) than {path.parent} states" in reason
+    assert listing(path.parent) == before, "nothing committed is touched"
+    assert not store.folder("sample", shard.key).exists()
+    shutil.rmtree(path.parent)  # as the message says
+    assert go(study, tmp_path / "tiny")[1] == {} and store.folder("sample", shard.key).exists()
+
+
+def test_killed_between_the_note_and_the_weights(built: Make, tmp_path: Path) -> None:
+    study, store = built(**COUNTING), store_at(tmp_path)
+    go(study, tmp_path / "tiny")
+    folder = store.folder("train", steps_of(study, "train")[0].key)
+    (folder / PRUNED).write_text(json.dumps({"files": ["counts.safetensors"]}))
+    assert go(study, tmp_path / "tiny")[0].of("started") == []
+    assert go(built(**COUNTING, keep_models="none"), tmp_path / "tiny")[0].of("started") == []
+    assert weights(store) == set()
+    with pytest.raises(InputError, match=r"weights of this model were dropped .* remove this folder and run"):
+        models.load(folder)
+
+
+def test_a_torn_note_is_a_damaged_artifact(built: Make, tmp_path: Path, kept: Mapping[str, Path]) -> None:
+    study, store = built(**CHANGES["counting"], keep_models="none"), store_at(tmp_path)
+    go(study, tmp_path / "tiny")
+    model = steps_of(study, "train")[0]
+    (store.folder("train", model.key) / PRUNED).write_text("{")
+    reports, failures = go(study, tmp_path / "tiny")
+    assert failures == {} and reports.of("started") == [model.label]
+    assert table(tmp_path / "tiny") == table(kept["counting"])
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+
+def test_prune_says_what_would_go_and_does_it(copied: Callable[[str], Path]) -> None:
+    folder = copied("counting")
+    cwd, store = folder.parent, Store(folder.parent / "store")
+    before, want = listing(cwd), table(folder)
+    size = sum(path.stat().st_size for path in store.root.glob("train/*/*.safetensors"))
+    said = lab("prune", "tiny", "--checkpoints", ".", "--keep-models", "none", "--dry-run", "--json", cwd=cwd)
+    assert said.returncode == 0, said.stderr
+    found = json.loads(said.stdout)
+    assert found["bytes"] == size and len(found["weights"]) == len(weights(store)) > 0
+    assert listing(cwd) == before, "a dry run changes nothing"
+    assert pruning(RunFolder(folder), "all").weights == []
+    assert 0 < pruning(RunFolder(folder), "last").bytes < size
+    asked = pruning(RunFolder(folder), "none")
+    assert asked.apply(store) == []
+    left = listing(cwd)
+    gone = {name for name in before if name not in left}
+    assert gone == {name for name in before if name.endswith("counts.safetensors")}
+    kept = {name for name in left if not name.endswith(PRUNED) and not (cwd / name).is_dir()}
+    assert {name: left[name] for name in kept} == {name: before[name] for name in kept}, "all else is as it was"
+    assert table(folder) == want and pruning(RunFolder(folder), "none").bytes == 0
+
+
+def test_what_another_run_wants_stays(built: Make, copied: Callable[[str], Path], corpus_file: Path) -> None:
+    """The other run shares the human chain of seed 0; its sample was deleted, so it needs one model's weights."""
+    folder = copied("counting")
+    store, other = Store(folder.parent / "store"), folder.parent / "other"
+    fields = tiny(corpus_file, **COUNTING, name="other", regimes=["human"], keep_models="all")
+    other.mkdir()
+    write_study(other / "config.yaml", fields)
+    human = {model.key for g in built(**COUNTING).generations if g.regime == "human" for model in g.models}
+    found = pruning(RunFolder(folder), "none")
+    assert {item.path.parent.name for item in found.weights} == weights(store) - human
+    assert set(found.wanted.values().__iter__().__next__()) == {"other"} and len(found.wanted) == len(human) == 2
+
+    write_study(other / "config.yaml", {**fields, "keep_models": "none"})
+    assert pruning(RunFolder(folder), "none").wanted == {}
+    shard = next(s for s in steps_of(built(**COUNTING), "sample") if s.label.startswith("sample human"))
+    shutil.rmtree(store.folder("sample", shard.key))
+    assert list(pruning(RunFolder(folder), "none").wanted) == [], "this run needs it too, so it is no one's to drop"
+    assert shard.inputs["model"].key not in {i.path.parent.name for i in pruning(RunFolder(folder), "none").weights}
+
+    (other / "config.yaml").write_text(yaml.safe_dump({**fields, "corpus": {**fields["corpus"], "path": "gone.txt"}}))
+    found = pruning(RunFolder(folder), "none")
+    assert found.weights == [] and "gone.txt does not exist" in found.unreadable["other"]
+
+
+def test_leftovers_go_unless_a_living_process_holds_them(copied: Callable[[str], Path]) -> None:
+    folder = copied("counting")
+    store = Store(folder.parent / "store")
+    done = next(store.root.glob("train/*")).name
+    held, dead = "a" * 40, "b" * 40
+    for name in (f".tmp-{dead}-1", f".old-{dead}-1", f".corrupt-{done}-1", f".tmp-{held}-1", f".scratch-{done}-1"):
+        (store.root / "train" / name).mkdir()
+        (store.root / "train" / name / "file").write_text("12345")
+    (store.root / "train" / f".scratch-{dead}-1").mkdir()  # its step is not in the store: training goes on from it
+    (store.root / ".locks").mkdir(exist_ok=True)
+    (store.root / ".locks" / dead).write_text("")
+    hold = "import sys; from pathlib import Path; from lab.store import Store\n"
+    hold += "with Store(Path(sys.argv[1])).lock(sys.argv[2]): print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(store.root), held]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, env=ENVIRONMENT) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.readline()
+        before = listing(folder.parent)
+        found = list(leftovers(store))
+        assert listing(folder.parent) == before
+        names = {item.path.name: item.bytes for item in found}
+        expected = dict.fromkeys((f".tmp-{dead}-1", f".old-{dead}-1", f".corrupt-{done}-1", f".scratch-{done}-1"), 5)
+        assert names == {**expected, dead: 0}
+        assert pruning(RunFolder(folder), "all").apply(store) == []
+        process.stdin.close()
+    assert {path.name for path in store.root.glob("train/.*")} == {f".tmp-{held}-1", f".scratch-{dead}-1"}
+    pruning(RunFolder(folder), "all").apply(store)
+    assert {path.name for path in store.root.glob("*/.*")} == {f".scratch-{dead}-1"}
+    assert list((store.root / ".locks").iterdir()) == []
+
+
+# --- room ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_estimate_of_disk_is_right_within_a_factor_of_1_5(kept: Mapping[str, Path], name: str) -> None:
+    study = build(RunFolder(kept[name]).config())
+    real = sum(disk.by_kind(kept[name].parent / "store").values())
+    assert 1 / 1.5 < plan(study, Store(kept[name] / "empty"), workers=1).disk / real < 1.5
+
+
+def test_the_sizes_of_a_store_are_those_of_its_files(kept: Mapping[str, Path]) -> None:
+    root = kept["counting"].parent / "store"
+    du = subprocess.run(["du", "-sb", root / "train"], capture_output=True, text=True, check=True).stdout
+    folders = [path for path in (root / "train", *(root / "train").rglob("*")) if path.is_dir()]
+    assert disk.by_kind(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
+
+
+def test_a_step_that_would_not_fit_fails_with_its_chain(
+    built: Make, tmp_path: Path, kept: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is too full for anything just when seed 1's first sample is begun, and only then."""
+    study, real = built(**CHANGES["counting"]), disk.check_room
+    free = {"now": 10**9}
+
+    def look(folder: Path, what: str, size: int) -> None:
+        free["now"] = int(disk.SAFETY * size) + disk.SPARE - (what == "sample shared seed 1 gen 0 shard 0")
+        real(folder, what, size)
+
+    monkeypatch.setattr("lab.disk.check_room", look)
+    monkeypatch.setattr("lab.disk.shutil.disk_usage", lambda _: SimpleNamespace(free=free["now"]))
+    _, failures = go(study, tmp_path / "tiny")
+    ((label, reason),) = failures.items()
+    assert label == "sample shared seed 1 gen 0 shard 0"
+    assert reason.startswith(f"{label} needs about 1.0 MB and {tmp_path / 'store'} has 1.0 MB free; nothing of it is")
+    assert "lab prune RUN" in reason and "--checkpoints" in reason
+    done = table(tmp_path / "tiny").decode().splitlines()
+    assert len(done) == 1 + 4 + 1, "seed 0 is complete, and so is what needs no such sample: human, seed 1, gen 1"
+    assert not [path for path in store_at(tmp_path).root.glob("*/.*") if path.parent.name != ".locks"]
+    monkeypatch.undo()
+    assert go(study, tmp_path / "tiny")[1] == {}
+    assert table(tmp_path / "tiny") == table(kept["counting"])
+
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError("1280 requested and 96 written"),  # numpy's tofile
+    RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors'
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: str(error)[:20])
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, error: Exception) -> None:
+    said = rf"the disk is full: {tmp_path} has [\d,.]+ MB free; .*lab prune RUN"
+    with pytest.raises(InputError, match=said), disk.full_in_one_line(tmp_path):
+        raise error
+    with pytest.raises(KeyError), disk.full_in_one_line(tmp_path):
+        raise KeyError("other errors pass")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB, where this process may mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2000k", "tmpfs", str(place)]
+    try:
+        mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("file systems cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(
+    built: Make, kept: Mapping[str, Path], small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check before each step is blind here: the writing itself fails, wherever the 2 MB end."""
+    study = built(**CHANGES["counting"])
+    monkeypatch.setattr("lab.disk.check_room", lambda *_: None)
+    ballast, left = small_disk / "ballast", []
+    run = RunFolder(small_disk / "tiny")
+    for size in (1_800_000, 1_500_000, 1_200_000, 0):
+        ballast.write_bytes(b"0" * size)
+        failures = execute(
+            run.store, study.steps, Reports(), workers=0, threads=1, fresh=frozenset(), log=run.path / "workers.log"
+        )
+        left.append(len(failures))
+        assert all(f"the disk is full: {run.store.root} has" in reason for reason in failures.values()), failures
+        assert [path for path in run.store.root.glob("*/.*") if path.parent.name != ".locks"] == []
+    assert left[0] > 0 and left[-1] == 0, left
+    monkeypatch.undo()
+    run.begin(study, {})
+    run.write_tables(study, run.store)
+    assert table(run.path) == table(kept["counting"])
+    for manifest in run.store.root.glob("*/*/manifest.json"):
+        for name, entry in json.loads(manifest.read_text())["files"].items():
+            assert file_sha256(manifest.parent / name) == entry["sha256"]
