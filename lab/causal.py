@@ -10,7 +10,6 @@ Shapes: B = rows, T = positions, V = vocabulary, C = width of the last hidden st
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GenerationConfig,
     LlamaConfig,
@@ -30,6 +30,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
+from lab.folders import check_folder, weights_in
+from lab.folders import config_of as config_of
+from lab.tokenizer import quietly
 from lab.types import InputError
 
 KINDS = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -38,13 +41,6 @@ NATS_TOKENS = 2048
 """Tokens per batch of a scoring pass."""
 LOGIT_TOKENS = 256
 """Tokens whose logits exist at one time in a scoring pass: a pretrained vocabulary may have 150,000 entries."""
-WEIGHTS = "model.safetensors"
-REFUSED = {
-    "auto_map": "asks for Python code of its own, which the lab never runs; use a model that transformers itself knows",
-    "transformers_weights": f"names a weight file of its own; rename that file to {WEIGHTS} and take the entry out",
-    "quantization_config": "describes quantized weights; use the model's float32, float16 or bfloat16 weights",
-}
-"""Entries of config.json that change what is read or run, and what to say of them."""
 
 
 def behind(bos: int, ids_BT: Tensor) -> Tensor:
@@ -52,46 +48,29 @@ def behind(bos: int, ids_BT: Tensor) -> Tensor:
     return F.pad(ids_BT[:, :-1], (1, 0), value=bos)
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """The settings in a folder's config.json.  InputError where there are none."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder} holds no readable config.json: give the folder of a saved model ({error})"
-        ) from None
-    if not isinstance(config, dict):
-        raise InputError(f"{folder}/config.json holds a {type(config).__name__}, not the settings of a model")
-    return config
-
-
 def read(folder: Path, device: str | torch.device) -> PreTrainedModel:
     """transformers' model of a local folder, in float32.  InputError where it is incomplete or not plain data."""
-    config = config_of(folder)
-    for entry, reason in REFUSED.items():
-        if entry in config:
-            raise InputError(f'{folder}/config.json has an entry "{entry}": it {reason}')
-    # transformers would load the base that an adapter names, from wherever that is.
-    if (folder / "adapter_config.json").exists():
-        raise InputError(f"{folder} holds an adapter of peft: merge it into its base (merge_and_unload) and save that")
-    _check_weights(folder)
+    check_folder(folder)
+    _check_size(folder)
     try:
-        module, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            # Said here, so that config.json cannot name a kernel of the hub's.  On a CPU, attention by plain matrix
-            # products trains a small Llama 1.5 times as fast as torch's fused kernel, and samples 2.2 times.
-            attn_implementation="eager" if torch.device(device).type == "cpu" else "sdpa",
-            output_loading_info=True,
-        )
+        with quietly():
+            module, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                # Said here, so that config.json cannot name a kernel of the hub's.  On a CPU, attention by plain matrix
+                # products trains a small Llama 1.5 times as fast as torch's fused kernel, and samples 2.2 times.
+                attn_implementation="eager" if torch.device(device).type == "cpu" else "sdpa",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+            )
     except Exception as error:  # whatever transformers makes of a broken file is said in one line
         raise InputError(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:300]}") from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[what]:
-            names = ", ".join(sorted(map(str, report[what]))[:3])
+            names = ", ".join(sorted(key if isinstance(key, str) else str(key[0]) for key in report[what])[:3])
             raise InputError(
                 f"the weights in {folder} are not those that its config.json describes: {len(report[what])} "
                 f"{what.replace('_', ' ')}, such as {names}; get the model again"
@@ -99,28 +78,20 @@ def read(folder: Path, device: str | torch.device) -> PreTrainedModel:
     return module.to(device)
 
 
-def _check_weights(folder: Path) -> None:
-    """InputError unless all of the weights lie in the folder, as safetensors."""
-    if (folder / WEIGHTS).is_file():
-        return
-    index = folder / f"{WEIGHTS}.index.json"
-    if not index.is_file():
-        others = sorted(
-            path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".h5", ".gguf"}
-        )
-        raise InputError(
-            f"{folder} has no {WEIGHTS} (it has {', '.join(others) or 'no weights'}): only safetensors are read, "
-            "because pickles can run code; convert the model with save_pretrained where you trust it"
-        )
+def _check_size(folder: Path) -> None:
+    """InputError where config.json describes a model far larger than the weights, before memory is taken for it."""
     try:
-        shards = sorted({str(shard) for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{index} is no index of weights: get the model again") from None
-    for shard in shards:
-        if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise InputError(f"{index} names {shard}; a shard is a safetensors file of that folder")
-        if not (folder / shard).is_file():
-            raise InputError(f"{folder} lacks {shard}, one of its {len(shards)} shards: get the model again")
+        with quietly(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            described = AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+    except Exception as error:  # whatever transformers makes of strange settings is said in one line
+        raise InputError(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:300]}") from error
+    there = weights_in(folder)
+    if described > 4 * there + 10**6:
+        raise InputError(
+            f"{folder}/config.json describes a model of {described:,} parameters, and its weights hold {there:,}: get "
+            "the model again"
+        )
 
 
 def ancestral(*, positions: int, bos: int, eos: int | list[int]) -> GenerationConfig:

@@ -123,6 +123,7 @@ def run(
     if run_ is not None:
         config = _renamed(config, run_)
     folder = RunFolder(checkpoints / config.name)
+    folder.check_place()
     folder.check_extends(config)
     graph = build(config)
     code = _run(graph, folder, _workers(workers, graph.machine.device, graph.machine.threads), _fresh(fresh or []))
@@ -148,6 +149,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     from lab import exact, machine
     from lab.execute import execute
     from lab.plan import Estimator
+    from lab.preflight import check_base
     from lab.progress import RunProgress
     from lab.retention import Keeper
 
@@ -155,6 +157,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
+        check_base(graph, store)
         _read_human(store, graph.human)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
         _say_stale(store, graph, fresh)

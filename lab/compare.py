@@ -12,7 +12,7 @@ from lab.report import METRICS, Line, lines, value_of
 from lab.results import axes_of
 from lab.stats import mean_interval
 from lab.sweep import arms, get, scalar
-from lab.types import InputError
+from lab.types import InputError, printable
 
 Rows = Sequence[Mapping[str, Any]]
 HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0", "95 % interval")
@@ -35,7 +35,9 @@ def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[s
 
 
 def _name(numbers: PublishedNumbers) -> str:
-    return ", ".join([numbers.regime, *(f"{name.split('.')[-1]} {value}" for name, value in numbers.axes.items())])
+    return printable(
+        ", ".join([numbers.regime, *(f"{name.split('.')[-1]} {value}" for name, value in numbers.axes.items())])
+    )
 
 
 def _match(numbers: PublishedNumbers, config: StudyConfig, rows: Rows) -> Line | None:
@@ -84,7 +86,9 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     cells: dict[str, dict[str, str]] = {}
     for line in lines(rows, [metric]):
         others = (f"{name.split('.')[-1]} {value}" for name, value in line.axes.items() if name != by)
-        cells.setdefault(", ".join([line.regime, *others]), {})[str(line.axes[by])] = value_of(line, line.last)
+        cells.setdefault(printable(", ".join([line.regime, *others])), {})[str(line.axes[by])] = value_of(
+            line, line.last
+        )
     columns = list(dict.fromkeys(str(row[by]) for row in rows))
     last = {line.last for line in lines(rows, [metric])}
     when = f"generation {last.pop()}" if len(last) == 1 else "at each arm's last generation"

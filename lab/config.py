@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
+from lab.fields import Frozen, Number, Positive, Tokens, Whole
 from lab.sections import (
     NETWORKS,
-    Frozen,
-    Number,
-    Positive,
     PretrainedConfig,
     SampleConfig,
     SourceConfig,
@@ -19,17 +17,19 @@ from lab.sections import (
     TaggedModel,
     TokenizerConfig,
     TrainConfig,
-    Whole,
 )
-from lab.types import canonical
+from lab.types import canonical, one_line
 
-Option = bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+Option = bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MOST_ROWS = 2**27
+"""Of a seed's human text and all its samples together: drawing some of them without replacement holds 8 bytes a row,
+here 1 GiB.  With rows of 128 tokens that is 17 thousand million tokens."""
 
 
 class RegimeConfig(Frozen):
     """A regime: its name, or `{name: {option: value}}`."""
 
-    name: str
+    name: Annotated[str, Field(max_length=100)]
     options: dict[str, Option] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -56,16 +56,16 @@ class RegimeConfig(Frozen):
 
 
 class MetricsConfig(Frozen):
-    tokens: Positive
+    tokens: Tokens
     """The equal token budget at which distinct-n and rare survival compare texts."""
-    test_tokens: Positive
+    test_tokens: Tokens
     """Tokens of the test fold that every model is measured on."""
 
 
 class ComputeConfig(Frozen):
     """What fixes the arithmetic.  It is part of every key; the number of workers is not."""
 
-    threads: Positive = 1
+    threads: Annotated[Positive, Field(le=1024)] = 1
     """Threads of each worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -113,7 +113,7 @@ class StudyConfig(Frozen):
     keep_models: Literal["all", "last", "none"] = "all"
     """Whose weights stay on the disk once no step of the study needs them: all, those of each chain's last generation,
     or none.  It changes no number, and a run may change it."""
-    population: Positive = 1
+    population: Annotated[Positive, Field(le=1000)] = 1
     """Models in a generation: each is trained on a share of the data that no other sees, and they write one pool; the
     tokens of training and of sampling are divided among them."""
     sweep: (
@@ -132,12 +132,12 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def consistent(self) -> StudyConfig:
-        if self.name == "store":
-            raise ValueError('name is "store", where the artifacts of all runs lie; choose another')
+        if self.name.lower() == "store":  # some disks take Store for the same folder
+            raise ValueError(f'name is "{self.name}", where the artifacts of all runs lie; choose another')
         labels = [regime.label for regime in self.regimes]
         for field, values in (("seeds", list(map(str, self.seeds))), ("regimes", labels)):
             if len(set(values)) != len(values):
-                raise ValueError(f"{field} names one of {', '.join(values)} twice")
+                raise ValueError(f"{field} names one of {one_line(', '.join(values), 200)} twice")
         if isinstance(self.model, NETWORKS) != (self.train is not None):
             raise ValueError(
                 "train is missing from the study: a network needs train.tokens, batch_rows, lr and validation_tokens"
@@ -207,6 +207,13 @@ class StudyConfig(Frozen):
         for name, tokens in self._sizes().items():
             if tokens is not None and tokens < row:
                 raise ValueError(f"{name} is {tokens:,}, less than one row of model.n_positions = {row:,} tokens")
+        kept = self.rows(self.corpus.tokens + (self.corpus.archive_tokens or 0)) + self.sample_rows * self.generations
+        if kept > MOST_ROWS:
+            raise ValueError(
+                f"corpus.tokens and {self.generations} generations of samples are {kept:,} rows of {row:,} tokens, and "
+                f"the lab keeps at most {MOST_ROWS:,} in a chain: lower corpus.tokens, the sample or generations, or "
+                "raise model.n_positions"
+            )
         drawn, human = (rows * (row - prompt) for rows in (self.sample_rows, self.rows(self.corpus.tokens)))
         if self.metrics.tokens > drawn or self.metrics.tokens > (human if prompt else self.corpus.tokens):
             raise ValueError(

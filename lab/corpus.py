@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,23 @@ SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
 
 OPTIONS: dict[str, dict[str, Any]] = {"text": {"sample_by": "document"}, "csv": {"index_col": False}}
 """index_col: else pandas takes the first column of a CSV with one field too many in each row as row names."""
-PACKED = 3
+COMPRESSION = 3
 """How much smaller text is inside Parquet, about."""
+MOST_FILES = 100_000
+"""Of a folder: they are all opened at each start, to tell whether the corpus changed."""
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+PACKED = {
+    "zip": (0, b"PK\x03\x04"),
+    "gzip": (0, b"\x1f\x8b"),
+    "bzip2": (4, b"1AY&SY"),
+    "xz": (0, b"\xfd7zXZ"),
+    "zstd": (0, b"\x28\xb5\x2f\xfd"),
+    "lz4": (0, b"\x04\x22\x4d\x18"),
+    "7z": (0, b"7z\xbc\xaf\x27\x1c"),
+    "rar": (0, b"Rar!\x1a"),
+    "tar": (257, b"ustar"),
+}
+"""Formats that `datasets` unpacks, and the bytes by which they are known, with their place."""
 
 
 # --- documents -----------------------------------------------------------------------------------------------------
@@ -48,14 +62,39 @@ def local_files(path: str) -> list[Path]:
         if path.count("/") == 1 and not path.startswith((".", "/", "~")) and Path(path).suffix not in FORMATS:
             return []
         raise InputError(f"corpus.path {path} does not exist; give a file ({', '.join(FORMATS)}), a folder or a hub id")
-    files = [found] if found.is_file() else sorted(file for file in found.rglob("*") if file.suffix in FORMATS)
-    kinds = Counter(FORMATS.get(file.suffix, "") for file in files)
-    if not files or "" in kinds:
+    files = [found] if found.is_file() else _below(found) if found.is_dir() else []
+    if not files or files[0].suffix not in FORMATS:
         raise InputError(f"corpus.path {path}: no {', '.join(FORMATS)} file there")
-    if len(kinds) > 1:
-        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-        raise InputError(f"corpus.path {path} mixes kinds of files ({counts}); give one kind, or one file")
     return files
+
+
+def _below(folder: Path) -> list[Path]:
+    """The corpus files of a folder and its subfolders, sorted.  It gives up at the first that cannot be right."""
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        here = sorted(Path(parent, name) for name in names if Path(name).suffix in FORMATS)
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        if links:
+            raise InputError(
+                f"corpus.path {folder} holds a link to a folder, {Path(parent, links[0])}: give that itself"
+            )
+        for file in here:
+            if not file.is_file():
+                raise InputError(f"corpus.path {folder}: {file} is no file that can be read, or a link to nothing")
+            if FORMATS[file.suffix] != FORMATS[(files or here)[0].suffix]:
+                raise InputError(
+                    f"corpus.path {folder} mixes kinds of files ({(files or here)[0].name}, {file.name}); give one "
+                    "kind, or one file"
+                )
+        files += here
+        if len(files) > MOST_FILES:
+            raise InputError(f"corpus.path {folder} has more than {MOST_FILES:,} files; join them")
+    return sorted(files)
+
+
+def _raise(error: OSError) -> None:
+    """Else os.walk leaves out what it may not read, without a word."""
+    raise InputError(f"corpus.path: {error.filename} cannot be read: {error.strerror}") from None
 
 
 def identity(config: CorpusConfig) -> str:
@@ -68,7 +107,7 @@ def identity(config: CorpusConfig) -> str:
 
 def text_bytes(path: str) -> int:
     """Bytes of text in a local corpus, about; 0 for a hub data set, whose size is not known before it is read."""
-    return sum(file.stat().st_size * (PACKED if file.suffix == ".parquet" else 1) for file in local_files(path))
+    return sum(file.stat().st_size * (COMPRESSION if file.suffix == ".parquet" else 1) for file in local_files(path))
 
 
 def hub_revision(kind: str, name: str, revision: str | None, field: str) -> str:
@@ -139,7 +178,7 @@ def _load(config: CorpusConfig) -> pa.Table:
                 return hub.with_format("arrow")[:]
             kind = FORMATS[files[0].suffix]
             options: dict[str, Any] = OPTIONS.get(kind, {})
-            paths = {"train": [os.fspath(file) for file in files]}
+            paths = {"train": _plainly_named(files, Path(cache))}
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # pandas only warns when a CSV row has more fields than the header
                 loaded = datasets.load_dataset(
@@ -148,10 +187,31 @@ def _load(config: CorpusConfig) -> pa.Table:
             table = loaded.with_format("arrow")[:]
             table.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
             return table
+        except InputError:
+            raise
         except Exception as error:
             cause = error.__cause__ or error
             said = " ".join(str(cause).split())[:200]
             raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {said}") from error
+
+
+def _plainly_named(files: Sequence[Path], folder: Path) -> list[str]:
+    """Links to the files under plain names, in order: `datasets` takes * ? [ for patterns, and $HOME and :: for more.
+
+    InputError for a packed file: `datasets` would unpack it, to whatever size, under whatever name it has.
+    """
+    links = []
+    for number, file in enumerate(files):
+        with file.open("rb") as opened:
+            head = opened.read(512)
+        packed = next((kind for kind, (place, magic) in PACKED.items() if head[place:].startswith(magic)), None)
+        if packed:
+            raise InputError(
+                f"corpus file {file} is a {packed} archive, not {file.suffix}: unpack it and give what is in it"
+            )
+        links.append(folder / f"{number:06d}{file.suffix}")
+        links[-1].symlink_to(file.absolute())
+    return [os.fspath(link) for link in links]
 
 
 def _documents(table: pa.Table, config: CorpusConfig) -> list[dict[str, Any]]:
@@ -190,16 +250,22 @@ def _label(columns: Mapping[str, Sequence[Any]], field: str, index: int, config:
 
 
 def cut_document(document: Mapping[str, Any], size: int, *, keep_group: bool) -> list[dict[str, Any]]:
-    """Contiguous pieces of about `size` characters, cut at line ends, an overlong line at white space.
+    """Contiguous pieces of about `size` characters, cut at line ends, an overlong line at white space or, without any,
+    after `size` characters.
 
     Each piece is a group of its own, unless the user named groups: those stay whole.
     """
-    pieces: list[str] = [""]
+    parts: list[list[str]] = [[]]
+    length = 0
     for line in document["text"].splitlines(keepends=True):
         for words in [line] if len(line) <= size else re.findall(r"\S*\s*", line):
-            if len(pieces[-1]) >= size:
-                pieces.append("")
-            pieces[-1] += words
+            for word in (words[start : start + size] for start in range(0, len(words), size)):
+                if length >= size:
+                    parts.append([])
+                    length = 0
+                parts[-1].append(word)
+                length += len(word)
+    pieces = ["".join(part) for part in parts]
     named = [(f"{document['document']}/{number}", piece) for number, piece in enumerate(pieces) if piece.strip()]
     return [
         {**document, "text": piece, "document": name, "group": document["group"] if keep_group else name}

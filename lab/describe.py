@@ -8,6 +8,7 @@ from typing import Any
 
 from lab.corpus import SHARES, read_documents
 from lab.sections import CorpusConfig
+from lab.types import printable
 
 WORD = re.compile(r"[^\W\d_]+")
 OVERLAP_N = 13
@@ -32,8 +33,9 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
         folds[document["group"]].add(document["fold"])
     split = sum(len(found) > 1 for found in folds.values())
     summary = (
-        f"{config.path}: {len(documents):,} documents in {len(folds):,} groups, {split} of them on two sides; "
-        f"overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold holds too"
+        f"{printable(config.path)}: {len(documents):,} documents in {len(folds):,} groups, "
+        f"{split} of them on two sides; overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold "
+        "holds too"
     )
     return {"domains": rows, "summary": summary, "groups": len(folds), "groups_on_two_sides": split}
 

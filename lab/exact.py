@@ -22,6 +22,7 @@ from scipy.special import nctdtrinc, stdtrit
 
 from lab import theory
 from lab.config import RegimeConfig, StudyConfig
+from lab.escape import markdown
 from lab.results import to_csv
 from lab.sections import PositionsConfig, SourceConfig, UniformConfig
 from lab.sources import Source
@@ -331,5 +332,8 @@ def summary(rows: Sequence[Row]) -> str:
 def as_markdown(rows: Sequence[Row]) -> str:
     rule = "|" + " --- |" * len(HEADING)
     return (
-        "\n".join(["| " + " | ".join(HEADING) + " |", rule, *(f"| {' | '.join(cells(row))} |" for row in rows)]) + "\n"
+        "\n".join(
+            ["| " + " | ".join(HEADING) + " |", rule, *(f"| {' | '.join(map(markdown, cells(row)))} |" for row in rows)]
+        )
+        + "\n"
     )

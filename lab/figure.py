@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -41,7 +42,10 @@ def figure(rows: Rows, heading: str, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     kind = "source" if rows and "source_nll" in rows[0] else "text"
-    with plt.rc_context({"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    look: dict[Any, Any] = {"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    # Names are text and no formulas, and a letter that the font lacks is drawn as a box without a word.
+    with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
         for axis, (metrics, label) in zip(axes.flat, PANELS[kind], strict=True):
             _panel(axis, rows, metrics)
@@ -69,7 +73,12 @@ def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
                 for t in sorted({t for c in curves.values() for t in c})
             }
             look = {"color": colour, "linestyle": style, "linewidth": 2, "marker": "o", "markersize": 3}
-            axis.plot(*_xy(mean), label=line.label, **look)
+            axis.plot(*_xy(mean), label=_shown(line.label), **look)
+
+
+def _shown(label: str) -> str:
+    """matplotlib leaves out of a legend what begins with an underscore."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def _curves(line: Line, *, since_start: bool) -> dict[int, dict[int, float]]:

@@ -30,7 +30,7 @@ def imported(kind: str, name: str) -> Any:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # the user's module may raise anything
+    except (Exception, SystemExit) as error:  # the user's module may raise anything, and may be a script
         raise InputError(f'{kind} "{name}" cannot be imported: {type(error).__name__}: {error}') from error
     if not callable(found):
         raise InputError(f'{kind} "{name}" is {type(found).__name__}, not a function')

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from lab.plan import Estimator
-from lab.types import Step
+from lab.types import Step, printable
 
 
 def clock(seconds: float) -> str:
@@ -37,7 +37,11 @@ class RunProgress:
         self.total, self.done, self.computed = len(self.left), 0, 0
         self.inside: dict[Step, float] = {}
         self.bars: dict[Step, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
         self.display = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.whole = self.display.add_task("study", total=self.total, note="")
 
@@ -89,7 +93,7 @@ class RunProgress:
     def failed(self, step: Step, reason: str, trace: str) -> None:
         self._close_bar(step)
         self.console.print(
-            f"failed: {step.label}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True
+            f"failed: {step.label}: {printable(reason)}", style="red", highlight=False, markup=False, soft_wrap=True
         )
         self._append("failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from lab.escape import markdown
 from lab.terminal import (
     AsJson,
     Checkpoints,
@@ -20,7 +21,7 @@ from lab.terminal import (
     print_table,
     wide_console,
 )
-from lab.types import InputError
+from lab.types import InputError, printable
 
 
 def show(
@@ -71,7 +72,8 @@ def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) ->
     """As Markdown where that is asked for, else for a terminal."""
     if kind == "md":
         rule = "|" + " --- |" * len(heading)
-        lines = ["| " + " | ".join(heading) + " |", rule, *("| " + " | ".join(row) + " |" for row in cells)]
+        lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in (heading, *cells)]
+        lines.insert(1, rule)
         typer.echo("\n".join(lines) + "\n")
     elif kind is None:
         wide_console().print(plain_table(heading, cells))
@@ -119,7 +121,7 @@ def report_(
     if not path.absolute().parent.is_dir():
         raise InputError(f"figure {path}: there is no folder {path.parent}")
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    drawing.figure(rows, f"{config.name}: {config.corpus.title}, seeds {seeds}", path)
+    drawing.figure(rows, f"{config.name}: {printable(config.corpus.title)}, seeds {seeds}", path)
     out.print(str(path), highlight=False, soft_wrap=True)
 
 
@@ -143,11 +145,10 @@ def corpus_(
 ) -> None:
     """Describe a corpus: folds, domains, sizes, and the overlap of test text with training text."""
     from lab.describe import describe
-    from lab.sections import CorpusConfig
+    from lab.studies import parse_corpus
 
-    found = describe(
-        CorpusConfig(path=path, text=text, domain=domain, author=author, group=group, piece=piece, tokens=1)
-    )
+    fields = {"path": path, "text": text, "domain": domain, "author": author, "group": group, "piece": piece}
+    found = describe(parse_corpus({**fields, "tokens": 1}))
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -156,7 +157,10 @@ def corpus_(
         table.add_column(name, justify="left" if name in ("domain", "fold") else "right")
     for row in found["domains"]:
         table.add_row(
-            *(f"{v:,}" if isinstance(v, int) else f"{v:.2%}" if isinstance(v, float) else v for v in row.values())
+            *(
+                f"{v:,}" if isinstance(v, int) else f"{v:.2%}" if isinstance(v, float) else printable(v)
+                for v in row.values()
+            )
         )
     out.print(table)
     out.print(found["summary"], highlight=False, soft_wrap=True)

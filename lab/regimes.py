@@ -48,7 +48,7 @@ def accumulate_subsample(lineage: Lineage, *, rng: np.random.Generator) -> Recip
 
 def last_k(lineage: Lineage, *, rng: np.random.Generator, k: int) -> Recipe:
     """The newest k samples, all of them whole; fewer while there are fewer (Seddik et al. 2024)."""
-    _need(isinstance(k, int) and k >= 1, f"last_k: k is {k}; it must be a whole number of at least 1")
+    _need(type(k) is int and k >= 1, f"last_k: k is {k}; it must be a whole number of at least 1")
     return Recipe(tuple(map(Part.whole, lineage.samples[-k:] or (lineage.human,))))
 
 
@@ -69,9 +69,11 @@ def mix(
     archive is used up `repeat_human` begins it again, and without it that is an error.  While only one sample exists
     the older share goes to the newest.
     """
-    newest = 1 - human - older
+    numbers = all(type(share) in (int, float) for share in (human, older))
+    newest = 1 - human - older if numbers else -1
+    _need(type(fresh) is type(repeat_human) is bool, "mix: fresh and repeat_human are true or false")
     _need(
-        min(human, older) >= 0 and newest >= -1e-9,
+        numbers and min(human, older) >= 0 and newest >= -1e-9,
         f"mix: human {human} and older {older} are shares of at least 0 with a sum of at most 1",
     )
     if not lineage.samples:
@@ -161,19 +163,23 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     """InputError for an option that the regime does not have, or one that it needs and is not given."""
     function = regime(name).pool
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except ValueError:
         raise InputError(f'regime "{name}" is no Python function') from None
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
+    parameters = signature.parameters.values()
     known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "rng"}
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for option in options:
-        if option not in known:
+        if option not in known and not anything:
             hint = suggestion(option, known) or (f"; it has {', '.join(known)}" if known else "; it takes none")
             raise InputError(f'regime {name} has no option "{option}"{hint}')
     missing = [option for option, p in known.items() if p.default is p.empty and option not in options]
     if missing:
         raise InputError(f"regime {name} needs {', '.join(missing)}: write {{{name}: {{{missing[0]}: ...}}}}")
+    try:
+        signature.bind(None, rng=None, **options)
+    except TypeError as error:
+        raise InputError(f'regime "{name}" cannot be called as {name}(lineage, rng=rng, ...): {error}') from None
 
 
 def visible(name: str, options: Mapping[str, Any], samples: int) -> range:

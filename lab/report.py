@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.config import StudyConfig
+from lab.escape import latex, markdown
 from lab.lookup import suggestion
 from lab.results import axes_of, to_csv
 from lab.stats import Interval, paired_interval
-from lab.types import InputError
+from lab.types import InputError, printable
 
 CONTROL = "human"
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -97,7 +98,9 @@ class Line:
         """As tables and legends name it: "replace, temperature 0.7"; fields of one last name keep their whole names."""
         short = [name.split(".")[-1] for name in self.axes]
         names = [name if short.count(end) > 1 else end for name, end in zip(self.axes, short, strict=True)]
-        return ", ".join([self.regime, *(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True))])
+        return printable(
+            ", ".join([self.regime, *(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True))])
+        )
 
     @property
     def last(self) -> int:
@@ -172,13 +175,13 @@ def caption(config: StudyConfig, rows: Rows) -> str:
     """What every result must say: corpus, model, decoding, seeds, sizes."""
     seeds = sorted({row["seed"] for row in rows})
     model, training = config.model, config.train
-    name = model.title + (f", {config.population} models a generation" if config.population > 1 else "")
+    name = printable(model.title) + (f", {config.population} models a generation" if config.population > 1 else "")
     tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
     room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
     swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
         f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens{layout}; "
-        f"{room}{config.corpus.tokens:,} human tokens a seed from {config.corpus.title}; {tokens}; "
+        f"{room}{config.corpus.tokens:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}; "
         f"{room}{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
@@ -293,7 +296,7 @@ def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
     head = heading(ts)
     blocks = []
     for metric, group in _by_metric(lines(rows, metrics)):
-        body = ["| " + " | ".join(row) + " |" for row in block(group, ts)]
+        body = ["| " + " | ".join(map(markdown, row)) + " |" for row in block(group, ts)]
         rule = "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"
         blocks.append("\n".join([f"**{title(metric, rows)}**", "", "| " + " | ".join(head) + " |", rule, *body]))
     return "\n\n".join(blocks) + "\n"
@@ -304,17 +307,11 @@ def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
     ts = shown_generations({row["generation"] for row in rows})
     keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
     out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
-    out.append(" & ".join(_latex(heading(ts)[i]) for i in keep) + r" \\")
+    out.append(" & ".join(latex(heading(ts)[i]) for i in keep) + r" \\")
     for metric, group in _by_metric(lines(rows, metrics)):
-        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{_latex(title(metric, rows))}}} \\"]
-        out += [" & ".join(_latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
+        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows))}}} \\"]
+        out += [" & ".join(latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _latex(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash{}"), ("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("#", r"\#")):
-        text = text.replace(plain, escaped)
-    return text.replace("±", r"$\pm$")
 
 
 def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:

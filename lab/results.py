@@ -61,6 +61,20 @@ class RunFolder:
             raise InputError(_no_run(self.path))
         return parse_study(read_yaml(path))
 
+    def check_place(self) -> None:
+        """InputError where the folder or the store beside it cannot be written, before anything is."""
+        if self.path.is_symlink():
+            raise InputError(
+                f"{self.path} is a link, and from elsewhere the links of a run would not lead to its store: choose "
+                "another name with --run NAME, or make all of the checkpoints folder a link"
+            )
+        for place in (self.path.absolute().parent, self.path, self.store.root):
+            if os.path.lexists(place) and not place.is_dir():
+                raise InputError(f"{place} is no folder; move it away, or choose another with --checkpoints DIR")
+            there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise InputError(f"{there} cannot be written; choose another place with --checkpoints DIR")
+
     def check_extends(self, new: StudyConfig) -> None:
         """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations."""
         if not (self.path / "config.yaml").exists():
@@ -159,10 +173,15 @@ def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
     if not path.exists():
         run = path.parent
         raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    mixed = axes_of(rows)
-    return [{k: v if k in text else _parse(v, lenient=k in mixed) for k, v in row.items()} for row in rows]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        mixed = axes_of(rows)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a line has more or fewer fields than the first")
+        return [{k: v if k in text else _parse(v, lenient=k in mixed) for k, v in row.items()} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); lab run writes it again") from None
 
 
 def _parse(text: str, *, lenient: bool) -> Any:

@@ -5,66 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from lab.fields import (
+    Batch,
+    Entries,
+    Epochs,
+    Frozen,
+    Layers,
+    Number,
+    Positions,
+    Positive,
+    Rate,
+    Share,
+    Text,
+    Tokens,
+    Whole,
+    Width,
+    zero_or_more_than_dust,
 )
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool) or (isinstance(value, str) and not value.strip().lstrip("+-").isdigit()):
-        raise ValueError("expected a whole number")
-    return value
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("expected a number")
-    return value
-
-
-def _zero_or_more_than_dust(value: float) -> float:
-    if value != 0 and not 1e-6 <= value <= 100:
-        raise ValueError("a temperature is 0 (greedy) or lies between 1e-6 and 100")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[Whole, Field(gt=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CorpusConfig(Frozen):
     """Human text: files or a folder (text, jsonl, csv, parquet), or the id of a hub data set."""
 
     kind: Literal["text"] = "text"
-    path: str
-    text: str = "text"
+    path: Text
+    text: Text = "text"
     """Name of the column that holds the text."""
-    domain: str | None = None
-    author: str | None = None
-    group: str | None = None
+    domain: Text | None = None
+    author: Text | None = None
+    group: Text | None = None
     """Rows of one group never stand on two sides of a split.  None: each document is a group of its own."""
-    subset: str | None = None
+    subset: Text | None = None
     """Configuration of a hub data set, such as wikitext-2-raw-v1."""
-    split: str = "train"
-    revision: str | None = None
-    piece: Positive | None = None
+    split: Text = "train"
+    revision: Text | None = None
+    piece: Tokens | None = None
     """Cut documents into pieces of about so many characters, at line ends; each piece is then a group."""
-    tokens: Positive
+    tokens: Tokens
     """n_0: tokens of human text that each seed draws for itself from the train fold."""
-    archive_tokens: Positive | None = None
+    archive_tokens: Tokens | None = None
     """Further tokens of the train fold, kept apart for regimes that ask for fresh human text (`mix`)."""
     layout: Literal["blocks", "documents"] = "blocks"
     """blocks: documents are joined with EOS and cut into rows; documents: each begins a row of its own, ends with EOS
@@ -88,9 +69,9 @@ class SourceConfig(Frozen):
     types: Annotated[Whole, Field(ge=2, le=4096)]
     zipf: Annotated[Number, Field(ge=0, le=10)]
     """p_i ~ i^-zipf; 0 is uniform.  markov: each token's law is this one with the types in an order of its own."""
-    tokens: Positive
+    tokens: Tokens
     """n_0: tokens that each seed draws for itself."""
-    archive_tokens: Positive | None = None
+    archive_tokens: Tokens | None = None
     layout: Literal["blocks"] = "blocks"
 
     @property
@@ -105,8 +86,8 @@ AnyCorpus = CorpusConfig | SourceConfig
 class TokenizerConfig(Frozen):
     """A byte-level BPE trained on the human training text, or the tokenizer of a pretrained model."""
 
-    vocab_size: Annotated[Whole, Field(ge=257)] | None = None
-    pretrained: str | None = None
+    vocab_size: Annotated[Entries, Field(ge=257)] | None = None
+    pretrained: Text | None = None
 
     @model_validator(mode="after")
     def one_of_two(self) -> TokenizerConfig:
@@ -118,10 +99,10 @@ class TokenizerConfig(Frozen):
 class Network(Frozen):
     """The size of a transformer from scratch."""
 
-    n_layer: Positive
-    n_head: Positive
-    n_embd: Positive
-    n_positions: Annotated[Whole, Field(ge=2)]
+    n_layer: Layers
+    n_head: Width
+    n_embd: Width
+    n_positions: Positions
     """Tokens in a row.  A row is trained and scored behind one BOS: the model reads BOS and n_positions - 1 tokens."""
 
     initializer_range: Annotated[Number, Field(gt=0, le=1)] = 0.02
@@ -171,9 +152,9 @@ class PretrainedConfig(Frozen):
     """A causal language model with its own tokenizer: a local folder or a hub id."""
 
     kind: Literal["pretrained"]
-    path: str
-    revision: str | None = None
-    n_positions: Annotated[Whole, Field(ge=2)]
+    path: Text
+    revision: Text | None = None
+    n_positions: Positions
     """Tokens in a row, at most what the model reads."""
 
     @property
@@ -189,7 +170,7 @@ class NgramConfig(Frozen):
     """Length of the sequences counted: 1 is a unigram."""
     smoothing: Literal["none", "interpolated"]
     """none: maximum likelihood, infinite loss on what was never seen; interpolated: Witten-Bell."""
-    n_positions: Annotated[Whole, Field(ge=2)]
+    n_positions: Positions
 
     @property
     def title(self) -> str:
@@ -200,7 +181,7 @@ class PositionsConfig(Frozen):
     """A unigram of its own for each position, by maximum likelihood: independent loci."""
 
     kind: Literal["positions"]
-    n_positions: Annotated[Whole, Field(ge=2)]
+    n_positions: Positions
 
     @property
     def title(self) -> str:
@@ -211,7 +192,7 @@ class UniformConfig(Frozen):
     """Every token equally likely: perplexity is exactly the size of the vocabulary."""
 
     kind: Literal["uniform"]
-    n_positions: Annotated[Whole, Field(ge=2)]
+    n_positions: Positions
 
     @property
     def title(self) -> str:
@@ -260,41 +241,41 @@ class BaseConfig(Frozen):
     """A model fitted once for each seed to human text that the study itself does not touch, for generations to start
     from."""
 
-    tokens: Positive
+    tokens: Tokens
     """Human tokens of the train fold, beside all others."""
-    epochs: Annotated[Number, Field(gt=0)]
+    epochs: Epochs
     """Passes over them, with the study's other settings of training."""
 
 
 class LoraConfig(Frozen):
     """Train low-rank additions to the linear layers only, folded into the weights afterwards (Hu et al. 2021)."""
 
-    rank: Positive
-    alpha: Annotated[Number, Field(gt=0)]
+    rank: Width
+    alpha: Annotated[Number, Field(gt=0, le=2**20)]
 
 
 class TrainConfig(Frozen):
     """AdamW, linear warm-up, cosine decay, clipped gradients."""
 
-    tokens: Positive | None = None
+    tokens: Tokens | None = None
     """Tokens seen per generation: equal across regimes, so that regimes differ in data and not in compute."""
-    epochs: Annotated[Number, Field(gt=0)] | None = None
+    epochs: Epochs | None = None
     """Instead: passes over the recipe.  Where that grows, as under accumulate, training grows with it."""
-    steps: Positive | None = None
+    steps: Annotated[Positive, Field(le=10**9)] | None = None
     """Instead: updates of batch_rows rows each."""
-    batch_rows: Positive
+    batch_rows: Batch
     """Rows in a batch, over all processes together."""
-    lr: Annotated[Number, Field(gt=0)]
+    lr: Rate
     warmup: Share = 0.05
     """Share of the steps in which the learning rate rises from 0 to lr."""
     final_lr: Share = 0.1
     """The learning rate at the last step, as a share of lr."""
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+    weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.1
     beta1: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[Number, Field(ge=0, lt=1)] = 0.99
     clip: Annotated[Number, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
-    validation_tokens: Positive
+    validation_tokens: Tokens
     """Tokens of the validation fold scored during training, for the loss curve."""
     start: Literal["scratch", "base", "continue"] = "scratch"
     """Where each generation's weights begin: anew, at the same base model, or where the previous generation ended."""
@@ -346,19 +327,19 @@ class SampleConfig(Frozen):
     The filters work in the order of transformers: repetition_penalty, temperature, top_k, top_p, min_p.
     """
 
-    tokens: Positive | None = None
+    tokens: Tokens | None = None
     """Size of each generation's synthetic corpus."""
-    rows: Positive | None = None
+    rows: Tokens | None = None
     """Instead: its size in rows, whatever stands in them."""
-    shard_rows: Positive
+    shard_rows: Batch
     """Rows that are drawn together from one seed: the unit of reproducibility and of distribution."""
-    temperature: Annotated[Number, AfterValidator(_zero_or_more_than_dust)] = 1.0
+    temperature: Annotated[Number, AfterValidator(zero_or_more_than_dust)] = 1.0
     """0 is greedy."""
-    top_k: Positive | None = None
+    top_k: Entries | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     min_p: Annotated[Number, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[Number, Field(gt=0)] | None = None
-    beams: Annotated[Whole, Field(ge=2)] | None = None
+    repetition_penalty: Annotated[Number, Field(gt=0, le=1000)] | None = None
+    beams: Annotated[Whole, Field(ge=2, le=1024)] | None = None
     """Beam search with so many beams instead of drawing: the likeliest continuation of each prompt."""
     prompt_tokens: Annotated[Whole, Field(ge=0)] = 0
     """Each row begins with so many tokens of a human training row, and the model writes the rest of it."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from lab import strictyaml
 from lab.config import StudyConfig
 from lab.lookup import suggestion
-from lab.sections import UNIONS
+from lab.sections import UNIONS, CorpusConfig
 from lab.types import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,14 +32,22 @@ def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
 
 def parse_study(data: Mapping[str, Any]) -> StudyConfig:
     """A study from its fields.  InputError in one line otherwise."""
+    return _parse(StudyConfig, data)
+
+
+def parse_corpus(data: Mapping[str, Any]) -> CorpusConfig:
+    """The same of a corpus alone."""
+    return _parse(CorpusConfig, data)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _parse(kind: type[Model], data: Mapping[str, Any]) -> Model:
     try:
-        return StudyConfig.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         raise InputError(_explain(error)) from None
-
-
-YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
-"""What safe_load raises: ValueError for a date such as 2024-13-45."""
 
 
 def _study_path(study: str) -> Path:
@@ -56,8 +64,8 @@ def _study_path(study: str) -> Path:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (*YAML_ERRORS, OSError) as error:
+        data = strictyaml.read_file(path)
+    except (*strictyaml.ERRORS, OSError) as error:
         raise InputError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path} holds {type(data).__name__}, not study fields such as seeds, corpus, model")
@@ -70,8 +78,8 @@ def _override(data: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise InputError(f'--set "{override}" is not of the form field=value, such as train.lr=1e-3 or seeds=[0,1]')
     try:
-        value = yaml.safe_load(text)
-    except YAML_ERRORS as error:
+        value = strictyaml.read(text)
+    except strictyaml.ERRORS as error:
         raise InputError(f'--set "{override}": the value is not YAML: {error}') from error
     path = ["corpus", "path"] if key == "corpus" and isinstance(value, str) else key.split(".")
     node = data

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import corpus, machine, regimes, runners, steps
 from lab.config import RegimeConfig, StudyConfig
+from lab.folders import check_folder, check_tokenizer
 from lab.human import human, lineage
 from lab.sections import CorpusConfig, PretrainedConfig, TokenizerConfig
 from lab.store import file_sha256
 from lab.sweep import Arm, arms
 from lab.types import InputError, Step, digest
+
+MOST_STEPS = 500_000
+"""The graph is known before anything runs: 500,000 steps take some 20 seconds and 2 GB to plan."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ def build(config: StudyConfig) -> Study:
     dtype = machine.resolve_dtype(config.compute.dtype, device)
     resolved = steps.Machine(device, dtype, config.compute.threads)
     generations: list[Generation] = []
-    for arm in arms(config):
+    swept = arms(config)
+    _refuse_too_many(swept)
+    for arm in swept:
         _check_regimes(arm.config)
         _check_extras(arm.config)
         identity = _identity(arm.config)
@@ -81,6 +88,19 @@ def build(config: StudyConfig) -> Study:
             for generation in chain(arm, resolved, identity, regime, seed)
         ]
     return Study(config, resolved, tuple(generations))
+
+
+def _refuse_too_many(swept: Sequence[Arm]) -> None:
+    total = 0
+    for config in (arm.config for arm in swept):
+        chains, members = len(config.regimes) * len(config.seeds), config.population
+        shards = max(members, math.ceil(config.sample_rows / config.sample.shard_rows))
+        total += chains * config.generations * (3 + 2 * members + shards)
+    if total > MOST_STEPS:
+        raise InputError(
+            f"the study has some {total:,} steps (arms x regimes x seeds x generations, and each sample's shards), "
+            f"more than the {MOST_STEPS:,} of one run: make several studies of it, or raise sample.shard_rows"
+        )
 
 
 def _check_regimes(config: StudyConfig) -> None:
@@ -170,9 +190,8 @@ def tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
         return ""
     folder = Path(config.pretrained)
     if folder.is_dir():
+        check_tokenizer(folder)
         files = sorted(file for pattern in ("*.json", "merges.txt") for file in folder.glob(pattern))
-        if not files:
-            raise InputError(f"tokenizer.pretrained {folder} holds no tokenizer files (tokenizer.json)")
         return digest({file.name: file_sha256(file) for file in files})
     return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
 
@@ -184,5 +203,6 @@ def model_identity(config: PretrainedConfig) -> str:
         files = sorted(file for pattern in ("config.json", "*.safetensors") for file in folder.glob(pattern))
         if len(files) < 2:
             raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
+        check_folder(folder)
         return digest({file.name: file_sha256(file) for file in files})
     return corpus.hub_revision("model", config.path, config.revision, "model.path")

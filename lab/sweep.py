@@ -6,6 +6,8 @@ sweep: [{sample.temperature: 0.7, sample.top_k: 50}, {sample.top_p: 0.9}]     on
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -13,12 +15,16 @@ from typing import Any
 
 from lab.config import StudyConfig
 from lab.studies import parse_study
-from lab.types import InputError, canonical
+from lab.types import InputError, canonical, one_line, printable
 
 NAME = "arm"
 """Names a line of a list, in the place of the fields that it sets."""
 WITHOUT_COLUMN = ("regime", "regimes", "seeds", "generations")
 """Fields that the table shows anyway."""
+MOST_ARMS = 5_000
+"""Each is checked as a study of its own, 5,000 in some seconds, and has chains of its own to run."""
+LONGEST_LABEL = 150
+"""Bytes: with the regime's and the seed's it names a folder, and a disk takes 255."""
 FIXED = ("name", "note", "published", "sweep", "compute", "keep_models")
 """One run has one of each."""
 
@@ -46,7 +52,9 @@ def arms(config: StudyConfig) -> list[Arm]:
     found = []
     for point in points:
         swept = _apply(config, {name: value for name, value in point.items() if name != NAME})
-        found.append(Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept))
+        arm = Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept)
+        _refuse_label(arm)
+        found.append(arm)
     kinds = {arm.config.corpus.kind for arm in found}
     if len(kinds) > 1:
         raise InputError(f"sweep: corpus.kind is {' and '.join(sorted(kinds))}; a run has one, as its table has")
@@ -64,6 +72,9 @@ def _axes(swept: StudyConfig, points: list[dict[str, Any]]) -> dict[str, Any]:
 def _points(config: StudyConfig) -> list[dict[str, Any]]:
     if config.sweep is None:
         return [{}]
+    many = len(config.sweep) if isinstance(config.sweep, list) else math.prod(map(len, config.sweep.values()))
+    if many > MOST_ARMS:
+        raise InputError(f"sweep has {many:,} arms, more than the {MOST_ARMS:,} of one run: make several studies of it")
     if isinstance(config.sweep, list):
         return config.sweep
     return [dict(zip(config.sweep, values, strict=True)) for values in product(*config.sweep.values())]
@@ -87,7 +98,8 @@ def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
     try:
         return parse_study(data)
     except InputError as error:
-        raise InputError(f"sweep {canonical(dict(point))}: {error}") from None
+        shown = json.dumps(dict(point), sort_keys=True, separators=(",", ":"), default=str)
+        raise InputError(f"sweep {one_line(shown, 200)}: {error}") from None
 
 
 def get(data: Any, name: str) -> Any:
@@ -102,6 +114,20 @@ def scalar(value: Any) -> Any:
     if value is None:
         return "none"
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else canonical(value)
+
+
+def _refuse_label(arm: Arm) -> None:
+    """InputError where no folder can be named so, or where a spreadsheet would take a cell of the table for a formula:
+    quoting it in CSV would change what other programs read."""
+    for value in arm.axes.values():
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+            raise InputError(f"sweep: the value {value:.80} begins with {value[0]}, as formulas do: name it otherwise")
+    label = arm.label
+    if len(label.encode("utf-8", "replace")) > LONGEST_LABEL or label != printable(label):
+        raise InputError(
+            f"sweep: the arm {one_line(label, 80)} cannot name a folder, with unprintable characters or more than "
+            f"{LONGEST_LABEL} bytes; give the arms names, in lines such as {{{NAME}: long, sample.temperature: 0.7}}"
+        )
 
 
 def _refuse_twins(found: list[Arm]) -> None:

@@ -22,7 +22,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", h
 Name = Annotated[str | None, typer.Option("--run", help="The run's name (default: the study's).")]
 Checkpoints = Annotated[Path, typer.Option(help="Where runs and the store live.")]
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Worker processes (default: cores // threads; 0: in-process).")
+    int | None, typer.Option(min=0, max=1024, help="Worker processes (default: cores // threads; 0: in-process).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.folders import check_tokenizer
 from lab.types import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +44,10 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
         if token not in special:
             try:
                 entries[index] = bytes(byte_of[char] for char in token)
+            except IndexError:
+                raise InputError(
+                    f"the tokenizer numbers its {len(entries):,} entries up to {index:,}: get it again"
+                ) from None
             except KeyError:
                 raise InputError(
                     f"the tokenizer is not byte-level BPE (its entry {token!r} is no byte string): bits per byte and "
@@ -62,8 +69,11 @@ def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
     """The tokenizer of a pretrained model: a local folder or a hub id.  InputError if it cannot be used."""
     from transformers import AutoTokenizer
 
+    if Path(pretrained).is_dir():
+        check_tokenizer(Path(pretrained))
     try:
-        loaded = AutoTokenizer.from_pretrained(pretrained, revision=revision)
+        with quietly():
+            loaded = AutoTokenizer.from_pretrained(pretrained, revision=revision, trust_remote_code=False)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {said}") from error
@@ -77,9 +87,28 @@ def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
     _save_special(folder, tokenizer, loaded.bos_token or loaded.eos_token, loaded.eos_token)
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what transformers prints beside its exceptions: reports, advice, warnings and progress."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
     ids = tokenizer.token_to_id(bos), tokenizer.token_to_id(eos)
-    assert ids[0] is not None and ids[1] is not None, (bos, eos)
+    if ids[0] is None or ids[1] is None:
+        raise InputError(f"the tokenizer has no entry for its own {bos} or {eos}: get it again")
     save_special(folder, tokenizer.get_vocab_size(), ids[0], ids[1])
 
 

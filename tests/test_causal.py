@@ -391,7 +391,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut weights": (replace("model.safetensors", "1234"), "cannot be loaded: SafetensorError"),
     "missing layer": (config(num_hidden_layers=3), r"9 missing keys, such as model.layers.2"),
     "layer too many": (config(num_hidden_layers=1), r"9 unexpected keys, such as model.layers.1"),
-    "other width": (config(intermediate_size=40), "cannot be loaded: RuntimeError"),
+    "other width": (config(intermediate_size=40), "6 mismatched keys, such as model.layers.0.mlp"),
     "no positions": (config(max_position_embeddings=None), "max_position_embeddings|cannot be loaded"),
     "no bos": (config(bos_token_id=None, eos_token_id=[1, 2]), r"eos_token_id of the llama is \[1, 2\]"),
 }

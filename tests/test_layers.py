@@ -7,14 +7,15 @@ import pytest
 from conftest import PROJECT
 
 LAYERS = [
-    {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"},
+    {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"}
+    | {"fields", "strictyaml", "escape"},
     {"regimes", "metrics", "stats", "theory"},
     {
-        *("corpus", "rows", "sources", "tokenizer", "counting", "decoding", "store", "disk"),
+        *("corpus", "rows", "sources", "tokenizer", "counting", "decoding", "store", "disk", "folders"),
         *("models", "caches", "graphs", "causal", "beams"),
     },
     {"train", "sample", "probes", "records"},
-    {"runners", "human", "steps", "study", "execute", "plan", "weights"},
+    {"runners", "human", "steps", "study", "execute", "plan", "weights", "preflight"},
     {"results", "progress", "report", "exact", "compare", "figure", "describe", "retention", "verify", "doctor"},
     {"cli", "terminal", "reading", "keeping", "__main__", "evaluate_modules"},
 ]

@@ -1,0 +1,38 @@
+"""A pretrained base is tried before a run writes anything: what is wrong with it is said in one line, not by a step."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lab import tokenizer as tokenizers
+from lab.execute import job_of
+from lab.store import Store
+from lab.study import Study
+from lab.types import InputError
+
+
+def check_base(study: Study, store: Store) -> None:
+    """InputError unless the pretrained base of a study, if it has one that is not in the store, loads and is whole."""
+    for step in study.steps:
+        if step.name != "base" or store.whole(job_of(step)):
+            continue
+        from lab import models
+
+        words, where = step.inputs["tokenizer"].where, step.where
+        with tempfile.TemporaryDirectory(prefix="lab-base-") as folder:
+            tokenizers.copy_tokenizer(words["path"], words["revision"], Path(folder))
+            special = tokenizers.load_special(Path(folder))
+        base = models.fetched(where["path"], where["revision"])
+        model = models.start(
+            base, vocab_size=special["vocab_size"], bos=special["bos"], positions=step.params["positions"]
+        )
+        try:
+            with np.errstate(all="ignore"), tokenizers.quietly():
+                nats = model.nats(np.arange(step.params["positions"])[None] % special["vocab_size"])
+        except Exception as error:  # settings that load may still fit no forward pass
+            raise InputError(f"{base} cannot be run: {type(error).__name__}: {error}") from error
+        if not (np.isfinite(nats).all() and all(bool(w.isfinite().all()) for w in model.module.parameters())):
+            raise InputError(f"{base} has weights that are NaN, infinite or so large that its losses are: get it again")

@@ -1,0 +1,94 @@
+"""YAML of study files and `--set` values: plain data only, of a bounded size, no key twice.
+
+The limits are far above any study (the longest shipped one has 300 values, 5 deep) and far below what hurts: reading
+MOST_VALUES takes some 5 seconds, and a few lines of aliases that stand for billions of values are refused at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.events import AliasEvent
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+MOST_BYTES = 1 << 20
+"""Of a file: ten times 10,000 seeds, one a line."""
+MOST_VALUES = 100_000
+"""Keys and values, those behind an alias counted wherever it stands."""
+MOST_DEEP = 32
+"""Levels of nesting; a study has up to 6."""
+LARGEST = 10**100
+"""Of whole numbers.  Python refuses to print those of thousands of digits, also inside of its own error messages."""
+ERRORS = (yaml.YAMLError, ValueError, OverflowError)
+"""What reading raises: ValueError for a date such as 2024-13-45, or a number of more than 4,300 digits."""
+
+
+class Strict(yaml.SafeLoader):
+    """safe_load without what a study has no use for: tags, aliases into themselves, a key twice, data without end."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = self.values = 0
+        self.sizes: dict[int, int] = {}
+        """Values in each node that is complete, those behind aliases counted; by id."""
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            self.refuse(f"a study is plain data, without tags such as {event.tag}", event)
+        getattr(event, "value", "").encode()  # a lone surrogate, "\\ud800", could be neither printed nor written
+        self.depth += 1
+        if self.depth > MOST_DEEP:
+            self.refuse(f"more than {MOST_DEEP} levels of nesting", event)
+        before = self.values
+        node = super().compose_node(parent, index)
+        if isinstance(event, AliasEvent) and id(node) not in self.sizes:
+            self.refuse(f"*{event.anchor} stands inside of what it names", event)
+        self.values += self.sizes[id(node)] if isinstance(event, AliasEvent) else 1
+        if self.values > MOST_VALUES:
+            self.refuse(f"more than {MOST_VALUES:,} values", event)
+        self.sizes[id(node)] = self.values - before
+        self.depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        node: MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, ScalarNode) and (key.tag, key.value) in seen:
+                self.refuse(f'the key "{key.value:.80}" stands there twice', key)
+            seen.add((key.tag, key.value) if isinstance(key, ScalarNode) else key)
+        return node
+
+    def construct_yaml_int(self, node: ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if abs(value) >= LARGEST:
+            self.refuse("a whole number beyond all bounds", node)
+        return value
+
+    def refuse(self, reason: str, at: Any) -> NoReturn:
+        raise ComposerError(None, None, reason, at.start_mark)
+
+
+Strict.add_constructor("tag:yaml.org,2002:int", Strict.construct_yaml_int)
+
+
+def read(text: str) -> Any:
+    """The data.  One of ERRORS for anything else."""
+    loader = Strict(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def read_file(path: Path) -> Any:
+    """The same of a file; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes, and no study is")
+    return read(content.decode("utf-8"))
