@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,24 @@ KINDS = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 NATS_TOKENS = 2048
 """Tokens per batch of a scoring pass."""
 LOGIT_TOKENS = 256
-"""Tokens whose logits exist at one time in a scoring pass: a pretrained vocabulary may have 150,000 entries."""
+"""Tokens whose logits exist at one time in a scoring pass: they stay in the processor's cache, and a pretrained
+vocabulary may have 150,000 entries."""
 
 
 def behind(bos: int, ids_BT: Tensor) -> Tensor:
     """What the model reads to be scored on these tokens: [<bos>, a, b, c] for [a, b, c, d]."""
     return F.pad(ids_BT[:, :-1], (1, 0), value=bos)
+
+
+def scored(
+    x_NC: Tensor, weight_VC: Tensor, bias_V: Tensor | None, ids_N: Tensor, *, product: Callable[..., Tensor]
+) -> Tensor:
+    """Loss of each token behind its state, [N], without keeping logits: x @ weight.T + bias, by `product`."""
+    nats_N = torch.empty(len(ids_N), device=x_NC.device)
+    for first in range(0, len(ids_N), LOGIT_TOKENS):
+        part = slice(first, first + LOGIT_TOKENS)
+        nats_N[part] = F.cross_entropy(product(x_NC[part], weight_VC, bias_V), ids_N[part], reduction="none")
+    return nats_N
 
 
 def read(folder: Path, device: str | torch.device) -> PreTrainedModel:
@@ -188,16 +201,9 @@ class Causal:
             raise ValueError(f"rows have shape {rows.shape}; expected [N, T] with T at most {self.positions}")
         nats = np.empty(rows.shape, dtype=np.float32)
         batch = max(1, NATS_TOKENS // rows.shape[1])
-        weight_VC, bias_V = self.head()
         for start in range(0, len(rows), batch):
             ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
-            x_NC, ids_N = self.hidden(ids_BT, torch.float32), ids_BT.flatten()
-            nats_N = torch.cat(
-                [
-                    F.cross_entropy(F.linear(x_NC[part], weight_VC, bias_V), ids_N[part], reduction="none")
-                    for part in (slice(first, first + LOGIT_TOKENS) for first in range(0, len(ids_N), LOGIT_TOKENS))
-                ]
-            )
+            nats_N = scored(self.hidden(ids_BT, torch.float32), *self.head(), ids_BT.flatten(), product=F.linear)
             nats[start : start + batch] = nats_N.view(ids_BT.shape).cpu().numpy()
         return nats
 

@@ -240,8 +240,8 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
 def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJson = False) -> None:
     """How far a run is: steps done, and generations measured, chain by chain."""
     from lab import plan as planning
-    from lab.disk import by_kind, megabytes
     from lab.results import read_record
+    from lab.space import by_kind, megabytes
     from lab.study import build
 
     folder = folder_of(run, checkpoints)
@@ -294,9 +294,9 @@ def main() -> None:
     except InputError as error:
         _fail(str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        from lab import disk
+        from lab import space
 
-        _fail(disk.said(error))
+        _fail(space.said(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(STOPPED)
     except Exception as error:

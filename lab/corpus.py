@@ -1,25 +1,25 @@
-"""Human text in: documents through `datasets`, folds by group, rows of equal length."""
+"""Human text in: documents through `datasets`, and their folds, by group.  No more than a part is ever in memory."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lab.lookup import suggestion
 from lab.sections import CorpusConfig
-from lab.seeds import derive_seed, generator
 from lab.store import file_sha256
 from lab.studies import ROOT
 from lab.types import InputError, digest
@@ -33,6 +33,10 @@ COMPRESSION = 3
 """How much smaller text is inside Parquet, about."""
 MOST_FILES = 100_000
 """Of a folder: they are all opened at each start, to tell whether the corpus changed."""
+DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")])
+GROUP_BYTES = 1 << 24
+"""Text in a row group of documents.parquet, about: what is in memory at one time."""
+DOCUMENTS_AT_ONCE = 32
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 PACKED = {
     "zip": (0, b"PK\x03\x04"),
@@ -46,9 +50,6 @@ PACKED = {
     "tar": (257, b"ustar"),
 }
 """Formats that `datasets` unpacks, and the bytes by which they are known, with their place."""
-
-
-# --- documents -----------------------------------------------------------------------------------------------------
 
 
 def local_files(path: str) -> list[Path]:
@@ -128,42 +129,72 @@ def hub_revision(kind: str, name: str, revision: str | None, field: str) -> str:
 
 def read_documents(config: CorpusConfig) -> pa.Table:
     """Columns text, domain, author, document, group, fold.  InputError for anything unusable."""
-    table = _load(config)
-    documents = _documents(table, config)
-    if config.piece:
-        whole = config.group is not None
-        documents = [
-            piece for document in documents for piece in cut_document(document, config.piece, keep_group=whole)
+    return pa.concat_tables(_tables(config))
+
+
+def write_documents(config: CorpusConfig, path: Path) -> None:
+    """The same table as a Parquet file, of which no more than a row group is ever in memory."""
+    with pq.ParquetWriter(path, DOCUMENTS, compression="zstd") as writer:
+        for table in _tables(config):
+            writer.write_table(table)
+
+
+def _tables(config: CorpusConfig) -> Iterator[pa.Table]:
+    """The documents with their folds, in tables of about GROUP_BYTES.  The source is read twice: folds need sizes."""
+    with _source(config) as source:
+        sizes = [
+            (d["group"], d["domain"], len(d["text"].encode("utf-8", "replace"))) for d in _documents(source, config)
         ]
-    folds = assign_folds(
-        [str(d["group"]) for d in documents],
-        [str(d["domain"]) for d in documents],
-        [len(d["text"].encode("utf-8", "replace")) for d in documents],
-    )
+        folds = assign_folds(*zip(*sizes, strict=True))
+        _check_folds({group for group, _, _ in sizes}, folds, config)
+        held, bytes_ = [], 0
+        for document, (_, _, size), fold in zip(_documents(source, config), sizes, folds, strict=True):
+            held.append({**document, "fold": fold})
+            bytes_ += size
+            if bytes_ >= GROUP_BYTES:
+                yield pa.Table.from_pylist(held, schema=DOCUMENTS)
+                held, bytes_ = [], 0
+        if held:
+            yield pa.Table.from_pylist(held, schema=DOCUMENTS)
+
+
+def _check_folds(groups: set[str], folds: Sequence[str], config: CorpusConfig) -> None:
     missing = [fold for fold in SHARES if fold not in folds]
     if missing:
-        groups = len({d["group"] for d in documents})
         cure = "lower corpus.piece" if config.piece else "set corpus.piece=8000 to cut documents after 8,000 characters"
         raise InputError(
-            f"corpus {config.path} has {groups} groups, too few to divide: no text for {', '.join(missing)}; "
+            f"corpus {config.path} has {len(groups)} groups, too few to divide: no text for {', '.join(missing)}; "
             f"add documents{'' if config.group else ', or ' + cure}"
         )
-    return pa.Table.from_pylist(
-        [{**document, "fold": fold} for document, fold in zip(documents, folds, strict=True)],
-        schema=pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")]),
-    )
 
 
-def documents(folder: Path, fold: str) -> pa.Table:
-    """The documents of one fold from a corpus artifact, in an order that a hash of their names decides."""
-    table = pq.read_table(folder / "documents.parquet", filters=[("fold", "=", fold)])
+def fold_order(folder: Path, fold: str) -> tuple[pa.Table, list[int]]:
+    """Document, domain and author of the documents of one fold, and the order that a hash of their names decides."""
+    columns = ["document", "domain", "author"]
+    table = pq.read_table(folder / "documents.parquet", columns=columns, filters=[("fold", "=", fold)])
     names = table["document"].to_pylist()
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    return table.take(order)
+    return table, sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
 
 
-def _load(config: CorpusConfig) -> pa.Table:
-    """The table that `datasets` reads, without leaving a cache behind for local files."""
+def fold_texts(folder: Path, fold: str) -> Iterator[list[str]]:
+    """The texts of one fold, as they stand in a corpus artifact, a few at a time."""
+    with pq.ParquetFile(folder / "documents.parquet", pre_buffer=False) as file:
+        for batch in file.iter_batches(batch_size=DOCUMENTS_AT_ONCE, columns=["text", "fold"]):
+            yield batch.filter(pc.equal(batch["fold"], fold))["text"].to_pylist()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Text that `datasets` has read, as Arrow batches that can be gone through more than once."""
+
+    schema: pa.Schema
+    rows: int
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+
+@contextlib.contextmanager
+def _source(config: CorpusConfig) -> Iterator[_Source]:
+    """What `datasets` reads, without leaving a cache behind for local files."""
     import datasets
 
     files = local_files(config.path)
@@ -172,27 +203,28 @@ def _load(config: CorpusConfig) -> pa.Table:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is said once, below
     with tempfile.TemporaryDirectory(prefix="lab-corpus-") as cache:
-        try:
+        with _said(config):
             if not files:
-                hub = datasets.load_dataset(config.path, config.subset, split=config.split, revision=config.revision)
-                return hub.with_format("arrow")[:]
-            kind = FORMATS[files[0].suffix]
-            options: dict[str, Any] = OPTIONS.get(kind, {})
-            paths = {"train": _plainly_named(files, Path(cache))}
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # pandas only warns when a CSV row has more fields than the header
-                loaded = datasets.load_dataset(
-                    kind, data_files=paths, split="train", cache_dir=cache, keep_in_memory=True, **options
-                )
-            table = loaded.with_format("arrow")[:]
-            table.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
-            return table
-        except InputError:
-            raise
-        except Exception as error:
-            cause = error.__cause__ or error
-            said = " ".join(str(cause).split())[:200]
-            raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {said}") from error
+                loaded = datasets.load_dataset(config.path, config.subset, split=config.split, revision=config.revision)
+            else:
+                kind = FORMATS[files[0].suffix]
+                options: dict[str, Any] = OPTIONS.get(kind, {})
+                paths = {"train": _plainly_named(files, Path(cache))}
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")  # pandas only warns when a CSV row has more fields than the header
+                    loaded = datasets.load_dataset(
+                        kind, data_files=paths, split="train", cache_dir=cache, keep_in_memory=False, **options
+                    )
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            # Read, not mapped: pages of a mapped file would count as this process's memory.
+            for name in [entry["filename"] for entry in loaded.cache_files]:
+                with _said(config), pa.OSFile(name) as file, pa.ipc.open_stream(file) as stream:
+                    for batch in stream:
+                        batch.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
+                        yield batch
+
+        yield _Source(loaded.features.arrow_schema, len(loaded), batches)
 
 
 def _plainly_named(files: Sequence[Path], folder: Path) -> list[str]:
@@ -214,39 +246,61 @@ def _plainly_named(files: Sequence[Path], folder: Path) -> list[str]:
     return [os.fspath(link) for link in links]
 
 
-def _documents(table: pa.Table, config: CorpusConfig) -> list[dict[str, Any]]:
+@contextlib.contextmanager
+def _said(config: CorpusConfig) -> Iterator[None]:
+    """InputError for whatever a reader makes of a file that it cannot read."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        said = " ".join(str(cause).split())[:200]
+        raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {said}") from error
+
+
+def _documents(source: _Source, config: CorpusConfig) -> Iterator[dict[str, Any]]:
+    """Documents with text, each once, cut into pieces where the study says so."""
     wanted = {name: getattr(config, name) for name in ("text", "domain", "author", "group")}
     for name, column in wanted.items():
-        if column is not None and column not in table.column_names:
-            hint = suggestion(column, table.column_names) or f"; it has {', '.join(table.column_names)}"
+        if column is not None and column not in source.schema.names:
+            hint = suggestion(column, source.schema.names) or f"; it has {', '.join(source.schema.names)}"
             raise InputError(f'corpus {config.path} has no column "{column}" (corpus.{name}){hint}')
-    kind = table.schema.field(config.text).type
+    kind = source.schema.field(config.text).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f'corpus {config.path}: column "{config.text}" (corpus.text) holds {kind}, not text')
-    columns = {name: table[column].to_pylist() for name, column in wanted.items() if column is not None}
-    names = table["document"].to_pylist() if "document" in table.column_names else range(len(table))
-    documents, seen = [], set()
-    for index, (name, text) in enumerate(zip(names, columns["text"], strict=True)):
-        if not text or not text.strip() or text in seen:
-            continue
-        seen.add(text)
-        meta = {field: _label(columns, field, index, config) for field in ("domain", "author", "group")}
-        group = meta["group"] if meta["group"] is not None else hashlib.sha256(text.encode()).hexdigest()
-        domain = meta["domain"] if meta["domain"] is not None else "all"
-        documents.append({**meta, "text": text, "domain": domain, "document": str(name), "group": group})
-    if not documents:
-        raise InputError(f"corpus {config.path} is empty: {len(table)} rows, none with text")
-    return documents
+    seen: set[bytes] = set()
+    first = 0
+    for batch in source.batches():
+        columns = {name: batch[column].to_pylist() for name, column in wanted.items() if column is not None}
+        here = range(first, first + len(batch))
+        names = batch["document"].to_pylist() if "document" in source.schema.names else here
+        first = here.stop
+        for place, (index, name, text) in enumerate(zip(here, names, columns["text"], strict=True)):
+            if not text or not text.strip():
+                continue
+            told = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+            if told.digest() in seen:
+                continue
+            seen.add(told.digest())
+            values = {name: column[place] for name, column in columns.items()}
+            meta = {field: _label(values, field, index, config) for field in ("domain", "author", "group")}
+            document = {**meta, "text": text, "document": str(name)}
+            defaults = {"domain": "all", "group": told.hexdigest()}
+            document |= {field: value for field, value in defaults.items() if meta[field] is None}
+            whole = config.group is not None
+            yield from cut_document(document, config.piece, keep_group=whole) if config.piece else [document]
+    if not seen:
+        raise InputError(f"corpus {config.path} is empty: {source.rows} rows, none with text")
 
 
-def _label(columns: Mapping[str, Sequence[Any]], field: str, index: int, config: CorpusConfig) -> str | None:
-    if field not in columns:
+def _label(values: Mapping[str, Any], field: str, index: int, config: CorpusConfig) -> str | None:
+    if field not in values:
         return None
-    value = columns[field][index]
-    if value is None:
+    if values[field] is None:
         column = getattr(config, field)
         raise InputError(f'corpus {config.path}: row {index} has no value in column "{column}" (corpus.{field})')
-    return str(value)
+    return str(values[field])
 
 
 def cut_document(document: Mapping[str, Any], size: int, *, keep_group: bool) -> list[dict[str, Any]]:
@@ -293,108 +347,3 @@ def assign_folds(groups: Sequence[str], domains: Sequence[str], sizes: Sequence[
             fold[group] = max(lacking, key=lambda name: lacking[name])
             lacking[fold[group]] -= size[group]
     return [fold[group] for group in groups]
-
-
-# --- rows ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rows:
-    """N rows of T tokens, with the index of the document that each token comes from."""
-
-    tokens: np.ndarray
-    document: np.ndarray
-
-
-def token_type(vocab_size: int) -> type[np.unsignedinteger[Any]]:
-    return np.uint16 if vocab_size <= 2**16 else np.uint32
-
-
-def cut_rows(documents: Sequence[Sequence[int]], *, eos: int, positions: int, vocab_size: int) -> Rows:
-    """Documents joined with EOS, cut into rows of `positions` tokens.  A last incomplete row is dropped.
-
-    cut_rows([[1, 2], [3]], eos=0, positions=2) -> tokens [[1, 2], [0, 3]], document [[0, 0], [0, 1]]
-    """
-    dtype = token_type(vocab_size)
-    stream = [np.append(np.asarray(document, dtype), dtype(eos)) for document in documents]
-    tokens = np.concatenate(stream) if stream else np.zeros(0, dtype)
-    owner = np.repeat(np.arange(len(stream), dtype=np.int32), [len(document) for document in stream])
-    rows = len(tokens) // positions
-    return Rows(*(array[: rows * positions].reshape(rows, positions) for array in (tokens, owner)))
-
-
-def one_a_row(documents: Sequence[Sequence[int]], *, eos: int, positions: int, vocab_size: int) -> Rows:
-    """Each document in a row of its own, ended by EOS; the rest of the row is EOS too, and means nothing.
-
-    A document longer than a row goes on in the next ones.
-    one_a_row([[1, 2, 3], [4]], eos=0, positions=2) -> tokens [[1, 2], [3, 0], [4, 0]]
-    """
-    dtype = token_type(vocab_size)
-    pieces = [
-        ([*document, eos][start : start + positions], owner)
-        for owner, document in enumerate(documents)
-        for start in range(0, len(document) + 1, positions)
-    ]
-    tokens = np.full((len(pieces), positions), eos, dtype)
-    for row, (piece, _) in enumerate(pieces):
-        tokens[row, : len(piece)] = piece
-    owners = np.array([owner for _, owner in pieces], dtype=np.int32)
-    return Rows(tokens, np.repeat(owners[:, None], positions, axis=1))
-
-
-def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
-    """`count` rows of a held-out fold, the same for every seed.  InputError when there are fewer."""
-    have, positions = rows.tokens.shape
-    if count > have:
-        name = {"test": "metrics.test_tokens", "validation": "train.validation_tokens"}[fold]
-        raise InputError(
-            f"the {fold} fold has {have * positions:,} tokens in whole rows, fewer than {name} = "
-            f"{count * positions:,}: lower it to {have * positions} or give more text"
-        )
-    chosen = np.sort(generator(derive_seed(0, 0, f"{fold} rows")).permutation(have)[:count])
-    return Rows(rows.tokens[chosen], rows.document[chosen])
-
-
-def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarray:
-    """Indices of a seed's rows of the train fold [N, T]: places start .. start + count of its own order of them.
-
-    First come the seed's own rows, then its archive, then those of its base, then the human resample that survival is
-    read against.  InputError when the fold has fewer.
-    """
-    if start + count > len(tokens):
-        row = tokens.shape[1]
-        raise InputError(
-            f"the train fold has {tokens.size:,} tokens in whole rows, and {(start + count) * row:,} are wanted, for "
-            "corpus.tokens, and beside them corpus.archive_tokens and train.base.tokens (if any) and metrics.tokens "
-            "(the human resample): lower them or give more text"
-        )
-    order = generator(derive_seed(seed, 0, "human")).permutation(len(tokens))
-    return order[start : start + count]
-
-
-def write_rows(
-    folder: Path,
-    tokens: np.ndarray,
-    texts: Sequence[str] | None,
-    *,
-    origin: int,
-    labels: Mapping[str, list[str]],
-    nats: Any,
-) -> None:
-    """A corpus artifact: rows.parquet is the record people and libraries read, tokens.npy what training maps."""
-    rows, positions = tokens.shape
-    empty = pa.nulls(rows, pa.string())
-    table = pa.table(
-        {
-            "text": empty if texts is None else pa.array(texts, pa.string()),
-            "tokens": pa.FixedSizeListArray.from_arrays(pa.array(tokens.astype(np.int32).ravel()), positions).cast(
-                pa.list_(pa.int32())
-            ),
-            "origin": pa.array(np.full(rows, origin, np.int16)),
-            "domain": pa.array(labels["domain"]) if "domain" in labels else empty,
-            "document": pa.array(labels["document"]) if "document" in labels else empty,
-            "nats": pa.nulls(rows, pa.float32()) if nats is None else pa.array(nats.sum(axis=1, dtype=np.float32)),
-        }
-    )
-    pq.write_table(table, folder / "rows.parquet", compression="zstd")
-    np.save(folder / "tokens.npy", tokens)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from lab import disk, machine, retention
+from lab import machine, retention, space
 from lab.store import MANIFEST, Store
 from lab.studies import ROOT
 
@@ -77,7 +77,7 @@ def _memory() -> Check:
 
 
 def _disk(checkpoints: Path) -> Check:
-    there = disk.free(checkpoints)
+    there = space.free(checkpoints)
     level = _level(there, DISK)
     todo = "" if level == "ok" else f"lab plan says what a study needs; {disk.ADVICE}"
     return Check(level, "disk", f"{there / 1e9:.1f} GB free where {checkpoints} is", todo)
@@ -106,7 +106,7 @@ def _network() -> Check:
 
 def _file_system(checkpoints: Path) -> Check:
     """Locks, and renames onto an absent folder and onto a file: what the store's promises stand on."""
-    place = disk.nearest(checkpoints)
+    place = space.nearest(checkpoints)
     probes: dict[str, Callable[[Path], bool]] = {
         "flock": _locks,
         "rename of a folder": _renames_folder,
@@ -170,9 +170,9 @@ def _links(folder: Path) -> bool:
 def _store(store: Store, checkpoints: Path) -> list[Check]:
     if not store.root.is_dir():
         return [Check("ok", "store", f"none yet in {checkpoints}")]
-    kinds = disk.by_kind(store.root)
-    parts = ", ".join(f"{kind} {disk.megabytes(size)}" for kind, size in kinds.items() if size)
-    checks = [Check("ok", "store", f"{disk.megabytes(sum(kinds.values()))} ({parts or 'empty'})")]
+    kinds = space.by_kind(store.root)
+    parts = ", ".join(f"{kind} {space.megabytes(size)}" for kind, size in kinds.items() if size)
+    checks = [Check("ok", "store", f"{space.megabytes(sum(kinds.values()))} ({parts or 'empty'})")]
     return [*checks, *_damage(store), *_locks_held(store), *_leftovers(store)]
 
 
@@ -215,7 +215,7 @@ def _leftovers(store: Store) -> list[Check]:
     found = list(retention.leftovers(store))
     if not found:
         return [Check("ok", "leftovers", "none")]
-    size = disk.megabytes(sum(item.bytes for item in found))
+    size = space.megabytes(sum(item.bytes for item in found))
     corrupt = sum("damaged" in item.what for item in found)
     said = f"{len(found)} of killed writers, {size}" + (f"; {corrupt} were moved aside as damaged" if corrupt else "")
     return [Check("warn", "leftovers", said, "lab prune RUN removes them")]

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from lab import disk, machine, runners
+from lab import machine, runners, space
 from lab.store import MANIFEST, Job, Store
 from lab.types import InputError, Step
 from lab.weights import check_same, lacking
@@ -61,7 +61,7 @@ def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: b
         environment["gpu"] = machine.gpu_name()
 
     def write(folder: Path) -> None:
-        disk.check_room(store.root, job.label, job.disk)
+        space.check_room(store.root, job.label, job.disk)
         again = store.dropped(job.name, job.key) and store.whole(job)
         for ref in job.inputs.values():
             store.verify(*ref)
@@ -72,7 +72,7 @@ def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: b
             check_same(store, job, folder)
         timing["seconds"] = round(time.monotonic() - start, 3)
 
-    with disk.full_in_one_line(store.root):
+    with space.full_in_one_line(store.root):
         store.run(job, write, environment, fresh=fresh)
     return time.monotonic() - start
 
@@ -93,7 +93,7 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
     if all(store.whole(job) for job in jobs):
         return
     wanted = sum(step.disk for step, job in zip(human, jobs, strict=True) if not store.whole(job))
-    disk.check_room(store.root, "the human text of this study", wanted)
+    space.check_room(store.root, "the human text of this study", wanted)
     with tempfile.TemporaryDirectory(prefix="lab-human-") as folder:
         trial = Store(Path(folder))
         for job in jobs:
@@ -105,7 +105,7 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
         for job in jobs:
             made = trial.manifest(job.name, job.key)
             assert made is not None, job
-            with disk.full_in_one_line(store.root):
+            with space.full_in_one_line(store.root):
                 store.run(job, _copier(trial.folder(job.name, job.key)), made["environment"], fresh=False)
 
 

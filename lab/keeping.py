@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lab.disk import megabytes
+from lab.space import megabytes
 from lab.terminal import FAILED, AsJson, Checkpoints, RunName, folder_of, out
 from lab.types import InputError
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from lab import caches, causal, counting, graphs
-from lab.causal import NATS_TOKENS, Causal, behind
+from lab.causal import NATS_TOKENS, Causal, behind, scored
 from lab.sections import ModelConfig
 from lab.store import PRUNED
 from lab.types import InputError
@@ -276,8 +276,7 @@ class Gpt2:
         batch = max(1, NATS_TOKENS // rows.shape[1])
         for start in range(0, len(rows), batch):
             ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
-            logits_NV = _product(self.hidden(ids_BT, torch.float32), self.module.transformer.wte.weight)
-            nats_N = F.cross_entropy(logits_NV, ids_BT.flatten(), reduction="none")
+            nats_N = scored(self.hidden(ids_BT, torch.float32), *self.head(), ids_BT.flatten(), product=_product)
             nats[start : start + batch] = nats_N.view(ids_BT.shape).cpu().numpy()
         return nats
 

@@ -17,7 +17,7 @@ from lab.metrics.diversity import compression_ratio, distinct_n, self_bleu
 from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_losses, rare_survival
 from lab.metrics.variety import token_entropy, zipf_exponent
-from lab.metrics.words import find_words, word_counts
+from lab.metrics.words import count_words, find_words, word_counts
 from lab.rows import before_end
 from lab.sources import Source, is_source
 from lab.tokenizer import load_special, load_tokenizer, token_bytes
@@ -81,7 +81,7 @@ def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str
     special = load_special(inputs["tokenizer"])
     eos = special["eos"] if layout == "documents" else None
     test, human, sample, resample = (
-        np.load(inputs[name] / "tokens.npy") for name in ("test", "human", "synthetic", "resample")
+        np.load(inputs[name] / "tokens.npy", mmap_mode="r") for name in ("test", "human", "synthetic", "resample")
     )
     folders = [inputs[role] for role in sorted(inputs, key=_number) if role.startswith("heldout-")]
     members = [np.load(folder / "nats.npy") for folder in folders]
@@ -93,7 +93,8 @@ def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str
         **{"nll": mean_nats(nats[scored]), "perplexity": perplexity(nats[scored])},
         **{"disagreement": _disagreement([nats[scored] for nats in members])},
     }
-    by_token = loss_by_token_bin(test[scored], nats[scored], human[_text(human, eos)], special["vocab_size"])
+    fed = human if eos is None else human[_text(human, eos)]
+    by_token = loss_by_token_bin(test[scored], nats[scored], fed, special["vocab_size"])
     bins = {"token": [asdict(bin) for bin in by_token]}
     texts = [head(rows, prompt, budget, eos) for rows in (sample, human, resample)]
     if texts[0] is not None:
@@ -193,7 +194,7 @@ def _words(
     """What only text has: words and bytes.  `compared` are sample, human text and resample, equally long."""
     tokenizer, special = load_tokenizer(tokenizer_folder)
     spelled, eos = token_bytes(tokenizer), special["eos"]
-    train_counts = word_counts(find_words(human, spelled, eos))
+    train_counts = count_words(human, spelled, eos)
     test_words = find_words(test, spelled, eos)
     measured = {
         "bits_per_byte": bits_per_byte(test[scored], nats[scored], spelled),
@@ -203,7 +204,7 @@ def _words(
         written, mark, again = (find_words(text, spelled, eos) for text in compared)
         measured |= {
             "zipf": zipf_exponent(list(word_counts(written).values())),
-            "compression": compression_ratio(b"".join(spelled[token] for token in compared[0].ravel())),
+            "compression": compression_ratio(b"".join(map(spelled.__getitem__, compared[0].ravel().tolist()))),
             "rare_survival": rare_survival(mark, written),
             "rare_survival_human": rare_survival(mark, again),
         }

@@ -23,6 +23,13 @@ DRIFT = 0.01
 """A share of rows may differ by so much from what was asked."""
 
 
+class NoChance(np.random.Generator):
+    """Stands in for chance where only the number of rows is asked: the lab's regimes then take the first ones."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.Philox(key=0))
+
+
 def human(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
     """The control: the human rows again, so that only chance in training differs between generations."""
     return Recipe((Part.whole(lineage.human),))
@@ -97,7 +104,13 @@ def _subsample(sources: tuple[Source, ...], rows: int, rng: np.random.Generator)
     _need(rows <= bounds[-1], f"{rows:,} rows were asked for of {bounds[-1]:,}; raise sample.tokens or lower the share")
     if rows == bounds[-1]:
         return [Part.whole(source) for source in sources if source.rows]
-    drawn = np.sort(rng.permutation(bounds[-1])[:rows])
+    if isinstance(rng, NoChance):
+        cut = np.minimum(bounds, rows)
+        return [Part(s.origin, 0, int(n)) for s, n in zip(sources, np.diff(cut), strict=True) if n]
+    # Small numbers move faster than int64 in a shuffle, which draws the same.
+    order = np.arange(bounds[-1], dtype=np.uint32 if bounds[-1] < 2**32 else np.int64)
+    rng.shuffle(order)
+    drawn = np.sort(order[:rows])
     cut = np.searchsorted(drawn, bounds)
     chosen = [drawn[cut[i] : cut[i + 1]] - bounds[i] for i in range(len(sources))]
     return [Part.some(source.origin, rows) for source, rows in zip(sources, chosen, strict=True) if len(rows)]
@@ -188,9 +201,19 @@ def visible(name: str, options: Mapping[str, Any], samples: int) -> range:
     return range(samples if reads == 0 else 0 if reads is None else max(0, samples - reads), samples)
 
 
+def recipe_rows(name: str, options: Mapping[str, Any], lineage: Lineage, seed: int, t: int) -> int:
+    """Rows of the recipe of generation t, without drawing them for one of the lab's regimes; InputError as `recipe`."""
+    if name in REGIMES:
+        return _looked_over(name, options, lineage, NoChance()).rows
+    return recipe(name, options, lineage, seed, t).rows
+
+
 def recipe(name: str, options: Mapping[str, Any], lineage: Lineage, seed: int, t: int) -> Recipe:
     """What generation t is trained on: the regime's answer, looked over.  InputError when it is none."""
-    rng = generator(derive_seed(seed, t, "pool"))
+    return _looked_over(name, options, lineage, generator(derive_seed(seed, t, "pool")))
+
+
+def _looked_over(name: str, options: Mapping[str, Any], lineage: Lineage, rng: np.random.Generator) -> Recipe:
     found = regime(name).pool(lineage, rng=rng, **options)
     if not isinstance(found, Recipe) or found.rows == 0:
         raise InputError(f'regime "{name}" returned {found!r:.80}, not a Recipe with at least one row')

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import runners
-from lab.disk import size_of
 from lab.execute import Reporter, job_of
 from lab.results import RunFolder
+from lab.space import size_of
 from lab.store import Store
 from lab.study import Study, build
 from lab.types import InputError, Step

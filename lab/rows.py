@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from lab.regimes import DRIFT
 from lab.seeds import generator
-from lab.types import Recipe
+from lab.types import Part, Recipe, RowNumbers
 
 ROWS = 4096
 """Rows whose text is counted at one time."""
 ORIGIN_BITS = 40
 """A corpus has fewer than 2^40 rows."""
+
+
+def save_recipe(recipe: Recipe, folder: Path) -> None:
+    """recipe.json, a list of parts; single rows lie beside it in chosen.npy, and "chosen" says how many are a part's.
+
+    [{"origin": -1, "start": 0, "stop": 1600, "repeat": 1}, {"origin": 0, "start": 2, "stop": 1598, "chosen": 400, ...}]
+    """
+    fields, chosen = [], []
+    for part in recipe.parts:
+        fields.append({"origin": part.origin, "start": part.start, "stop": part.stop, "repeat": part.repeat})
+        if isinstance(part.chosen, RowNumbers):
+            fields[-1]["chosen"] = len(part.chosen)
+            chosen.append(part.chosen.array)
+    if chosen:
+        np.save(folder / "chosen.npy", np.concatenate(chosen))
+    (folder / "recipe.json").write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_recipe(folder: Path) -> Recipe:
+    """The recipe that `save_recipe` wrote."""
+    parts, first = [], 0
+    for fields in json.loads((folder / "recipe.json").read_text(encoding="utf-8")):
+        chosen = None
+        if "chosen" in fields:
+            stop = first + fields["chosen"]
+            chosen, first = RowNumbers(np.load(folder / "chosen.npy", mmap_mode="r")[first:stop]), stop
+        parts.append(Part(**{**fields, "chosen": chosen}))
+    return Recipe(tuple(parts))
 
 
 def before_end(tokens: np.ndarray, eos: int) -> np.ndarray:
@@ -45,27 +75,25 @@ class RecipeRows:
         share: tuple[int, int] = (0, 1),
         seed: int = 0,
     ) -> None:
-        parts = [part for part in recipe.parts for _ in range(part.repeat)]
+        self.recipe = recipe
+        parts = self.parts = [part for part in recipe.parts for _ in range(part.repeat)]
         self.origins = np.array([part.origin for part in parts], dtype=np.int64)
         self.corpora = [corpora[part.origin] for part in parts]
-        self.chosen = [None if part.chosen is None else np.array(part.chosen, dtype=np.int64) for part in parts]
-        self.first = [part.start for part in parts]
         self.starts = np.cumsum([0, *(part.distinct_rows for part in parts)])
         self.fed = np.zeros(len(parts), np.int64)
         self.fed_tokens = 0
         self.context, self.eos = context, eos
         m, members = share
-        self.places = np.arange(self.starts[-1])
-        if members > 1:
-            self.places = np.flatnonzero(self._shares(members, seed) == m)
+        self.places = np.flatnonzero(self._shares(members, seed) == m) if members > 1 else None
+        """Places in the recipe of the rows of the share; None: all of them."""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return int(self.starts[-1]) if self.places is None else len(self.places)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows [len(indices), T] by their places in the recipe, or in its share."""
         out = self._rows(indices)
-        self.fed += np.bincount(self._part(self.places[indices]), minlength=len(self.fed))
+        self.fed += np.bincount(self._part(self._places(indices)), minlength=len(self.fed))
         self.fed_tokens += int(self._text(out).sum())
         return out
 
@@ -74,20 +102,26 @@ class RecipeRows:
         if not self.context and self.eos is None:
             return None
         learned = self._text(rows)
-        learned[self.origins[self._part(self.places[indices])] >= 0, : self.context] = False
+        learned[self.origins[self._part(self._places(indices))] >= 0, : self.context] = False
         return learned
 
     def lengths(self) -> np.ndarray:
         """Tokens of text in each row, int64: all of them, but in the layout `documents`."""
         if self.eos is None:
-            return np.full(len(self), self.corpora[0].shape[1])
+            return np.broadcast_to(np.int64(self.corpora[0].shape[1]), (len(self),))
         blocks = (np.arange(start, min(start + ROWS, len(self))) for start in range(0, len(self), ROWS))
         return np.concatenate([self._text(self._rows(block)).sum(axis=1) for block in blocks])
 
     def unique_tokens(self) -> int:
         """Tokens of text in its rows, each row once however often the recipe repeats it."""
-        _, first = np.unique(self._names(self.places), return_index=True)
+        if self.eos is None and self.places is None:
+            return self.recipe.unique_rows * int(self.corpora[0].shape[1])
+        _, first = np.unique(self._names(self._places(np.arange(len(self)))), return_index=True)
         return int(self.lengths()[first].sum())
+
+    def _places(self, indices: np.ndarray) -> np.ndarray:
+        """Where in the recipe these rows of the share stand."""
+        return indices if self.places is None else self.places[indices]
 
     def _part(self, places: np.ndarray) -> np.ndarray:
         """The part of the recipe in which each place lies."""
@@ -95,11 +129,10 @@ class RecipeRows:
 
     def _numbers(self, places: np.ndarray, part: int) -> np.ndarray:
         """The numbers, in their corpus, of the rows at these places of one part."""
-        chosen, inside = self.chosen[part], places - self.starts[part]
-        return inside + self.first[part] if chosen is None else np.asarray(chosen[inside])
+        return self.parts[part].numbers(places - self.starts[part])
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
-        places = self.places[indices]
+        places = self._places(indices)
         which = self._part(places)
         out = np.empty((len(places), self.corpora[0].shape[1]), self.corpora[0].dtype)
         for part in np.unique(which):
@@ -137,7 +170,9 @@ class RecipeRows:
         """
         total, rows = int(self.fed.sum()), len(self)
         last = total % rows
-        sizes = np.bincount(self._part(self.places), minlength=len(self.fed))
+        sizes = np.diff(self.starts)
+        if self.places is not None:
+            sizes = np.bincount(self._part(self.places), minlength=len(self.fed))
         for origin in np.unique(self.origins):
             mine = self.origins == origin
             asked, found = sizes[mine].sum() / rows, self.fed[mine].sum() / total

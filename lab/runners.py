@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from lab import corpus as corpora
-from lab import counting, regimes, sources
+from lab import counting, cutting, regimes, sources
 from lab import tokenizer as tokenizers
-from lab.rows import RecipeRows, before_end
+from lab.rows import RecipeRows, before_end, load_recipe, save_recipe
 from lab.sections import CorpusConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed, generator
-from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Recipe, Source
+from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Source
 
 Progress = Callable[[int], None]
 """Told the number of the step's tokens done so far."""
@@ -60,17 +60,14 @@ def _read_json(path: Path) -> Any:
 
 
 def _run_corpus(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
-    import pyarrow.parquet as pq
-
     config = CorpusConfig(path=params["path"], revision=params["revision"], **params["corpus"], tokens=1)
-    documents = corpora.read_documents(config)
-    pq.write_table(documents, out / "documents.parquet", compression="zstd")
+    corpora.write_documents(config, out / "documents.parquet")
 
 
 def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     if params["vocab_size"] is not None:
-        text = corpora.documents(inputs["corpus"], "train")["text"].to_pylist()
-        tokenizers.save_tokenizer(tokenizers.train_tokenizer(text, params["vocab_size"]), out)
+        texts = (text for some in corpora.fold_texts(inputs["corpus"], "train") for text in some)
+        tokenizers.save_tokenizer(tokenizers.train_tokenizer(texts, params["vocab_size"]), out)
     else:
         tokenizers.copy_tokenizer(params["path"], params["revision"], out)
 
@@ -79,20 +76,22 @@ def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     tokenizer, special = tokenizers.load_tokenizer(inputs["tokenizer"])
     documents = {}
     for fold in corpora.SHARES:
-        table = corpora.documents(inputs["corpus"], fold)
-        ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(table["text"].to_pylist())]
-        cut = corpora.one_a_row if params["layout"] == "documents" else corpora.cut_rows
-        rows = cut(ids, eos=special["eos"], positions=params["positions"], vocab_size=tokenizer.get_vocab_size())
-        np.save(out / f"{fold}.npy", rows.tokens)
-        np.save(out / f"{fold}-document.npy", rows.document)
-        documents[fold] = table.select(["document", "domain", "author"]).to_pylist()
+        table, order = corpora.fold_order(inputs["corpus"], fold)
+        encoded = (
+            encoding.ids
+            for texts in corpora.fold_texts(inputs["corpus"], fold)
+            for encoding in tokenizer.encode_batch_fast(texts)
+        )
+        with cutting.Encoded(encoded, order, tokenizer.get_vocab_size()) as ids:
+            cutting.write_cut(out, fold, ids, params["layout"], eos=special["eos"], positions=params["positions"])
+        documents[fold] = table.take(order).to_pylist()
     _write_json(out / "documents.json", documents)
 
 
 def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     fold = params["fold"]
-    rows = corpora.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
-    chosen = corpora.choose_rows(rows, params["rows"], fold)
+    rows = cutting.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
+    chosen = cutting.choose_rows(rows, params["rows"], fold)
     np.save(out / "tokens.npy", chosen.tokens)
     np.save(out / "document.npy", chosen.document)
     _write_json(out / "documents.json", _read_json(inputs["rows"] / "documents.json")[fold])
@@ -102,12 +101,17 @@ def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
     tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
     documents = _read_json(inputs["rows"] / "documents.json")["train"]
-    mine = corpora.draw_rows(tokens, params["seed"], params["after"], params["rows"])
+    mine = cutting.draw_rows(tokens, params["seed"], params["after"], params["rows"])
     if "beside" in inputs:
         mine = _enough(tokens, params, np.load(inputs["beside"] / "tokens.npy"), _eos(params, inputs))
-    labels = {name: [documents[i][name] for i in owner[mine, 0]] for name in ("domain", "document")}
-    texts = _texts(tokens[mine], params, inputs)
-    corpora.write_rows(out, tokens[mine], texts, origin=params["origin"], labels=labels, nats=None)
+    spell = _speller(params, inputs)
+
+    def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
+        rows, owners = tokens[mine[some]], owner[mine[some], 0]
+        labels = {name: [documents[i][name] for i in owners] for name in ("domain", "document")}
+        return rows, {**spell(rows), **labels}
+
+    cutting.write_rows(out, (len(mine), tokens.shape[1]), block, origin=params["origin"])
 
 
 def _eos(params: Mapping[str, Any], inputs: Folders) -> int | None:
@@ -122,7 +126,7 @@ def _enough(tokens: np.ndarray, params: Mapping[str, Any], human: np.ndarray, eo
     """
     assert eos is not None
     prompt, budget = params["prompt"], params["tokens"]
-    order = corpora.draw_rows(tokens, params["seed"], params["after"], len(tokens) - params["after"])
+    order = cutting.draw_rows(tokens, params["seed"], params["after"], len(tokens) - params["after"])
     texts = {"corpus.tokens": human, "the train fold beside it": tokens[order]}
     found = {name: np.cumsum(before_end(rows, eos)[:, prompt:].sum(axis=1)) for name, rows in texts.items()}
     for name, sums in found.items():
@@ -134,15 +138,18 @@ def _enough(tokens: np.ndarray, params: Mapping[str, Any], human: np.ndarray, eo
     return order[: int(np.searchsorted(found["the train fold beside it"], budget)) + 1]
 
 
-def _texts(tokens: np.ndarray, params: Mapping[str, Any], inputs: Folders) -> list[str] | None:
-    """Rows as text, each document up to its end; None for a source, which has tokens only."""
+def _speller(params: Mapping[str, Any], inputs: Folders) -> Callable[[np.ndarray], dict[str, list[str]]]:
+    """Rows as {"text": ...}, each document up to its end; {} for a source, which has tokens only."""
     if sources.is_source(inputs["tokenizer"]):
-        return None
+        return lambda tokens: {}
     tokenizer, _ = tokenizers.load_tokenizer(inputs["tokenizer"])
     eos = _eos(params, inputs)
-    rows = tokens.tolist() if eos is None else [row[before_end(row[None], eos)[0]].tolist() for row in tokens]
-    texts: list[str] = tokenizer.decode_batch(rows, skip_special_tokens=False)
-    return texts
+
+    def spell(tokens: np.ndarray) -> dict[str, list[str]]:
+        rows = tokens.tolist() if eos is None else [row[before_end(row[None], eos)[0]].tolist() for row in tokens]
+        return {"text": tokenizer.decode_batch(rows, skip_special_tokens=False)}
+
+    return spell
 
 
 def _run_source(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -155,10 +162,17 @@ def _run_source(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 def _run_source_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     source = sources.Source.load(inputs["source"])
     drawn = source.rows(params["purpose"], params["rows"], params["positions"], seed=params["seed"])
-    tokens = drawn.astype(corpora.token_type(source.types + 1))
+    tokens = drawn.astype(cutting.token_type(source.types + 1))
     nats = source.nats(tokens)
-    corpora.write_rows(out, tokens, None, origin=params["origin"], labels={}, nats=nats)
+    cutting.write_rows(
+        out, tokens.shape, lambda some: (tokens[some], {"nats": _row_nats(nats[some])}), origin=params["origin"]
+    )
     np.save(out / "nats.npy", nats)
+
+
+def _row_nats(nats: np.ndarray) -> np.ndarray:
+    """The loss of each row, of those of its tokens."""
+    return np.asarray(nats.sum(axis=1, dtype=np.float32))
 
 
 def _corpora(inputs: Folders) -> dict[int, np.ndarray]:
@@ -175,7 +189,7 @@ def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     samples = tuple(table[origin] for origin in sorted(table) if origin not in (HUMAN, ARCHIVE))
     lineage = Lineage(table[HUMAN], samples, table.get(ARCHIVE))
     recipe = regimes.recipe(params["regime"], params["options"], lineage, params["seed"], params["generation"])
-    _write_json(out / "recipe.json", recipe.to_json())
+    save_recipe(recipe, out)
 
 
 def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -189,7 +203,7 @@ def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
 
 def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
     special = tokenizers.load_special(inputs["tokenizer"])
-    recipe = Recipe.from_json(_read_json(inputs["pool"] / "recipe.json"))
+    recipe = load_recipe(inputs["pool"])
     members = params.get("members", 1)
     rows = RecipeRows(
         recipe,
@@ -317,7 +331,7 @@ def _beams(
     from lab.beams import beam_search
 
     found = beam_search(model, prompts, positions=positions, num_beams=beams, progress=progress, stop=stop)
-    found = found.astype(corpora.token_type(model.vocab_size))
+    found = found.astype(cutting.token_type(model.vocab_size))
     nats = model.nats(np.concatenate([prompts.astype(found.dtype), found], axis=1))[:, prompts.shape[1] :]
     return found, nats if stop is None else np.where(before_end(found, stop), nats, 0).astype(np.float32)
 
@@ -332,11 +346,20 @@ def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progre
         mine = members == member
         place[mine] = np.arange(mine.sum()) * (members.max() + 1) + member
     order = np.argsort(place, kind="stable")
-    tokens, nats = (
-        np.concatenate([np.load(path / f"{name}.npy") for path in shards])[order] for name in ("tokens", "nats")
-    )
-    texts = _texts(tokens, params, inputs)
-    corpora.write_rows(out, tokens, texts, origin=params["origin"], labels={}, nats=nats)
+    starts, spell = np.cumsum([0, *lengths]), _speller(params, inputs)
+    arrays = [[np.load(path / f"{name}.npy", mmap_mode="r") for path in shards] for name in ("tokens", "nats")]
+
+    def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
+        places = order[some]
+        shard = np.searchsorted(starts, places, side="right") - 1
+        tokens, nats = (np.empty((len(places), kind[0].shape[1]), kind[0].dtype) for kind in arrays)
+        for which in np.unique(shard):
+            mine = shard == which
+            for gathered, kind in ((tokens, arrays[0]), (nats, arrays[1])):
+                gathered[mine] = kind[which][places[mine] - starts[which]]
+        return tokens, {**spell(tokens), "nats": _row_nats(nats)}
+
+    cutting.write_rows(out, (len(order), arrays[0][0].shape[1]), block, origin=params["origin"])
 
 
 def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
@@ -356,7 +379,7 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
 """The steps that read and divide human text."""
 _MODELS = ("runners.py", "models.py", "caches.py", "graphs.py", "causal.py", "counting.py", "seeds.py")
-_HUMAN = ("runners.py", "corpus.py", "tokenizer.py", "seeds.py")
+_HUMAN = ("runners.py", "corpus.py", "cutting.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
     "tokenizer": Kind(_run_tokenizer, _HUMAN, version="1"),
@@ -366,7 +389,7 @@ KINDS = {
     "source": Kind(_run_source, (*_HUMAN, "sources.py"), version="1"),
     "source-rows": Kind(_run_source_rows, (*_HUMAN, "sources.py"), version="1"),
     # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
-    "pool": Kind(_run_pool, ("runners.py", "regimes.py", "seeds.py", "types.py"), version="1"),
+    "pool": Kind(_run_pool, ("runners.py", "regimes.py", "rows.py", "seeds.py", "types.py"), version="2"),
     "base": Kind(_run_base, _MODELS, version="1"),
     "train": Kind(_run_train, ("train.py", *_MODELS, "rows.py"), version="2"),
     "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="2"),

@@ -109,7 +109,7 @@ def _check_regimes(config: StudyConfig) -> None:
     for regime in config.regimes:
         regimes.check_options(regime.name, regime.options)
         if regime.name in regimes.REGIMES and last:
-            regimes.recipe(regime.name, regime.options, lineage(config, last), config.seeds[0], last)
+            regimes.recipe_rows(regime.name, regime.options, lineage(config, last), config.seeds[0], last)
 
 
 def _check_extras(config: StudyConfig) -> None:
@@ -162,7 +162,7 @@ def _recipe_rows(config: StudyConfig, regime: RegimeConfig, seed: int, t: int) -
     """Rows of the recipe to come; looked at only where the length of training or the model's size depends on them."""
     if config.model.kind != "ngram" and (config.train is None or config.train.epochs is None):
         return 0
-    return regimes.recipe(regime.name, regime.options, lineage(config, t), seed, t).rows
+    return regimes.recipe_rows(regime.name, regime.options, lineage(config, t), seed, t)
 
 
 def in_order(ends: Iterable[Step]) -> list[Step]:

@@ -1,9 +1,12 @@
 """Human text in: files of every kind, folds by group, a tokenizer that never saw the test fold, rows."""
 
+import io
 import json
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import datasets
@@ -13,9 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 from conftest import PROJECT, WORDS, write_corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lab import corpus
-from lab.corpus import SHARES, assign_folds, choose_rows, cut_document, cut_rows, read_documents
+from lab import corpus, cutting
+from lab.corpus import SHARES, assign_folds, cut_document, read_documents
+from lab.cutting import Encoded, Rows, choose_rows, write_cut, write_rows
 from lab.rows import RecipeRows
 from lab.sections import CorpusConfig
 from lab.seeds import generator
@@ -291,9 +297,13 @@ def test_documents_of_a_fold_come_in_an_order_that_their_names_decide(tmp_path: 
         rows = [{**json.loads(line), "document": json.loads(line)["group"]} for line in text.splitlines()]
         (tmp_path / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (tmp_path / f"artifact{number}").mkdir()
-        table = read_documents(config(tmp_path / f"{number}.jsonl", group="group"))
-        pq.write_table(table, tmp_path / f"artifact{number}" / "documents.parquet")
-        orders.append(corpus.documents(tmp_path / f"artifact{number}", "train")["text"].to_pylist())
+        folder = tmp_path / f"artifact{number}"
+        corpus.write_documents(config(tmp_path / f"{number}.jsonl", group="group"), folder / "documents.parquet")
+        table, order = corpus.fold_order(folder, "train")
+        texts = [text for some in corpus.fold_texts(folder, "train") for text in some]
+        names = table["document"].to_pylist()
+        assert all(f"Tale {name.split()[1]}." in text for name, text in zip(names, texts, strict=True))
+        orders.append([texts[place] for place in order])
     assert orders[0] == orders[1]
     assert orders[0] != sorted(orders[0]) and len(orders[0]) > 20
 
@@ -384,6 +394,14 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
+def cut_rows(documents: list[list[int]], *, eos: int, positions: int, vocab_size: int, layout: str = "blocks") -> Rows:
+    """The rows that are written of these documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        with Encoded(documents, range(len(documents)), vocab_size) as encoded:
+            write_cut(Path(folder), "train", encoded, layout, eos=eos, positions=positions)
+        return Rows(*(np.load(Path(folder) / f"train{part}.npy") for part in ("", "-document")))
+
+
 def test_rows_by_hand() -> None:
     """1 2 . 3 . 4 5 6 . in rows of 4, the . being EOS 0: the last incomplete row (the single 0) is dropped."""
     rows = cut_rows([[1, 2], [3], [4, 5, 6]], eos=0, positions=4, vocab_size=7)
@@ -401,6 +419,66 @@ def test_tokens_fit_their_type(vocab_size: int, dtype: type) -> None:
     rows = cut_rows([[vocab_size - 1] * 3], eos=0, positions=4, vocab_size=vocab_size)
     assert rows.tokens.dtype == dtype
     assert rows.tokens.tolist() == [[vocab_size - 1] * 3 + [0]]
+
+
+def plain_rows(documents: list[list[int]], eos: int, positions: int, layout: str) -> tuple[list[int], list[int]]:
+    """Tokens and owners one after another, by plain lists; a last incomplete row of blocks is dropped."""
+    tokens, owners = [], []
+    for owner, document in enumerate(documents):
+        tokens += [*document, eos]
+        if layout == "documents":
+            tokens += [eos] * (-len(tokens) % positions)
+        owners += [owner] * (len(tokens) - len(owners))
+    whole = len(tokens) // positions * positions
+    return tokens[:whole], owners[:whole]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=9), st.integers(1, 5), st.randoms())
+@pytest.mark.parametrize("layout", ["blocks", "documents"])
+def test_rows_are_what_plain_lists_give(
+    layout: str, documents: list[list[int]], positions: int, chance: Random
+) -> None:
+    """Documents come in one order and are read in another; the file is what np.save writes."""
+    order = list(range(len(documents)))
+    chance.shuffle(order)
+    with tempfile.TemporaryDirectory() as folder:
+        with Encoded(documents, order, 10) as encoded:
+            write_cut(Path(folder), "test", encoded, layout, eos=9, positions=positions)
+        found = [np.load(Path(folder) / f"test{part}.npy") for part in ("", "-document")]
+        again = io.BytesIO()
+        np.save(again, found[0])
+        assert (Path(folder) / "test.npy").read_bytes() == again.getvalue()
+    plain = plain_rows([documents[place] for place in order], 9, positions, layout)
+    assert [array.ravel().tolist() for array in found] == list(plain)
+    assert all(array.shape == (len(plain[0]) // positions, positions) for array in found)
+
+
+def test_blocks_of_rows_make_one_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of a block, the same rows and labels; the file of tokens has the same bytes."""
+    tokens, names = np.arange(28, dtype=np.uint16).reshape(7, 4), [f"name {row}" for row in range(7)]
+    tables = []
+    for size in (1 << 22, 9, 1):
+        monkeypatch.setattr(cutting, "GROUP_TOKENS", size)
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        write_rows(folder, (7, 4), lambda some: (tokens[some], {"document": names[some]}), origin=3)
+        tables.append(pq.read_table(folder / "rows.parquet").to_pylist())
+        np.save(tmp_path / "whole.npy", tokens)
+        assert (folder / "tokens.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert tables[0] == tables[1] == tables[2] and [row["document"] for row in tables[0]] == names
+
+
+def test_folds_do_not_depend_on_how_much_is_read_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_corpus(tmp_path / "a.jsonl")
+    whole = read_documents(config(file, group="group"))
+    monkeypatch.setattr(corpus, "GROUP_BYTES", 1000)
+    monkeypatch.setattr(corpus, "DOCUMENTS_AT_ONCE", 3)
+    corpus.write_documents(config(file, group="group"), tmp_path / "documents.parquet")
+    assert pq.ParquetFile(tmp_path / "documents.parquet").num_row_groups > 5
+    assert pq.read_table(tmp_path / "documents.parquet").to_pylist() == whole.to_pylist()
+    train = [row["text"] for row in whole.to_pylist() if row["fold"] == "train"]
+    assert [text for some in corpus.fold_texts(tmp_path, "train") for text in some] == train
 
 
 def test_held_out_rows_are_chosen_once_for_all_seeds() -> None:
@@ -443,7 +521,10 @@ def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folde
     labels = {"domain": ["sea"] * len(rows.tokens), "document": [str(i) for i in rows.document[:, 0]]}
     nats = np.full(rows.tokens.shape, 0.25, np.float32)
     texts = tokenizer.decode_batch(rows.tokens.tolist(), skip_special_tokens=False)
-    corpus.write_rows(tmp_path, rows.tokens, texts, origin=2, labels=labels, nats=nats)
+    known = {"text": texts, **labels, "nats": nats.sum(axis=1)}
+    write_rows(
+        tmp_path, rows.tokens.shape, lambda some: (rows.tokens[some], {k: v[some] for k, v in known.items()}), origin=2
+    )
     file = str(tmp_path / "rows.parquet")
     found = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
     assert found.column_names == ["text", "tokens", "origin", "domain", "document", "nats"]
@@ -455,6 +536,6 @@ def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folde
 
 
 def test_human_rows_have_no_nats_and_labels_may_be_absent(tmp_path: Path) -> None:
-    corpus.write_rows(tmp_path, np.zeros((2, 4), np.uint16), None, origin=HUMAN, labels={}, nats=None)
+    write_rows(tmp_path, (2, 4), lambda some: (np.zeros((2, 4), np.uint16)[some], {}), origin=HUMAN)
     row = pq.read_table(tmp_path / "rows.parquet").to_pylist()[0]
     assert row["origin"] == -1 and row["nats"] is None and row["domain"] is None and row["document"] is None

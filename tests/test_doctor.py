@@ -86,7 +86,7 @@ def test_a_quota_of_the_control_group(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, level in ((10**6, "bad"), (10**9, "warn"), (10**12, "ok")):
-        monkeypatch.setattr("lab.disk.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr("lab.space.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         found = of(examine(tmp_path), "disk")
         assert found.level == level and ("lab prune" in found.todo) == (level != "ok")
 

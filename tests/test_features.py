@@ -28,7 +28,7 @@ from lab.compare import pivot
 from lab.models import Gpt2
 from lab.plan import plan
 from lab.results import RunFolder
-from lab.rows import RecipeRows, before_end
+from lab.rows import RecipeRows, before_end, load_recipe
 from lab.sections import ModelConfig, TrainConfig
 from lab.studies import parse_study
 from lab.study import Generation, Study, build
@@ -517,7 +517,7 @@ def pair(run: Run) -> Ran:
 def test_models_of_a_population_see_disjoint_shares(pair: Ran) -> None:
     """One epoch in all: the rows that each member takes are half of the recipe's, and none is the other's."""
     g = pair.at("accumulate", 1)
-    recipe = Recipe.from_json(pair.json(g.recipe))
+    recipe = load_recipe(pair.path(g.recipe))
     corpora = {HUMAN: pair.array(g.models[0].inputs["human"]), 0: pair.array(g.models[0].inputs["synthetic-0"])}
     assert [model.params["member"] for model in g.models] == [0, 1] and g.models[0].inputs == g.models[1].inputs
     fed = [pair.json(model)["fed_rows"] for model in g.models]
@@ -614,7 +614,7 @@ def test_fresh_human_rows_come_once(run: Run) -> None:
     taken = []
     for t in range(1, 4):
         g = ran.at("mix,fresh=true,human=0.25", t)
-        parts = [Part.from_json(part) for part in ran.json(g.recipe)]
+        parts = load_recipe(ran.path(g.recipe)).parts
         taken += [row for part in parts if part.origin == ARCHIVE for row in range(part.start, part.stop)]
         shares = ran.json(g.record)["shares"]
         assert shares == {"-2": 0.25, str(t - 1): 0.75}, "one pass over the recipe"

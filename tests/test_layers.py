@@ -11,7 +11,7 @@ LAYERS = [
     | {"fields", "strictyaml", "escape"},
     {"regimes", "metrics", "stats", "theory"},
     {
-        *("corpus", "rows", "sources", "tokenizer", "counting", "decoding", "store", "disk", "folders"),
+        *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "space", "folders"),
         *("models", "caches", "graphs", "causal", "beams"),
     },
     {"train", "sample", "probes", "records"},

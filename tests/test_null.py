@@ -22,8 +22,8 @@ from scipy.stats import ttest_1samp, ttest_rel
 
 from lab import report
 from lab.config import SourceConfig
-from lab.corpus import draw_rows
 from lab.counting import Ngram
+from lab.cutting import draw_rows
 from lab.metrics.diversity import distinct_n
 from lab.results import RunFolder
 from lab.seeds import derive_seed, generator

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT, Reports, lab, listing, run_study, steps_of, store_at, tiny, tiny_config, write_study
 
-from lab import disk, models
+from lab import models, space
 from lab.execute import execute, job_of
 from lab.plan import plan
 from lab.results import RunFolder
@@ -300,7 +300,7 @@ def test_leftovers_go_unless_a_living_process_holds_them(copied: Callable[[str],
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_estimate_of_disk_is_right_within_a_factor_of_1_5(kept: Mapping[str, Path], name: str) -> None:
     study = build(RunFolder(kept[name]).config())
-    real = sum(disk.by_kind(kept[name].parent / "store").values())
+    real = sum(space.by_kind(kept[name].parent / "store").values())
     assert 1 / 1.5 < plan(study, Store(kept[name] / "empty"), workers=1).disk / real < 1.5
 
 
@@ -308,22 +308,22 @@ def test_the_sizes_of_a_store_are_those_of_its_files(kept: Mapping[str, Path]) -
     root = kept["counting"].parent / "store"
     du = subprocess.run(["du", "-sb", root / "train"], capture_output=True, text=True, check=True).stdout
     folders = [path for path in (root / "train", *(root / "train").rglob("*")) if path.is_dir()]
-    assert disk.by_kind(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
+    assert space.by_kind(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
 
 
 def test_a_step_that_would_not_fit_fails_with_its_chain(
     built: Make, tmp_path: Path, kept: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is too full for anything just when seed 1's first sample is begun, and only then."""
-    study, real = built(**CHANGES["counting"]), disk.check_room
+    study, real = built(**CHANGES["counting"]), space.check_room
     free = {"now": 10**9}
 
     def look(folder: Path, what: str, size: int) -> None:
         free["now"] = int(disk.SAFETY * size) + disk.SPARE - (what == "sample shared seed 1 gen 0 shard 0")
         real(folder, what, size)
 
-    monkeypatch.setattr("lab.disk.check_room", look)
-    monkeypatch.setattr("lab.disk.shutil.disk_usage", lambda _: SimpleNamespace(free=free["now"]))
+    monkeypatch.setattr("lab.space.check_room", look)
+    monkeypatch.setattr("lab.space.shutil.disk_usage", lambda _: SimpleNamespace(free=free["now"]))
     _, failures = go(study, tmp_path / "tiny")
     ((label, reason),) = failures.items()
     assert label == "sample shared seed 1 gen 0 shard 0"
@@ -348,9 +348,9 @@ FULL = [
 @pytest.mark.parametrize("error", FULL, ids=lambda error: str(error)[:20])
 def test_a_full_disk_is_said_in_one_line(tmp_path: Path, error: Exception) -> None:
     said = rf"the disk is full: {tmp_path} has [\d,.]+ MB free; .*lab prune RUN"
-    with pytest.raises(InputError, match=said), disk.full_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=said), space.full_in_one_line(tmp_path):
         raise error
-    with pytest.raises(KeyError), disk.full_in_one_line(tmp_path):
+    with pytest.raises(KeyError), space.full_in_one_line(tmp_path):
         raise KeyError("other errors pass")
 
 
@@ -375,7 +375,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(
 ) -> None:
     """The check before each step is blind here: the writing itself fails, wherever the 2 MB end."""
     study = built(**CHANGES["counting"])
-    monkeypatch.setattr("lab.disk.check_room", lambda *_: None)
+    monkeypatch.setattr("lab.space.check_room", lambda *_: None)
     ballast, left = small_disk / "ballast", []
     run = RunFolder(small_disk / "tiny")
     for size in (1_800_000, 1_500_000, 1_200_000, 0):

@@ -20,10 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TOKENS_AT_ONCE = 1 << 19
+COUNTED_AT_ONCE = 1 << 21
+"""Tokens whose words are counted together, where only their counts are kept."""
+TOKENS_AT_ONCE = 1 << 16
 """Rows are read in blocks of about so many tokens, so that the work arrays stay small.  No result depends on it."""
 
 _OTHER, _LETTER, _APOSTROPHE, _BROKEN = range(4)
+_HEAD = (np.uint8(255) * np.tri(9, 8, -1, dtype=np.uint8)).view(np.uint64).ravel()
+"""Of 8 bytes in one integer, the first 0, 1, ... 8."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +67,36 @@ def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos
         raise ValueError(f"token {rows.max()} is not in the vocabulary of {len(token_bytes):,} entries")
     table = _ByteTable.of(token_bytes, eos)
     block = max(1, TOKENS_AT_ONCE // max(1, rows.shape[1]))
-    spelled: dict[str, int] = {}
-    word, first, last = [np.empty(0, np.int32)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    blocks = [
+        _words_of_block(rows[start : start + block], start * rows.shape[1], table)
+        for start in range(0, len(rows), block)
+    ]
+    first = np.concatenate([np.empty(0, np.int64), *(block.first for block in blocks)])
+    last = np.concatenate([np.empty(0, np.int64), *(block.last for block in blocks)])
+    spellings: list[str] = []
+    word = np.empty(len(first), dtype=np.int32)
+    place = np.cumsum([0, *(len(block.first) for block in blocks)])[:-1]
+    for width in sorted({width for block in blocks for width in block.spelled}):
+        mine = [(at, *block.spelled[width]) for at, block in zip(place, blocks, strict=True) if width in block.spelled]
+        distinct, which = np.unique(np.concatenate([keys for _, _, keys in mine]), return_inverse=True)
+        word[np.concatenate([at + index for at, index, _ in mine])] = which + len(spellings)
+        # One call lowers all of them: a line break parts letters for the one rule that looks at neighbours, of sigma.
+        text = b"\n".join(distinct.view(f"S{width}").tolist())
+        spellings += text.decode().lower().split("\n")
+    types = sorted(set(spellings))
+    index = dict(zip(types, range(len(types)), strict=True))
+    lowered = np.fromiter(map(index.__getitem__, spellings), np.int32, len(spellings))
+    return Words(types, lowered[word], first, last, (rows.shape[0], rows.shape[1]))
+
+
+def count_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos: int) -> dict[str, int]:
+    """word_counts(find_words(rows, ...)) for rows of any number: only the distinct words are held."""
+    counts: dict[str, int] = {}
+    block = max(1, COUNTED_AT_ONCE // max(1, rows.shape[1]))
     for start in range(0, len(rows), block):
-        words, firsts, lasts = _words_of_block(rows[start : start + block], table)
-        for new in dict.fromkeys(words):
-            spelled.setdefault(new, len(spelled))
-        word.append(np.fromiter(map(spelled.__getitem__, words), np.int32, len(words)))
-        first.append(firsts + start * rows.shape[1])
-        last.append(lasts + start * rows.shape[1])
-    types = sorted({w.lower() for w in spelled})
-    index = {w: i for i, w in enumerate(types)}
-    lowered = np.array([index[w.lower()] for w in spelled], dtype=np.int32)
-    shape = (rows.shape[0], rows.shape[1])
-    return Words(types, lowered[np.concatenate(word)], np.concatenate(first), np.concatenate(last), shape)
+        for word, count in word_counts(find_words(rows[start : start + block], token_bytes, eos)).items():
+            counts[word] = counts.get(word, 0) + count
+    return counts
 
 
 def word_counts(words: Words) -> dict[str, int]:
@@ -96,7 +116,10 @@ def word_nats(words: Words, nats: NDArray[np.floating[Any]]) -> NDArray[np.float
 
 @dataclass(frozen=True)
 class _ByteTable:
-    """The bytes of all vocabulary entries in one array, and a last entry that stands for the end of a row."""
+    """The bytes of all vocabulary entries in one array, and a last entry that stands for the end of a row.
+
+    Capitals of ASCII are small already: fewer spellings are left to be lower-cased, and where words are stays the same.
+    """
 
     data: NDArray[np.uint8]
     start: NDArray[np.int64]
@@ -107,39 +130,56 @@ class _ByteTable:
         # A token without bytes ends a word like a line break does; so does the end of a row.
         pieces = [b"\n" if i == eos or not piece else piece for i, piece in enumerate(token_bytes)] + [b"\n"]
         length = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(pieces), np.uint8), np.cumsum(length) - length, length)
+        return cls(np.frombuffer(b"".join(pieces).lower(), np.uint8), np.cumsum(length) - length, length)
 
-    def spell(self, ids: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64], NDArray[np.int64]]:
+    def spell(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """The bytes of a run of tokens, the token of each byte, and the first byte of each token."""
         length = self.length[ids]
         start = np.cumsum(length) - length
         token = np.repeat(np.arange(len(ids)), length)
-        data = self.data[np.arange(len(token)) + (self.start[ids] - start)[token]]
-        return data.tobytes(), token, start
+        return self.data[np.arange(len(token)) + (self.start[ids] - start)[token]], token, start
 
 
-def _words_of_block(
-    rows: NDArray[np.integer[Any]], table: _ByteTable
-) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    """The words as written, and the flat positions of their first and last tokens."""
+@dataclass(frozen=True)
+class _Block:
+    """The words of some rows: flat positions of their first and last tokens, and how they are spelled."""
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    spelled: dict[int, tuple[NDArray[np.int64], NDArray[Any]]]
+    """By width in bytes, the words that need it (their places here) and their UTF-8 bytes, filled up with zeros."""
+
+
+def _words_of_block(rows: NDArray[np.integer[Any]], at: int, table: _ByteTable) -> _Block:
+    """The words of rows that begin at the flat position `at`."""
     N, T = rows.shape
     ids = np.full((N, T + 1), len(table.length) - 1, dtype=np.int64)
     ids[:, :T] = rows
     data, token_of_byte, byte_of_token = table.spell(ids.ravel())
-    # Surrogateescape turns each undecodable byte into one character, so that every byte has its character.
-    text = data.decode("utf-8", "surrogateescape")
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    kind = _kinds()[codes]
-    byte_ends = np.cumsum(_utf8_lengths(codes))
-    byte_starts = np.append(0, byte_ends[:-1])
-
+    kind = _kinds_of_bytes(data)
     begins, ends = _runs(kind)
-    row_ends = np.searchsorted(byte_starts, byte_of_token.reshape(N, T + 1)[:, T])  # in characters
-    whole = ~_cut(kind, row_ends, begins, ends)
+    whole = ~_cut(kind, byte_of_token.reshape(N, T + 1)[:, T], begins, ends)
     begins, ends = begins[whole], ends[whole]
-    first, last = token_of_byte[byte_starts[begins]], token_of_byte[byte_ends[ends - 1] - 1]
-    words = [text[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
-    return words, first - first // (T + 1), last - last // (T + 1)
+    first, last = token_of_byte[begins], token_of_byte[ends - 1]
+    return _Block(at + first - first // (T + 1), at + last - last // (T + 1), _spellings(data, begins, ends))
+
+
+def _spellings(
+    data: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> dict[int, tuple[NDArray[np.int64], NDArray[Any]]]:
+    """data[begin:end] of each word, in arrays of one width: 8 bytes, as integers, or 16, 32, ... for longer words."""
+    length = ends - begins
+    needed = 8 << np.ceil(np.log2(np.maximum(length, 8) / 8)).astype(np.int64)
+    found: dict[int, tuple[NDArray[np.int64], NDArray[Any]]] = {}
+    for width in np.unique(needed).tolist():
+        mine = np.flatnonzero(needed == width)
+        padded = np.append(data, np.zeros(width, np.uint8))
+        # All windows of `width` bytes, overlapping, of which only those at the words are read.
+        windows = np.ndarray((len(data) + 1,), f"V{width}", padded, strides=(1,))[begins[mine]]
+        keys = windows.view(np.uint64).reshape(len(mine), width // 8)
+        keys &= _HEAD[np.clip(length[mine, None] - np.arange(0, width, 8), 0, 8)]
+        found[width] = (mine, keys.ravel() if width == 8 else keys.view(f"S{width}").ravel())
+    return found
 
 
 def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -162,6 +202,25 @@ def _cut(
     at_head, at_tail = np.zeros(len(kind), np.bool_), np.zeros(len(kind) + 1, np.bool_)
     at_head[head], at_tail[tail + 1] = True, True
     return at_head[begins] | at_tail[ends]
+
+
+def _kinds_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The kind of the character that each byte belongs to.
+
+    A byte that is not UTF-8 is a character of its own.  No character holds bytes both below and above 0x80, so each run
+    of bytes above is decoded by itself.
+    """
+    kind = _kinds()[:0x100][data]
+    above = np.flatnonzero(data >= 0x80)
+    if not len(above):
+        return kind
+    breaks = np.flatnonzero(np.diff(above) > 1) + 1
+    # Surrogateescape turns each undecodable byte into one character, so that every byte has its character.
+    text = np.insert(data[above], breaks, ord("\n")).tobytes().decode("utf-8", "surrogateescape")
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = codes[codes != ord("\n")]
+    kind[above] = np.repeat(_kinds()[codes], _utf8_lengths(codes))
+    return kind
 
 
 def _utf8_lengths(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
