@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from lab.keeping import doctor, prune, verify
 from lab.reading import compare, corpus_, report_, show
+from lab.signals import StopSignals
 from lab.terminal import (
     BAD_INPUT,
     FAILED,
@@ -32,7 +32,7 @@ from lab.terminal import (
     out,
     print_results,
 )
-from lab.types import InputError
+from lab.types import DiskFull, InputError, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -115,6 +115,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a study, or go on where it stopped, and print the results table."""
+    stopping = StopSignals()
     from lab.results import RunFolder
     from lab.studies import load_study
     from lab.study import build
@@ -126,7 +127,8 @@ def run(
     folder.check_place()
     folder.check_extends(config)
     graph = build(config)
-    code = _run(graph, folder, _workers(workers, graph.machine.device, graph.machine.threads), _fresh(fresh or []))
+    count = _workers(workers, graph.machine.device, graph.machine.threads)
+    code = _run(graph, folder, count, _fresh(fresh or []), stopping)
     raise typer.Exit(code)
 
 
@@ -145,23 +147,24 @@ def _fresh(names: list[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
-    from lab import exact, machine
+def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals) -> int:
+    from lab import machine
     from lab.execute import execute
     from lab.plan import Estimator
     from lab.preflight import check_base
     from lab.progress import RunProgress
     from lab.retention import Keeper
+    from lab.worker import Wishes
 
-    store = folder.store
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    store = replace(folder.store, note=_note)
+    wishes = Wishes(stopping, graph.config.compute.checkpoint_seconds)
     try:
         check_base(graph, store)
         _read_human(store, graph.human)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
         _say_stale(store, graph, fresh)
-        with RunProgress(graph.steps, Estimator(store, graph.machine.device), workers, folder.path, err) as progress:
+        estimator = Estimator(store, graph.machine.device)
+        with RunProgress(graph.steps, estimator, workers, folder.path, err) as progress, stopping.gently():
             keeper = Keeper(progress, graph, folder, fresh) if graph.config.keep_models != "all" else None
             failures = execute(
                 store,
@@ -172,12 +175,19 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
                 fresh=fresh,
                 first=keeper.first if keeper else frozenset(),
                 log=folder.path / "workers.log",
+                wishes=wishes,
             )
             if keeper is not None:
                 keeper.sweep()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         err.print("stopped; nothing that was finished is lost: run the same command again to go on", highlight=False)
         return STOPPED
+    return _tables(graph, folder, store, [step.label for step in failures])
+
+
+def _tables(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
+    from lab import exact
+
     folder.link(graph, store)
     rows = folder.write_tables(graph, store)
     agrees = True
@@ -185,14 +195,10 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str]) -> int:
         agrees = print_results(rows, graph)
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
-    _say_failed([step.label for step in failures], folder.path / "failures.jsonl")
-    return FAILED if failures or not agrees else 0
-
-
-def _say_failed(labels: Sequence[str], where: Path) -> None:
-    if labels:
-        said = f"failed: {', '.join(labels)}; details: {where}; the other chains are complete"
+    if failed:
+        said = f"failed: {', '.join(failed)}; details: {folder.path / 'failures.jsonl'}; the other chains are complete"
         err.print(said, highlight=False, soft_wrap=True)
+    return FAILED if failed or not agrees else 0
 
 
 def _read_human(store: Any, human: Sequence[Any]) -> None:
@@ -212,8 +218,8 @@ def _read_human(store: Any, human: Sequence[Any]) -> None:
             err.print(f"read human text: {label}", highlight=False, soft_wrap=True)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _note(message: str) -> None:
+    err.print(f"note: {message}", highlight=False, soft_wrap=True)
 
 
 def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
@@ -223,8 +229,7 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
     stale = set()
     for step in graph.steps:
         job = job_of(step)
-        manifest = store.manifest(job.name, job.key)
-        if manifest is not None and manifest["source"] != job.source and step.name not in fresh:
+        if store.edited(job) and step.name not in fresh:
             stale.add(step.name)
     if stale:
         names = ", ".join(sorted(stale))
@@ -292,7 +297,7 @@ def main() -> None:
     try:
         sys.exit(typer.main.get_command(app).main(prog_name="lab", standalone_mode=False))
     except InputError as error:
-        _fail(str(error))
+        _fail(error)
     except OSError as error:  # a folder that cannot be written, a disk that is full
         from lab import space
 
@@ -305,9 +310,9 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(BAD_INPUT)
-        _fail(f"{error.format_message().rstrip('.')}; see --help")
+        _fail(InputError(f"{error.format_message().rstrip('.')}; see --help"))
 
 
-def _fail(said: str) -> NoReturn:
-    err.print(f"error: {said}", style="red", highlight=False, soft_wrap=True)
-    sys.exit(BAD_INPUT)
+def _fail(error: InputError) -> NoReturn:
+    err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(FAILED if isinstance(error, DiskFull) else BAD_INPUT)

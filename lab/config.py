@@ -63,13 +63,16 @@ class MetricsConfig(Frozen):
 
 
 class ComputeConfig(Frozen):
-    """What fixes the arithmetic.  It is part of every key; the number of workers is not."""
+    """What fixes the arithmetic.  It is part of every key; the number of workers and `checkpoint_seconds` are not."""
 
     threads: Annotated[Positive, Field(le=1024)] = 1
     """Threads of each worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of training's matrix products.  auto: bfloat16 where the machine has it.  Sampling and scoring use float32."""
+    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 180
+    """Time between two checkpoints inside a training, of which two are kept; 0: after each step.  No result depends on
+    it, so a run may change it."""
 
 
 class PublishedNumbers(Frozen):

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lab.disk import file_sha256
 from lab.lookup import suggestion
 from lab.sections import CorpusConfig
-from lab.store import file_sha256
 from lab.studies import ROOT
 from lab.types import InputError, digest
 

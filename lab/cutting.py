@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lab.rows import before_end
 from lab.seeds import derive_seed, generator
 from lab.types import InputError
 
@@ -166,3 +167,22 @@ def write_rows(
             writer.write_table(pa.table({**empty, **columns}, schema=schema))
     assert saved is not None, "no rows"
     saved.close()
+
+
+def enough_rows(
+    tokens: np.ndarray, human: np.ndarray, *, eos: int, seed: int, after: int, prompt: int, budget: int
+) -> np.ndarray:
+    """Rows of documents, from `after` on, until they hold as many tokens of text as are compared.
+
+    InputError where they, or the seed's own rows `human`, do not hold so many.
+    """
+    order = draw_rows(tokens, seed, after, len(tokens) - after)
+    texts = {"corpus.tokens": human, "the train fold beside it": tokens[order]}
+    found = {name: np.cumsum(before_end(rows, eos)[:, prompt:].sum(axis=1)) for name, rows in texts.items()}
+    for name, sums in found.items():
+        if sums[-1] < budget:
+            raise InputError(
+                f"metrics.tokens is {budget:,}, and the documents of {name} hold {sums[-1]:,} tokens of text"
+                f"{' behind prompts' if prompt else ''}: lower it, raise corpus.tokens or give more text"
+            )
+    return order[: int(np.searchsorted(found["the train fold beside it"], budget)) + 1]

@@ -79,7 +79,7 @@ def _memory() -> Check:
 def _disk(checkpoints: Path) -> Check:
     there = space.free(checkpoints)
     level = _level(there, DISK)
-    todo = "" if level == "ok" else f"lab plan says what a study needs; {disk.ADVICE}"
+    todo = "" if level == "ok" else f"lab plan says what a study needs; {space.ADVICE}"
     return Check(level, "disk", f"{there / 1e9:.1f} GB free where {checkpoints} is", todo)
 
 

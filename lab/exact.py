@@ -22,12 +22,12 @@ from scipy.special import nctdtrinc, stdtrit
 
 from lab import theory
 from lab.config import RegimeConfig, StudyConfig
+from lab.disk import write_text
 from lab.escape import markdown
 from lab.results import to_csv
 from lab.sections import PositionsConfig, SourceConfig, UniformConfig
 from lab.sources import Source
 from lab.stats import mean_interval
-from lab.store import write_text
 from lab.study import Study
 
 PARSED: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}

@@ -1,40 +1,27 @@
-"""The executors: walk the graph of steps in this process, or with worker processes that take one step at a time.
-
-A worker is `python -m lab.execute STORE THREADS PARENT`: jobs come in as JSON lines, events go out as JSON lines.  It
-holds no state that matters, so killing it, or everything, loses only the steps in hand.
-"""
+"""The executors: walk the graph of steps in this process, or with worker processes that take one step at a time."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import json
-import os
 import selectors
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 import traceback
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from lab import machine, runners, space
-from lab.store import MANIFEST, Job, Store
-from lab.types import InputError, Step
-from lab.weights import check_same, lacking
+from lab import runners, space
+from lab.store import MANIFEST, Damaged, Job, Store
+from lab.types import Step, Stopped
+from lab.weights import lacking
+from lab.worker import UNATTENDED, Wishes, Worker, reason_of, run_job
 
 ATTEMPTS = 2
 """A step whose worker died (killed, out of memory) is given to another one this often in all."""
-REPORT_EVERY = 0.5
-"""Seconds between two reports of progress inside a step."""
 
 
 class Reporter(Protocol):
@@ -45,68 +32,41 @@ class Reporter(Protocol):
     def advanced(self, step: Step, tokens: int) -> None: ...
     def finished(self, step: Step, seconds: float) -> None: ...
     def failed(self, step: Step, reason: str, trace: str) -> None: ...
+    def noted(self, message: str) -> None: ...
 
 
 def job_of(step: Step) -> Job:
     return Job.of(step, runners.source_hash(step.name))
 
 
-def run_job(store: Store, job: Job, progress: Callable[[int], None], *, fresh: bool) -> float:
-    """Make one artifact, unless it is there; the seconds it took."""
-    start = time.monotonic()
-    timing = {"seconds": 0.0, "work": job.work}
-    environment: dict[str, Any] = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}
-
-    if job.params.get("machine", {}).get("device") == "cuda":
-        environment["gpu"] = machine.gpu_name()
-
-    def write(folder: Path) -> None:
-        space.check_room(store.root, job.label, job.disk)
-        again = store.dropped(job.name, job.key) and store.whole(job)
-        for ref in job.inputs.values():
-            store.verify(*ref)
-        if "machine" in job.params:
-            _set_arithmetic(job.params["machine"])
-        runners.KINDS[job.name].run(job.params, store.paths(job), folder, progress)
-        if again:
-            check_same(store, job, folder)
-        timing["seconds"] = round(time.monotonic() - start, 3)
-
-    with space.full_in_one_line(store.root):
-        store.run(job, write, environment, fresh=fresh)
-    return time.monotonic() - start
-
-
-def _set_arithmetic(resolved: Mapping[str, Any]) -> None:
-    """Threads and deterministic kernels: the same bytes wherever the step runs on this type of machine."""
-    import torch
-
-    torch.set_num_threads(resolved["threads"])
-    torch.backends.cuda.matmul.allow_tf32 = False
-    # A kernel without a deterministic form (cumsum on a GPU) warns instead of failing the step.
-    torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=True)
-
-
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:
     """The steps that read human text, in this process.  Bad text is found here, before the store has a byte of it."""
     jobs = [job_of(step) for step in human]
-    if all(store.whole(job) for job in jobs):
-        return
     wanted = sum(step.disk for step, job in zip(human, jobs, strict=True) if not store.whole(job))
-    space.check_room(store.root, "the human text of this study", wanted)
-    with tempfile.TemporaryDirectory(prefix="lab-human-") as folder:
-        trial = Store(Path(folder))
-        for job in jobs:
-            if store.whole(job):
-                trial.borrow(job, store)
-            else:
-                say(job.label)
-                run_job(trial, job, lambda _: None, fresh=False)
-        for job in jobs:
-            made = trial.manifest(job.name, job.key)
-            assert made is not None, job
-            with space.full_in_one_line(store.root):
-                store.run(job, _copier(trial.folder(job.name, job.key)), made["environment"], fresh=False)
+    if wanted:
+        space.check_room(store.root, "the human text of this study", wanted)
+    while not all(store.whole(job) for job in jobs):
+        with tempfile.TemporaryDirectory(prefix="lab-human-") as folder:
+            trial = Store(Path(folder), place="trial")
+            try:
+                _try_human(store, trial, jobs, say)
+            except Damaged as found:  # borrowed, and needed for what was missing
+                store.set_aside(found.name, found.key)
+                continue
+            for job in jobs:
+                made = trial.manifest(job.name, job.key)
+                assert made is not None, job
+                with space.full_in_one_line(store.root):
+                    store.run(job, _copier(trial.folder(job.name, job.key)), made["environment"], fresh=False)
+
+
+def _try_human(store: Store, trial: Store, jobs: Sequence[Job], say: Callable[[str], None]) -> None:
+    for job in jobs:
+        if store.whole(job):
+            trial.borrow(job, store)
+        else:
+            say(job.label)
+            run_job(trial, job, lambda _: None, UNATTENDED, fresh=False)
 
 
 def _copier(source: Path) -> Callable[[Path], None]:
@@ -114,58 +74,6 @@ def _copier(source: Path) -> Callable[[Path], None]:
         shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
 
     return copy
-
-
-@dataclass
-class Worker:
-    process: subprocess.Popen[str]
-    step: Step | None = None
-    buffer: str = ""
-
-    @classmethod
-    def start(cls, store: Path, threads: int, log: IO[str]) -> Worker:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            "RAYON_NUM_THREADS": str(threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-            "TRANSFORMERS_VERBOSITY": "error",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }
-        command = [sys.executable, "-m", "lab.execute", str(store), str(threads), str(os.getpid())]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        return cls(process)
-
-    def give(self, step: Step, *, fresh: bool) -> None:
-        assert self.process.stdin is not None
-        self.step = step
-        with contextlib.suppress(BrokenPipeError):  # it died: its closed output says so
-            self.process.stdin.write(json.dumps({"job": job_of(step).to_json(), "fresh": fresh}) + "\n")
-            self.process.stdin.flush()
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What it has said by now.  A last event "died" when it is gone."""
-        assert self.process.stdout is not None
-        chunk = self.process.stdout.read()
-        self.buffer += chunk or ""
-        *lines, self.buffer = self.buffer.split("\n")
-        yield from (json.loads(line) for line in lines)
-        if chunk == "":
-            yield {"event": "died", "code": self.process.wait()}
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
 
 
 @dataclass
@@ -185,8 +93,12 @@ class Walk:
     weight: dict[Step, float] = field(default_factory=dict)
     failures: dict[Step, str] = field(default_factory=dict)
     attempts: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
-    again: dict[Step, list[Step]] = field(default_factory=dict)
-    """Steps in the store that must be made again, as their weights were dropped, with those that wait for them."""
+    again: set[Step] = field(default_factory=set)
+    """Steps in the store that must be made again, as their weights were dropped and are needed."""
+    done: set[Step] = field(default_factory=set)
+    in_hand: set[Step] = field(default_factory=set)
+    cut: bool = False
+    """Whether a step was cut short, to be gone on with in another run."""
 
     def __post_init__(self) -> None:
         for step in self.order:
@@ -202,38 +114,77 @@ class Walk:
         stack = list(candidates)
         while stack:
             step = stack.pop()
+            if step in self.in_hand or step in self.failures:
+                continue
             if self.must_run(step):
-                if dropped := lacking(self.store, step):
-                    stack.extend(parent for parent in dropped if parent not in self.again)
-                    self.waiting[step] = len(dropped)
+                if step in self.done:  # it was, before an input was made anew with other bytes
+                    self.reopen(step)
+                elif dropped := lacking(self.store, step):
+                    self.again.update(dropped)
                     for parent in dropped:
-                        self.again.setdefault(parent, []).append(step)
-                    continue
-                insort(self.ready, step, key=lambda s: (s.name not in self.first, -self.weight[s], s.label, s.key))
-            else:
+                        self.reopen(parent)
+                else:
+                    insort(self.ready, step, key=lambda s: (s.name not in self.first, -self.weight[s], s.label, s.key))
+            elif step not in self.done:
+                self.done.add(step)
                 self.reporter.found(step)
                 stack.extend(self.unblocked(step))
+
+    def reopen(self, step: Step) -> None:
+        """Its artifact is gone: it is made again, and what needs it waits."""
+        self.done.discard(step)
+        for child in self.children[step]:
+            self.waiting[child] += 1
+            if child in self.ready:
+                self.ready.remove(child)
+        if not self.waiting[step]:
+            self.release([step])
+
+    def take(self) -> Step:
+        step = self.ready.pop(0)
+        self.in_hand.add(step)
+        self.reporter.started(step)
+        return step
+
+    def put_back(self, step: Step) -> None:
+        self.in_hand.discard(step)
+        if not self.waiting[step]:
+            self.ready.insert(0, step)
+
+    def damaged(self, step: Step, key: str) -> None:
+        """An input of this step was missing or damaged, and is out of the way by now."""
+        parent = next(parent for parent in step.inputs.values() if parent.key == key)
+        self.attempts[step] += 1
+        if self.attempts[step] > len(step.inputs) * ATTEMPTS:
+            self.fail(step, f"its input {parent.label} is damaged again and again; see to the disk", "")
+            return
+        if parent in self.done:
+            self.reopen(parent)
+        self.put_back(step)
 
     def must_run(self, step: Step) -> bool:
         job = job_of(step)
         self.store.forget(job)
         if step in self.again or not self.store.whole(job):
             return True
-        manifest = self.store.manifest(job.name, job.key)
-        return step.name in self.fresh and manifest is not None and manifest["source"] != job.source
+        return step.name in self.fresh and self.store.edited(job)
 
     def unblocked(self, step: Step) -> list[Step]:
-        children = self.again.pop(step) if step in self.again else self.children[step]
-        for child in children:
+        for child in self.children[step]:
             self.waiting[child] -= 1
-        return [child for child in children if not self.waiting[child]]
+        return [child for child in self.children[step] if not self.waiting[child]]
 
     def finish(self, step: Step, seconds: float) -> None:
+        self.store.forget(job_of(step))
+        self.in_hand.discard(step)
+        self.again.discard(step)
+        self.done.add(step)
         self.reporter.finished(step, seconds)
         self.release(self.unblocked(step))
 
     def fail(self, step: Step, reason: str, trace: str) -> None:
         """What depends on a failed step never becomes ready; everything else goes on."""
+        self.in_hand.discard(step)
         self.failures[step] = reason
         self.reporter.failed(step, reason, trace)
 
@@ -248,64 +199,78 @@ def execute(
     fresh: frozenset[str],
     first: frozenset[str] = frozenset(),
     log: Path,
+    wishes: Wishes = UNATTENDED,
 ) -> dict[Step, str]:
-    """Work through the steps; the failures, by step, with their reasons.  `workers` 0: in this process."""
-    walk = Walk(store, reporter, order, fresh, first)
+    """Work through the steps; the failures, by step, with their reasons.  `workers` 0: in this process.
+
+    Stopped when steps are left because the run was asked to stop.
+    """
+    walk = Walk(replace(store, note=reporter.noted), reporter, order, fresh, first)
     if workers == 0:
-        _in_process(walk)
+        _in_process(walk, wishes)
     elif walk.ready:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as errors:
-            _with_workers(walk, workers, lambda: Worker.start(store.root, threads, errors))
+            _with_workers(walk, workers, lambda: Worker.start(store.root, threads, errors), wishes)
+    walk.store.tidy(job_of(step) for step in walk.done)
     return walk.failures
 
 
-def _in_process(walk: Walk) -> None:
+def _in_process(walk: Walk, wishes: Wishes) -> None:
     while walk.ready:
-        step = walk.ready.pop(0)
-        walk.reporter.started(step)
+        if wishes.stopping():
+            raise Stopped
+        step = walk.take()
         try:
-            job = job_of(step)
-            seconds = run_job(walk.store, job, partial(walk.reporter.advanced, step), fresh=step.name in walk.fresh)
-            walk.store.forget(job)
+            report = partial(walk.reporter.advanced, step)
+            seconds = run_job(walk.store, job_of(step), report, wishes, fresh=step.name in walk.fresh)
+        except Stopped:
+            raise
+        except Damaged as found:
+            walk.damaged(step, found.key)
         except Exception as error:
-            walk.fail(step, _reason(error), traceback.format_exc())
+            walk.fail(step, reason_of(error), traceback.format_exc())
         else:
             walk.finish(step, seconds)
 
 
-def _with_workers(walk: Walk, count: int, start: Callable[[], Worker]) -> None:
+def _with_workers(walk: Walk, count: int, start: Callable[[], Worker], wishes: Wishes) -> None:
     team: list[Worker] = []
     with selectors.DefaultSelector() as selector:
         try:
-            while walk.ready or any(worker.step for worker in team):
-                while walk.ready and len(team) < count and all(worker.step for worker in team):
-                    worker = start()
-                    team.append(worker)
-                    assert worker.process.stdout is not None
-                    selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-                    _hand_out(walk, team)
-                _hand_out(walk, team)
-                for key, _ in selector.select(timeout=1.0):
+            while (walk.ready and not wishes.stopping()) or any(worker.step for worker in team):
+                if wishes.stopping():
+                    for worker in team:
+                        worker.tell_to_stop()
+                else:
+                    while walk.ready and len(team) < count and all(worker.step for worker in team):
+                        worker = start()
+                        team.append(worker)
+                        assert worker.process.stdout is not None
+                        selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+                        _hand_out(walk, team, wishes)
+                    _hand_out(walk, team, wishes)
+                for key, _ in selector.select(timeout=0.2):
                     for event in key.data.events():
                         if event["event"] == "died":
                             selector.unregister(key.fileobj)
                             team.remove(key.data)
-                        _take(walk, key.data, event)
+                        _take(walk, key.data, event, stopping=wishes.stopping())
         finally:
             for worker in team:
                 worker.stop()
+    if walk.ready or walk.cut:
+        raise Stopped
 
 
-def _hand_out(walk: Walk, team: Sequence[Worker]) -> None:
+def _hand_out(walk: Walk, team: Sequence[Worker], wishes: Wishes) -> None:
     for worker in team:
         if worker.step is None and walk.ready:
-            step = walk.ready.pop(0)
-            walk.reporter.started(step)
-            worker.give(step, fresh=step.name in walk.fresh)
+            step = walk.take()
+            worker.give(step, job_of(step), fresh=step.name in walk.fresh, checkpoint_seconds=wishes.checkpoint_seconds)
 
 
-def _take(walk: Walk, worker: Worker, event: Mapping[str, Any]) -> None:
+def _take(walk: Walk, worker: Worker, event: Mapping[str, Any], *, stopping: bool) -> None:
     step = worker.step
     if step is None:
         return
@@ -313,69 +278,32 @@ def _take(walk: Walk, worker: Worker, event: Mapping[str, Any]) -> None:
         case "progress":
             walk.reporter.advanced(step, event["tokens"])
             return
+        case "noted":
+            walk.reporter.noted(event["message"])
+            return
+        case "stopped":
+            if not stopping:  # told by another than this run: it has stopped, so it is of no more use
+                worker.process.kill()
+                return
+            walk.cut = True
         case "done":
-            walk.store.forget(job_of(step))
-            worker.step = None
             walk.finish(step, event["seconds"])
         case "failed":
-            worker.step = None
             walk.fail(step, event["reason"], event["trace"])
+        case "damaged":
+            walk.damaged(step, event["key"])
         case "died":
             worker.stop()
-            worker.step = None
-            walk.attempts[step] += 1
-            if walk.attempts[step] < ATTEMPTS:
-                walk.ready.insert(0, step)
-            else:
-                walk.fail(step, f"its worker died {ATTEMPTS} times (exit code {event['code']}; -9: killed)", "")
+            _bury(walk, step, event["code"], stopping=stopping)
+    worker.step = None
 
 
-def _reason(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
-
-
-def work(root: Path, threads: int, jobs: IO[str], events: IO[str]) -> None:
-    """The life of a worker: until its input is closed."""
-    import torch
-
-    torch.set_num_threads(threads)
-    store = Store(root)
-
-    def say(event: str, **fields: Any) -> None:
-        events.write(json.dumps({"event": event, **fields}) + "\n")
-        events.flush()
-
-    for line in jobs:
-        order = json.loads(line)
-        last = time.monotonic()
-
-        def progress(tokens: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > REPORT_EVERY:
-                last = time.monotonic()
-                say("progress", tokens=tokens)
-
-        try:
-            seconds = run_job(store, Job.from_json(order["job"]), progress, fresh=order["fresh"])
-        except Exception as error:
-            say("failed", reason=_reason(error), trace=traceback.format_exc())
-        else:
-            say("done", seconds=seconds)
-
-
-def main() -> None:
-    """Entry of a worker process.  What libraries print must not mix with the events, and no worker outlives its run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run decides
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(sys.argv[3]):  # the run ended before the line above
-        return
-    events = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    with contextlib.suppress(BrokenPipeError):
-        work(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin, events)
-
-
-if __name__ == "__main__":
-    main()
+def _bury(walk: Walk, step: Step, code: int, *, stopping: bool) -> None:
+    """The worker of this step is dead."""
+    walk.attempts[step] += 1
+    if stopping:
+        walk.cut = True
+    elif walk.attempts[step] < ATTEMPTS:
+        walk.put_back(step)
+    else:
+        walk.fail(step, f"its worker died {ATTEMPTS} times (exit code {code}; -9: killed)", "")

@@ -97,6 +97,9 @@ class RunProgress:
         )
         self._append("failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
 
+    def noted(self, message: str) -> None:
+        self.console.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
+
     def _over(self, step: Step) -> None:
         if step in self.left:
             del self.left[step]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -20,6 +21,7 @@ from lab.escape import latex, markdown
 from lab.lookup import suggestion
 from lab.results import axes_of, to_csv
 from lab.stats import Interval, paired_interval
+from lab.sweep import arms
 from lab.types import InputError, printable
 
 CONTROL = "human"
@@ -185,8 +187,21 @@ def caption(config: StudyConfig, rows: Rows) -> str:
         f"{room}{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
-        "vs human: paired difference over seeds with 95 % t interval"
+        f"vs human: paired difference over seeds with 95 % t interval{_unfinished(config, rows)}"
     )
+
+
+def _unfinished(config: StudyConfig, rows: Rows) -> str:
+    """Chains that failed or were not run to their end, and how far they came; nothing where all are complete."""
+    measured = Counter(tuple(str(row[name]) for name in ("regime", *axes_of(rows), "seed")) for row in rows)
+    short = []
+    for arm in arms(config):
+        for regime, seed in itertools.product(arm.config.regimes, arm.config.seeds):
+            chain = (regime.label, *map(str, arm.axes.values()), str(seed))
+            found, wanted = measured[chain], arm.config.generations
+            if found < wanted:
+                short.append(f"{' '.join(chain[:-1])} seed {seed} ({found} of {wanted} generations)")
+    return f"; INCOMPLETE: {', '.join(short)}" if short else ""
 
 
 def listed(seeds: Sequence[int]) -> str:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lab import faults
 from lab.config import StudyConfig
+from lab.disk import make_folder, write_file, write_text
 from lab.execute import job_of
 from lab.records import COLUMNS
-from lab.store import Store, write_text
+from lab.store import Store
 from lab.studies import difference, parse_study, read_yaml
 from lab.study import Generation, Study
 from lab.sweep import NAME, arms
@@ -29,7 +31,7 @@ BIN_COLUMNS = ("level", "bin", "tokens", "words", "types", "nats_per_token", "na
 GROWS = ("seeds", "regimes", "generations")
 """Fields in which a run may be extended: what exists stays true."""
 
-FREE = ("note", "published", "keep_models")
+FREE: dict[str, Any] = dict(note=True, published=True, keep_models=True, compute={"checkpoint_seconds"})
 """Fields that change no number."""
 
 
@@ -80,8 +82,8 @@ class RunFolder:
         if not (self.path / "config.yaml").exists():
             return
         old = self.config()
-        a, b = (config.model_dump(mode="json") for config in (old, new))
-        fixed = [name for name in a if name not in (*GROWS, *FREE)]
+        a, b = (config.model_dump(mode="json", exclude=FREE) for config in (old, new))
+        fixed = [name for name in a if name not in GROWS]
         lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
         labels = [[regime.label for regime in config.regimes] for config in (old, new)]
         for name, before, after in (("seeds", a["seeds"], b["seeds"]), ("regimes", *labels)):
@@ -96,7 +98,8 @@ class RunFolder:
             )
 
     def begin(self, study: Study, environment: Mapping[str, Any]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
+        _sweep(self.path)
         text = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", text)
         write_text(self.path / "env.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
@@ -106,6 +109,7 @@ class RunFolder:
         for generation in study.generations:
             folder = self.path / generation.chain / f"gen-{generation.t:02d}"
             folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
             for name, step in generation.artifacts.items():
                 target = store.folder(step.name, step.key)
                 if target.is_dir():
@@ -203,9 +207,7 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Seque
     table = pa.table(
         {name: pa.array([_fitting(row[name], types[name]) for row in rows], types[name]) for name in columns}
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    write_file(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def _arrow_type(values: Sequence[Any], name: str) -> Any:
@@ -227,7 +229,27 @@ def _link(path: Path, target: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
+    faults.at("link/made")
     temporary.replace(path)
+    faults.at("link/renamed")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left beside the files that they were writing."""
+    for leftover in folder.glob(".*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if process.isdigit() and not _lives(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _no_run(path: Path) -> str:

@@ -129,6 +129,9 @@ class Keeper:
             self.store.forget(job_of(ref))
         self.sweep(parent for parent in step.inputs.values() if parent.key in self.models)
 
+    def noted(self, message: str) -> None:
+        self.reporter.noted(message)
+
     def failed(self, step: Step, reason: str, trace: str) -> None:
         self.reporter.failed(step, reason, trace)
 

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -182,6 +183,14 @@ class RecipeRows:
                     f"{found:.1%} of the rows fed have origin {origin}, but {asked:.1%} were asked for: more than "
                     f"{DRIFT:.0%} apart"
                 )
+
+    def so_far(self) -> dict[str, Any]:
+        """What it has counted, for a checkpoint."""
+        return {"fed": self.fed.tolist(), "fed_tokens": self.fed_tokens}
+
+    def go_on(self, counted: Mapping[str, Any]) -> None:
+        """Count on from what `so_far` said."""
+        self.fed, self.fed_tokens = np.array(counted["fed"], np.int64), counted["fed_tokens"]
 
     def fed_by_origin(self) -> dict[str, int]:
         """Rows handed out so far, by origin ("-1" is human)."""

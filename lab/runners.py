@@ -23,12 +23,10 @@ from lab import tokenizer as tokenizers
 from lab.rows import RecipeRows, before_end, load_recipe, save_recipe
 from lab.sections import CorpusConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed, generator
-from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Source
+from lab.types import ARCHIVE, HUMAN, Attempt, Lineage, Source
 
-Progress = Callable[[int], None]
-"""Told the number of the step's tokens done so far."""
 Folders = Mapping[str, Path]
-Run = Callable[[Mapping[str, Any], Folders, Path, Progress], None]
+Run = Callable[[Mapping[str, Any], Folders, Path, Attempt], None]
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,12 @@ def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _run_corpus(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_corpus(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     config = CorpusConfig(path=params["path"], revision=params["revision"], **params["corpus"], tokens=1)
     corpora.write_documents(config, out / "documents.parquet")
 
 
-def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     if params["vocab_size"] is not None:
         texts = (text for some in corpora.fold_texts(inputs["corpus"], "train") for text in some)
         tokenizers.save_tokenizer(tokenizers.train_tokenizer(texts, params["vocab_size"]), out)
@@ -72,7 +70,7 @@ def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, progre
         tokenizers.copy_tokenizer(params["path"], params["revision"], out)
 
 
-def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     tokenizer, special = tokenizers.load_tokenizer(inputs["tokenizer"])
     documents = {}
     for fold in corpora.SHARES:
@@ -88,7 +86,7 @@ def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     _write_json(out / "documents.json", documents)
 
 
-def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     fold = params["fold"]
     rows = cutting.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
     chosen = cutting.choose_rows(rows, params["rows"], fold)
@@ -97,13 +95,19 @@ def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, pro
     _write_json(out / "documents.json", _read_json(inputs["rows"] / "documents.json")[fold])
 
 
-def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
     documents = _read_json(inputs["rows"] / "documents.json")["train"]
     mine = cutting.draw_rows(tokens, params["seed"], params["after"], params["rows"])
     if "beside" in inputs:
-        mine = _enough(tokens, params, np.load(inputs["beside"] / "tokens.npy"), _eos(params, inputs))
+        mine = cutting.enough_rows(
+            tokens,
+            np.load(inputs["beside"] / "tokens.npy"),
+            eos=tokenizers.load_special(inputs["tokenizer"])["eos"],
+            budget=params["tokens"],
+            **{name: params[name] for name in ("seed", "after", "prompt")},
+        )
     spell = _speller(params, inputs)
 
     def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
@@ -117,25 +121,6 @@ def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
 def _eos(params: Mapping[str, Any], inputs: Folders) -> int | None:
     """In the layout `documents` the token that ends the text of a row."""
     return tokenizers.load_special(inputs["tokenizer"])["eos"] if params.get("layout") == "documents" else None
-
-
-def _enough(tokens: np.ndarray, params: Mapping[str, Any], human: np.ndarray, eos: int | None) -> np.ndarray:
-    """Rows of documents, from `after` on, until they hold as many tokens of text as are compared.
-
-    InputError where they, or the seed's own rows, do not hold so many.
-    """
-    assert eos is not None
-    prompt, budget = params["prompt"], params["tokens"]
-    order = cutting.draw_rows(tokens, params["seed"], params["after"], len(tokens) - params["after"])
-    texts = {"corpus.tokens": human, "the train fold beside it": tokens[order]}
-    found = {name: np.cumsum(before_end(rows, eos)[:, prompt:].sum(axis=1)) for name, rows in texts.items()}
-    for name, sums in found.items():
-        if sums[-1] < budget:
-            raise InputError(
-                f"metrics.tokens is {budget:,}, and the documents of {name} hold {sums[-1]:,} tokens of text"
-                f"{' behind prompts' if prompt else ''}: lower it, raise corpus.tokens or give more text"
-            )
-    return order[: int(np.searchsorted(found["the train fold beside it"], budget)) + 1]
 
 
 def _speller(params: Mapping[str, Any], inputs: Folders) -> Callable[[np.ndarray], dict[str, list[str]]]:
@@ -152,14 +137,14 @@ def _speller(params: Mapping[str, Any], inputs: Folders) -> Callable[[np.ndarray
     return spell
 
 
-def _run_source(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_source(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     source = sources.Source.of(SourceConfig(**params["source"], tokens=1))
     source.save(out)
     # One token beyond the types begins every row and is never drawn.
     tokenizers.save_special(out, vocab_size=source.types + 1, bos=source.types, eos=source.types)
 
 
-def _run_source_rows(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_source_rows(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     source = sources.Source.load(inputs["source"])
     drawn = source.rows(params["purpose"], params["rows"], params["positions"], seed=params["seed"])
     tokens = drawn.astype(cutting.token_type(source.types + 1))
@@ -184,7 +169,7 @@ def _corpora(inputs: Folders) -> dict[int, np.ndarray]:
     return {origin: np.load(path / "tokens.npy", mmap_mode="r") for origin, path in sorted(paths.items())}
 
 
-def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     table = {origin: Source(origin, len(tokens)) for origin, tokens in _corpora(inputs).items()}
     samples = tuple(table[origin] for origin in sorted(table) if origin not in (HUMAN, ARCHIVE))
     lineage = Lineage(table[HUMAN], samples, table.get(ARCHIVE))
@@ -192,7 +177,7 @@ def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     save_recipe(recipe, out)
 
 
-def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     from lab import models
 
     folder = models.fetched(params["path"], params["revision"])
@@ -201,7 +186,7 @@ def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, progress: P
     model.save(out)
 
 
-def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     special = tokenizers.load_special(inputs["tokenizer"])
     recipe = load_recipe(inputs["pool"])
     members = params.get("members", 1)
@@ -214,7 +199,7 @@ def _run_train(params: Mapping[str, Any], inputs: Folders, out: Path, progress: 
         seed=derive_seed(params["seed"], params["generation"], "members") if members > 1 else 0,
     )
     if "train" in params:
-        curve = _train_network(params, inputs, special, rows, out, progress)
+        curve = _train_network(params, inputs, special, rows, out, attempt)
     else:
         curve = []
         counting.fit(params["model"], rows.take(np.arange(len(rows))), **special).save(out)
@@ -231,10 +216,11 @@ def _train_network(
     special: Mapping[str, int],
     rows: RecipeRows,
     out: Path,
-    progress: Progress,
+    attempt: Attempt,
 ) -> list[dict[str, Any]]:
     """Train and save; the learning curve."""
     from lab import train as training
+    from lab.checkpoints import Checkpoints
 
     config, eos = TrainConfig(**params["train"]), _eos(params, inputs)
     validation = np.load(inputs["validation"] / "tokens.npy")
@@ -248,7 +234,8 @@ def _train_network(
         row_tokens=float(rows.lengths().mean()),
         seed=derive_seed(params["seed"], params["generation"], "train", params.get("member", 0)),
         dtype=params["machine"]["dtype"],
-        progress=progress,
+        progress=attempt.report,
+        checkpoints=Checkpoints(attempt),
     )
     model.save(out)
     return curve
@@ -281,7 +268,7 @@ def _first_weights(
     return Lora(model.module, **config.lora.model_dump(), seed=derive_seed(*chance))
 
 
-def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     from lab import models
     from lab import sample as sampling
     from lab.decoding import Decoding
@@ -294,7 +281,7 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
     prompts = _prompts(params, inputs, stop) if length else np.empty((rows, 0), dtype=np.int64)
     positions = params["positions"] - length
     if "beams" in params["decoding"]:
-        tokens, nats = _beams(model, prompts, params["decoding"]["beams"], positions, stop, progress)
+        tokens, nats = _beams(model, prompts, params["decoding"]["beams"], positions, stop, attempt)
     else:
         tokens, nats = sampling.sample(
             model,
@@ -305,7 +292,7 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, progress:
             decoding=Decoding(**params["decoding"]),
             prompts=prompts if length else None,
             stop=stop,
-            progress=progress,
+            progress=attempt.progress,
         )
     np.save(out / "tokens.npy", np.concatenate([prompts.astype(tokens.dtype), tokens], axis=1))
     np.save(out / "nats.npy", np.pad(nats, ((0, 0), (length, 0))))
@@ -325,18 +312,18 @@ def _prompts(params: Mapping[str, Any], inputs: Folders, stop: int | None) -> np
 
 
 def _beams(
-    model: Any, prompts: np.ndarray, beams: int, positions: int, stop: int | None, progress: Progress
+    model: Any, prompts: np.ndarray, beams: int, positions: int, stop: int | None, attempt: Attempt
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows found by beam search, and what each token costs the model behind its prompt."""
     from lab.beams import beam_search
 
-    found = beam_search(model, prompts, positions=positions, num_beams=beams, progress=progress, stop=stop)
+    found = beam_search(model, prompts, positions=positions, num_beams=beams, progress=attempt.progress, stop=stop)
     found = found.astype(cutting.token_type(model.vocab_size))
     nats = model.nats(np.concatenate([prompts.astype(found.dtype), found], axis=1))[:, prompts.shape[1] :]
     return found, nats if stop is None else np.where(before_end(found, stop), nats, 0).astype(np.float32)
 
 
-def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     """Row i is of member i modulo their number, so that the head of the corpus has as many rows of each."""
     shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
     lengths = [len(np.load(path / "tokens.npy", mmap_mode="r")) for path in shards]
@@ -362,14 +349,14 @@ def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, progre
     cutting.write_rows(out, (len(order), arrays[0][0].shape[1]), block, origin=params["origin"])
 
 
-def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     from lab import models, probes
 
     model = models.load(inputs["model"], device=params["machine"]["device"])
-    np.save(out / "nats.npy", probes.heldout(model, np.load(inputs["test"] / "tokens.npy"), progress))
+    np.save(out / "nats.npy", probes.heldout(model, np.load(inputs["test"] / "tokens.npy"), attempt.progress))
 
 
-def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, progress: Progress) -> None:
+def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     from lab import records
 
     measured = records.measure(inputs, budget=params["tokens"], prompt=params["prompt"], layout=params["layout"])
@@ -391,7 +378,7 @@ KINDS = {
     # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "rows.py", "seeds.py", "types.py"), version="2"),
     "base": Kind(_run_base, _MODELS, version="1"),
-    "train": Kind(_run_train, ("train.py", *_MODELS, "rows.py"), version="2"),
+    "train": Kind(_run_train, ("train.py", "checkpoints.py", *_MODELS, "rows.py"), version="2"),
     "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="2"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lab.types import InputError
+from lab.types import DiskFull, InputError
 
 SAFETY = 1.5
 """Estimates are right to about this factor."""
@@ -44,10 +44,10 @@ def free(folder: Path) -> int:
 
 
 def check_room(folder: Path, what: str, size: int) -> None:
-    """InputError unless about `size` bytes, with a margin, can still be written there."""
+    """DiskFull unless about `size` bytes, with a margin, can still be written there."""
     needed, there = int(SAFETY * size) + SPARE, free(folder)
     if there < needed:
-        raise InputError(
+        raise DiskFull(
             f"{what} needs about {megabytes(needed)} and {folder} has {megabytes(there)} free; nothing of it is "
             f"written: {ADVICE}"
         )
@@ -59,24 +59,24 @@ def is_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in FULL or any(words in said for words in SAID_WHEN_FULL)
 
 
-def full(folder: Path) -> InputError:
+def full(folder: Path) -> DiskFull:
     """The one line that says so."""
-    return InputError(
+    return DiskFull(
         f"the disk is full: {folder} has {megabytes(free(folder))} free; what is committed is whole: {ADVICE}, "
         "then run the same command again"
     )
 
 
-def said(error: OSError) -> str:
+def said(error: OSError) -> InputError:
     """One line for an error of the file system."""
     if is_full(error):
-        return str(full(Path(error.filename or ".").absolute().parent))
-    return (error.strerror or str(error)) + (f" ({error.filename})" if error.filename else "")
+        return full(Path(error.filename or ".").absolute().parent)
+    return InputError((error.strerror or str(error)) + (f" ({error.filename})" if error.filename else ""))
 
 
 @contextlib.contextmanager
 def full_in_one_line(folder: Path) -> Iterator[None]:
-    """A full disk, as each library says it, as InputError."""
+    """A full disk, as each library says it, as DiskFull."""
     try:
         yield
     except Exception as error:

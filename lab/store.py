@@ -2,24 +2,29 @@
 
 Commit: write into a temporary sibling, fsync every file, write the manifest (sizes and sha256) last, fsync, rename
 onto the absent name, fsync the parent.  So a folder that exists is whole, and killing a writer loses only its copy.
-A step is computed by one process at a time (flock; the kernel releases it when its owner dies).
+A step is computed by one process of a machine at a time (flock; the kernel releases it when its owner dies).  Where
+locks do not reach, on another machine, the rename decides: it fails on a name that is taken, and the loser discards
+its copy.  Nothing committed is rewritten: what is damaged is moved to `.corrupt-<key>-*` and stays there, what is stale
+(made from other inputs, or by other code under --fresh) gives way as a whole when the new one is complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.types import Step, canonical, digest
+from lab import disk, faults
+from lab.disk import file_sha256, make_folder, renamed, write_text
+from lab.types import Step, Stopped, canonical, digest
 
 MANIFEST = "manifest.json"
 PRUNED = "pruned.json"
@@ -59,11 +64,37 @@ class Job:
         return cls(**{**data, "inputs": {role: (ref[0], ref[1]) for role, ref in data["inputs"].items()}})
 
 
+class Damaged(Exception):
+    """An artifact that a step needs is missing or not what was committed."""
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(f"{name} {key} is missing or damaged")
+        self.name, self.key = name, key
+
+
+def _unheard(said: str) -> None:
+    """What a store notes where nobody listens."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _host() -> str:
+    """A name for this machine: leftovers of others may belong to writers that live."""
+    return digest(os.uname().nodename)[:8]
+
+
 @dataclass
 class Store:
     root: Path
+    note: Callable[[str], None] = _unheard
+    """Told, in a line, of every artifact that is moved aside."""
+    place: str = "commit"
+    """What the instants of its commits are called in lab/faults.py."""
+    host: str = field(default_factory=_host)
     _manifests: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    _verified: set[tuple[str, str]] = field(default_factory=set)
+    _verified: set[tuple[str, str, int]] = field(default_factory=set)
 
     def folder(self, name: str, key: str) -> Path:
         return self.root / name / key
@@ -84,27 +115,60 @@ class Store:
     def _read(folder: Path) -> dict[str, Any] | None:
         try:
             manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-            there = {name: entry for name, entry in manifest["files"].items() if name not in dropped_files(folder)}
-            sizes = {name: (folder / name).stat().st_size for name in there}
-        except (OSError, ValueError, KeyError, TypeError):
+            dropped = dropped_files(folder)
+            files = {name: entry for name, entry in manifest["files"].items() if name not in dropped}
+            sizes = {name: (folder / name).stat().st_size for name in files}
+            same = manifest["content"] == _content(manifest["files"]) and manifest["key"] == folder.name
+            for name, entry in files.items():
+                same &= sizes[name] == entry["bytes"]
+                small = entry["bytes"] <= HASHED_AT_ONCE
+                same = same and not (small and file_sha256(folder / name) != entry["sha256"])
+            manifest["inputs"], manifest["source"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        for name, entry in there.items():
-            small = entry["bytes"] <= HASHED_AT_ONCE
-            if sizes[name] != entry["bytes"] or (small and file_sha256(folder / name) != entry["sha256"]):
-                return None
-        return manifest
+        return manifest if same else None
 
-    def verify(self, name: str, key: str) -> None:
-        """Hash every file of an artifact, once in this process.  RuntimeError if one is damaged; it is moved aside."""
-        manifest, folder = self.manifest(name, key), self.folder(name, key)
-        if manifest is None or (name, key) in self._verified:
-            return
-        for file, entry in manifest["files"].items():
-            if file not in dropped_files(folder) and file_sha256(folder / file) != entry["sha256"]:
-                folder.rename(folder.with_name(f".corrupt-{key}-{uuid.uuid4().hex[:8]}"))
-                del self._manifests[name, key]
-                raise RuntimeError(f"{folder / file} was damaged and is moved aside; run again to make it anew")
-        self._verified.add((name, key))
+    def verify(self, name: str, key: str, *, again: bool = False) -> None:
+        """Hash every file of an artifact, once in this process or `again`.  Damaged if it is missing or damaged."""
+        folder = self.folder(name, key)
+        if again:
+            self._manifests.pop((name, key), None)
+        manifest = self.manifest(name, key)
+        try:
+            if manifest is None:
+                raise Damaged(name, key)
+            seen = (name, key, (folder / MANIFEST).stat().st_ino)
+            if seen in self._verified and not again:
+                return
+            there = (file for file in manifest["files"] if file not in dropped_files(folder))
+            if any(file_sha256(folder / file) != manifest["files"][file]["sha256"] for file in there):
+                raise Damaged(name, key)
+        except OSError:
+            raise Damaged(name, key) from None
+        self._verified.add(seen)
+
+    def set_aside(self, name: str, key: str) -> None:
+        """Move an artifact that is not what was committed to `.corrupt-<key>-*`, and say so.  A whole one stays."""
+        with self.lock(key):
+            try:
+                self.verify(name, key, again=True)
+            except Damaged:
+                self._move_aside(name, key)
+
+    def _move_aside(self, name: str, key: str) -> None:
+        """Only by who holds the lock."""
+        self._manifests.pop((name, key), None)
+        folder = self.folder(name, key)
+        aside = folder.with_name(f".corrupt-{key}-{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(FileNotFoundError):  # it was removed as a whole
+            folder.rename(aside)
+            faults.at(f"{name}/{self.place}/aside")
+            self.note(f"{folder} was damaged: it is moved to {aside.name} and made again")
+
+    def edited(self, job: Job) -> bool:
+        """Was the artifact made by other code of the same version?"""
+        manifest = self.manifest(job.name, job.key)
+        return manifest is not None and manifest["source"] != job.source
 
     def dropped(self, name: str, key: str) -> frozenset[str]:
         """Files of a committed artifact that were dropped on purpose: weights, to save room.  See lab/retention.py."""
@@ -125,21 +189,44 @@ class Store:
     def paths(self, job: Job) -> dict[str, Path]:
         return {role: self.folder(name, key) for role, (name, key) in job.inputs.items()}
 
-    def run(self, job: Job, write: Callable[[Path], None], environment: Mapping[str, Any], *, fresh: bool) -> bool:
-        """Make the artifact unless it is there.  True when this call made it."""
-        with self.lock(job.key):
+    def run(
+        self,
+        job: Job,
+        write: Callable[[Path], None],
+        environment: Mapping[str, Any],
+        *,
+        fresh: bool,
+        stopping: Callable[[], bool] = _never,
+    ) -> bool:
+        """Make the artifact unless it is there.  True when this call made it.
+
+        `fresh`: make it also where other code has made it.  Stopped when `stopping` while another process makes it.
+        """
+        with self.lock(job.key, stopping=stopping):
             self.forget(job)
-            if self.whole(job) and not fresh and not self.dropped(job.name, job.key):
+            final = self.folder(job.name, job.key)
+            stale = _inode(final)  # looked at first: what another machine commits from here on is not stale
+            if self.whole(job) and not (fresh and self.edited(job)) and not self.dropped(job.name, job.key):
                 return False
             self._sweep(job)
-            temporary = self.root / job.name / f".tmp-{job.key}-{os.getpid()}"
-            temporary.mkdir(parents=True)
+            if stale is not None and self.manifest(job.name, job.key) is None:
+                self._move_aside(job.name, job.key)
+            inputs = self._inputs(job)
+            make_folder(final.parent)
+            temporary = final.with_name(f".tmp-{job.key}-{self.host}-{uuid.uuid4().hex[:8]}")
+            temporary.mkdir()
             try:
+                faults.at(f"{job.name}/{self.place}/made")
                 write(temporary)
-                self._commit(job, temporary, environment)
+                faults.at(f"{job.name}/{self.place}/written")
+                self._seal(job, temporary, inputs, environment)
+                return self._place(job, temporary, stale)
             finally:
                 self._sweep(job)
-            return True
+
+    def scratch(self, key: str) -> Path:
+        """Where attempts at a step keep what the next one may go on from.  Removed when the step is committed."""
+        return self.root / ".scratch" / key
 
     def borrow(self, job: Job, other: Store) -> None:
         """Take an artifact of another store as it is, by a link."""
@@ -147,58 +234,102 @@ class Store:
         self.folder(job.name, job.key).symlink_to(other.folder(job.name, job.key).absolute())
 
     def _sweep(self, job: Job) -> None:
-        """Remove what writers of this artifact left beside it, killed ones too."""
-        for leftover in (self.root / job.name).glob(f".*-{job.key}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        """Remove what writers of this artifact on this machine left beside it, killed ones too."""
+        for pattern in (f".tmp-{job.key}-{self.host}-*", f".old-{job.key}-*"):
+            for leftover in (self.root / job.name).glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def tidy(self, jobs: Iterable[Job]) -> None:
+        """Remove what killed writers left of those of these artifacts that are whole by now."""
+        mine = {job.key: job for job in jobs}
+        found = [*self.scratch("").glob("*")]
+        for name in {job.name for job in mine.values()}:
+            found += [*(self.root / name).glob(".tmp-*"), *(self.root / name).glob(".old-*")]
+        for key in {(path.name.split("-") if path.name.startswith(".") else ["", path.name])[1] for path in found}:
+            if key in mine and self.whole(mine[key]):
+                # Not where somebody is at work on it.
+                with self.lock(key, wait=False) as held:
+                    if held:
+                        self._sweep(mine[key])
+                        shutil.rmtree(self.scratch(key), ignore_errors=True)
 
     def forget(self, job: Job) -> None:
         """Read the manifests of this artifact and its inputs from disk again: another process may have made them."""
         for ref in [(job.name, job.key), *job.inputs.values()]:
             self._manifests.pop(ref, None)
 
-    def _commit(self, job: Job, temporary: Path, environment: Mapping[str, Any]) -> None:
+    def _seal(self, job: Job, temporary: Path, inputs: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Everything on the disk, the manifest last."""
         files = {}
         for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
             path.chmod(0o644)  # safetensors writes for its owner alone
             files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            _fsync(path)
+            disk.fsync(path)
+        faults.at(f"{job.name}/{self.place}/synced")
         manifest = {
             "step": job.name,
             "key": job.key,
             "version": job.version,
             "source": job.source,
             "params": job.params,
-            "inputs": self._inputs(job),
+            "inputs": inputs,
             "files": files,
-            "content": digest({name: entry["sha256"] for name, entry in files.items()}),
+            "content": _content(files),
             "environment": environment,
         }
-        write_text(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+        write_text(temporary / MANIFEST, text, point=f"{job.name}/{self.place}/manifest")
         for folder in {path.parent for path in temporary.rglob("*")}:
-            _fsync(folder)
+            disk.fsync(folder)
+        faults.at(f"{job.name}/{self.place}/sealed")
+
+    def _place(self, job: Job, temporary: Path, stale: int | None) -> bool:
+        """Rename onto the absent name.  False where another machine was faster: its artifact stays, this one goes."""
         final = self.folder(job.name, job.key)
-        if final.exists():  # damaged, or made from other inputs: out of the way
-            final.rename(final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}"))
-        temporary.rename(final)
-        _fsync(final.parent)
-        self._manifests[job.name, job.key] = manifest
+        self._manifests.pop((job.name, job.key), None)
+        if stale is not None and _inode(final) == stale:
+            self._give_way(job)
+        while not renamed(temporary, final):
+            self.forget(job)
+            if self.whole(job):
+                return False
+            if self.manifest(job.name, job.key) is None:
+                self._move_aside(job.name, job.key)
+            else:
+                self._give_way(job)
+        faults.at(f"{job.name}/{self.place}/renamed")
+        disk.fsync(final.parent)
+        faults.at(f"{job.name}/{self.place}/committed")
+        shutil.rmtree(self.scratch(job.key), ignore_errors=True)
+        return True
+
+    def _give_way(self, job: Job) -> None:
+        final = self.folder(job.name, job.key)
+        final.rename(final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}"))
+        faults.at(f"{job.name}/{self.place}/stale")
 
     @contextlib.contextmanager
-    def lock(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+    def lock(self, key: str, *, wait: bool = True, stopping: Callable[[], bool] = _never) -> Iterator[bool]:
         """Hold the step's lock file.  It is removed afterwards: a waiter must check that it locked the present one.
 
-        Without `wait`, False where another process holds it.
+        Without `wait`, False where another process holds it.  Stopped when `stopping` while waiting.
         """
         path = self.root / ".locks" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             handle = os.open(path, os.O_CREAT | os.O_RDWR)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if wait:
+                    _wait_for(handle, stopping)
+                else:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(handle)
                 yield False
                 return
+            except BaseException:
+                os.close(handle)
+                raise
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(handle).st_ino == path.stat().st_ino:
                     break
@@ -219,23 +350,26 @@ def dropped_files(folder: Path) -> frozenset[str]:
     return frozenset(json.loads(text)["files"])
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _wait_for(handle: int, stopping: Callable[[], bool]) -> None:
+    """Lock an open file.  By asking again and again: a wait inside the kernel would not answer a signal."""
+    pause = 0.01
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if stopping():
+            raise Stopped
+        time.sleep(pause)
+        pause = min(2 * pause, 0.3)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Atomically: a reader sees the old file or the new one, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _fsync(temporary)
-    temporary.replace(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _inode(path: Path) -> int | None:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _content(files: Mapping[str, Any]) -> str:
+    """What the files of an artifact hold, as one hash."""
+    return digest({name: entry["sha256"] for name, entry in files.items()})

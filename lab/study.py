@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lab import corpus, machine, regimes, runners, steps
 from lab.config import RegimeConfig, StudyConfig
+from lab.disk import file_sha256
 from lab.folders import check_folder, check_tokenizer
 from lab.human import human, lineage
 from lab.sections import CorpusConfig, PretrainedConfig, TokenizerConfig
-from lab.store import file_sha256
 from lab.sweep import Arm, arms
 from lab.types import InputError, Step, digest
 

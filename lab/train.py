@@ -6,8 +6,9 @@ Equal arguments, threads and type of machine give bit-equal weights.  Losses are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from lab.checkpoints import Checkpoints
 from lab.models import Trainable
 from lab.sections import TrainConfig
 from lab.seeds import permutation
@@ -38,6 +40,12 @@ class RowSource(Protocol):
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
         """Which of their tokens are learned, [B, T]; None: all."""
 
+    def so_far(self) -> dict[str, Any]:
+        """What was counted of the rows taken so far, for JSON."""
+
+    def go_on(self, counted: Mapping[str, Any]) -> None:
+        """Count on from there."""
+
 
 def fit(
     model: Trainable,
@@ -51,6 +59,7 @@ def fit(
     dtype: str,
     processes: int = 1,
     progress: Callable[[int], None],
+    checkpoints: Checkpoints | None = None,
 ) -> list[dict[str, Any]]:
     """Train the model in place on rows of T tokens, T the width of `validation`, as long as `config` says.
 
@@ -61,6 +70,8 @@ def fit(
     `dtype`, bfloat16 or float32, is that of the matrix products; weights and optimizer stay float32.
     `processes` is the world size expected: batches are global and each rank takes its share.
     `progress` is told the tokens seen so far.  FloatingPointError when the loss is no longer finite.
+    `checkpoints`, for a world of one: it goes on from the newest, leaves new ones, and raises Stopped when asked to
+    stop.  `model`, `rows` and all else must be as they were at the start of the attempt that left them.
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; the recipe is empty")
@@ -71,24 +82,62 @@ def fit(
     optimizer = _optimizer(model.module, config)
     mean_loss, optimizer = accelerator.prepare(_MeanLoss(model, DTYPES[dtype]), optimizer)
     counted = np.ones(validation.shape, np.bool_) if counted is None else counted
-    log = [_line(0, 0, 0.0, None, model.nats(validation)[counted])]
-    since: list[float] = []
-    for step in range(steps):
+    course = _resumed(checkpoints, model, optimizer, rows, processes)
+    course = course or _Course(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
+    for step in range(course.step, steps):
         lr = lr_at(step, steps, config)
         batch = batch_at(step, seed=seed, rows=len(rows), batch_rows=config.batch_rows, total=total)
-        since.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
-        if not math.isfinite(since[-1]):
-            raise FloatingPointError(
-                f"the loss is {since[-1]} at step {step + 1} of {steps} (lr {lr:g}); "
-                f"lower train.lr ({config.lr:g}) or raise train.warmup ({config.warmup:g})"
-            )
+        course.since.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
+        _check_finite(course.since[-1], step, steps, lr, config)
         seen = round(min((step + 1) * config.batch_rows, total) * row_tokens)
         progress(seen)
         if _ends_part(step, steps, LOG_POINTS):
             scored = model.nats(validation)[counted] if _ends_part(step, steps, 2) else None
-            log.append(_line(step + 1, seen, lr, float(np.mean(since)), scored))
-            since = []
-    return log
+            course.log.append(_line(step + 1, seen, lr, float(np.mean(course.since)), scored))
+            course.since = []
+        course.step = step + 1
+        if checkpoints is not None and course.step < steps:
+            checkpoints.after_step(model.module, optimizer, course.step, partial(_told, course, rows))
+    return course.log
+
+
+@dataclass
+class _Course:
+    """How far a training is."""
+
+    step: int
+    """Steps done."""
+    log: list[dict[str, Any]]
+    since: list[float]
+    """Losses since the last line of the log."""
+
+
+def _resumed(
+    checkpoints: Checkpoints | None,
+    model: Trainable,
+    optimizer: torch.optim.Optimizer,
+    rows: RowSource,
+    processes: int,
+) -> _Course | None:
+    """Where the newest checkpoint leaves off, with everything put back; None where there is none."""
+    assert checkpoints is None or processes == 1, "what each rank has counted of its rows is not kept"
+    told = None if checkpoints is None else checkpoints.resume(model.module, optimizer)
+    if told is None:
+        return None
+    rows.go_on(told.pop("rows"))
+    return _Course(**told)
+
+
+def _told(course: _Course, rows: RowSource) -> dict[str, Any]:
+    return {**course.__dict__, "rows": rows.so_far()}
+
+
+def _check_finite(loss: float, step: int, steps: int, lr: float, config: TrainConfig) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} at step {step + 1} of {steps} (lr {lr:g}); "
+            f"lower train.lr ({config.lr:g}) or raise train.warmup ({config.warmup:g})"
+        )
 
 
 def _step(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -40,6 +41,37 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message, LONGEST_MESSAGE))
+
+
+class DiskFull(InputError):
+    """Not the input's fault, but as much in need of one line: there is no room to go on."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and the step in hand has left what it needs to go on."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What surrounds a step while it runs.  Nothing here may change what the step makes."""
+
+    report: Callable[[int], None]
+    """Told the number of the step's tokens done so far."""
+    stopping: Callable[[], bool]
+    """Whether the run was asked to stop."""
+    scratch: Path
+    """A folder for checkpoints, absent until it is made.  An attempt that was cut short leaves it to the next one on
+    the same type of machine, with the same code, libraries and inputs; it is removed when the step is committed."""
+    checkpoint_seconds: float
+    """Time between two checkpoints."""
+    note: Callable[[str], None]
+    """Told, in a line, what the user should know."""
+
+    def progress(self, tokens: int) -> None:
+        """Between two parts of a step that leaves nothing behind when it is cut short.  Stopped when asked to stop."""
+        self.report(tokens)
+        if self.stopping():
+            raise Stopped
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lab import exact, machine
+from lab.disk import file_sha256
 from lab.execute import execute, job_of
 from lab.results import RunFolder
 from lab.runners import source_hash
-from lab.store import MANIFEST, Store, dropped_files, file_sha256
+from lab.store import MANIFEST, Store, dropped_files
 from lab.study import Study, build, in_order
 from lab.types import Step, digest
 
@@ -294,6 +295,7 @@ class _Quiet:
     def advanced(self, step: Step, tokens: int) -> None: ...
     def finished(self, step: Step, seconds: float) -> None: ...
     def failed(self, step: Step, reason: str, trace: str) -> None: ...
+    def noted(self, message: str) -> None: ...
 
 
 def _compute_again(

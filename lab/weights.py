@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab import runners
-from lab.store import PRUNED, Job, Store, file_sha256, write_text
+from lab.disk import file_sha256, write_text
+from lab.store import PRUNED, Job, Store
 from lab.types import InputError, Step
 
 WEIGHTS = ".safetensors"

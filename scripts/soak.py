@@ -1,15 +1,21 @@
-"""Kill a study's whole process group at random moments, start it again each time, and compare its table by bytes.
+"""Kill a study at random moments, or at every instant, start it again each time, and compare its tables by bytes.
 
     python scripts/soak.py smoke --kills 10 --seed 0
-    python scripts/soak.py quick --kills 6 --reference checkpoints/quick    # a finished run to compare with
+    python scripts/soak.py quick --kills 6 --seed 7 --reference checkpoints/quick     # a finished run to compare with
+    python scripts/soak.py counts --points --corruptions --kills 250 --seed 0 --json counts.json
+    python scripts/soak.py network --points --corruptions --kills 250 --seed 0 --json network.json
 
-Each restart draws its number of workers too, 0 (in one process), 1 or 2: the table must not depend on it.
-Prints what was running at each kill; exit code 1 if the tables differ.
+A shipped study, or a file, is started anew for every kill; each restart draws its number of workers, 0 (in one
+process), 1 or 2: the table must not depend on it.  `counts` and `network`, the two small studies of scripts/forks.py,
+are forked, so that hundreds of kills take minutes; --points kills them once at every instant of a commit or a
+checkpoint, on an empty store each, and --corruptions damages every kind of artifact in every way.  Exit code 1 if any
+table differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -18,6 +24,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import forks
+import ordeals
 
 
 def start(study: str, folder: Path, workers: int, overrides: list[str]) -> subprocess.Popen[bytes]:
@@ -32,8 +41,8 @@ def unfinished(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in (folder / "store").glob("*/.tmp-*"))
 
 
-def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overrides: list[str]) -> None:
-    """Run the study with so many kills, `seconds` long each on average, and to its end."""
+def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overrides: list[str]) -> int:
+    """Run the study with so many kills, `seconds` long each on average, and to its end; the kills that happened."""
     rng = random.Random(seed)
     done = 0
     while True:
@@ -55,18 +64,11 @@ def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overri
             code = process.wait()
         if code:
             sys.exit(f"error: lab run ended with code {code}; see {folder / 'log.txt'}")
-        return
+        return done
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=30.0, help="average time from a start to its kill")
-    parser.add_argument("--seed", type=int, required=True, help="of the moments and the numbers of workers")
-    parser.add_argument("--reference", type=Path, help="a finished, uninterrupted run of the same study")
-    parser.add_argument("--set", action="append", default=[], dest="overrides")
-    options = parser.parse_args()
+def shipped(options: argparse.Namespace) -> dict[str, int]:
+    """A shipped study or a file, in processes of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="lab-soak-") as whole,
         tempfile.TemporaryDirectory(prefix="lab-soak-") as cut,
@@ -75,11 +77,59 @@ def main() -> int:
         if reference is None:
             soak(options.study, Path(whole), 0, 0.0, options.seed, options.overrides)
             reference = next(path.parent for path in Path(whole).glob("*/results.csv"))
-        soak(options.study, Path(cut), options.kills, options.seconds, options.seed, options.overrides)
+        done = soak(options.study, Path(cut), options.kills, options.seconds, options.seed, options.overrides)
         found = next(Path(cut).glob("*/results.csv"))
         same = all((found.parent / n).read_bytes() == (reference / n).read_bytes() for n in ("results.csv", "bins.csv"))
-    print(f"{options.study}: results.csv and bins.csv are {'byte-identical' if same else 'DIFFERENT'}")
-    return int(not same)
+    return {"points": 0, "random_kills": done, "corruptions": 0, "differing": int(not same)}
+
+
+def forked(options: argparse.Namespace) -> dict[str, int]:
+    """One of the two small studies."""
+    counts = {"points": 0, "random_kills": 0, "corruptions": 0, "differing": 0}
+    with tempfile.TemporaryDirectory(prefix="lab-soak-") as folder, forks.forks() as started:
+        trial = ordeals.Trial(started, options.study, Path(folder))
+        if options.points:
+            for number, point in enumerate(trial.points):
+                counts["points"] += 1
+                if not ordeals.killed_at(trial, number):
+                    counts["differing"] += 1
+                    print(f"DIFFERENT after a kill at instant {number}, {point}", flush=True)
+        if options.corruptions:
+            for kind, how, used, hash_all in ordeals.every_damage(trial):
+                counts["corruptions"] += 1
+                if not ordeals.damaged(trial, kind, how, used=used, hash_all=hash_all):
+                    counts["differing"] += 1
+                    print(f"DIFFERENT after damage: {kind} {how}, used {used}, hashed late {hash_all}", flush=True)
+        if options.kills:
+            kills, studies, differing = ordeals.killed_at_random(trial, options.kills, options.seed)
+            counts["random_kills"] = kills
+            counts["differing"] += differing
+            print(f"{kills} random kills of {studies} studies, {differing} ended otherwise", flush=True)
+    return counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="a shipped study, a file, or one of: " + ", ".join(forks.STUDIES))
+    parser.add_argument("--kills", type=int, default=10, help="at random moments")
+    parser.add_argument("--points", action="store_true", help="one kill at every instant (counts, network)")
+    parser.add_argument("--corruptions", action="store_true", help="every damage to every kind (counts, network)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="average time from a start to its kill")
+    parser.add_argument("--seed", type=int, required=True, help="of the moments and the numbers of workers")
+    parser.add_argument("--reference", type=Path, help="a finished, uninterrupted run of the same study")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--json", type=Path, help="write the counts here")
+    options = parser.parse_args()
+    small = options.study in forks.STUDIES
+    if not small and (options.points or options.corruptions):
+        parser.error(f"--points and --corruptions are for {' and '.join(forks.STUDIES)}")
+    began = time.monotonic()
+    counts = forked(options) if small else shipped(options)
+    if options.json:
+        options.json.write_text(json.dumps(counts, indent=1) + "\n")
+    done = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+    print(f"{options.study}: {done}; {time.monotonic() - began:.0f} s")
+    return int(counts["differing"] > 0)
 
 
 if __name__ == "__main__":

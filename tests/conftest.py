@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,11 @@ from lab.study import Study, build
 from lab.types import Step
 
 PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "scripts"))
+
+import forks  # noqa: E402
+import ordeals  # noqa: E402
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 WORDS = [first + last for first in ("ba", "so", "ri", "mu", "te", "lo", "ka", "ne") for last in ("", "n", "l", "sta")]
 """32 words of a made-up language, the first ones the commonest (Zipf 1949)."""
@@ -98,6 +103,9 @@ class Reports:
     def failed(self, step: Step, reason: str, trace: str) -> None:
         self.events.append(("failed", step.label))
 
+    def noted(self, message: str) -> None:
+        self.events.append(("noted", message))
+
     def of(self, event: str) -> list[str]:
         return [label for what, label in self.events if what == event]
 
@@ -158,6 +166,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Fin
     done = lab("run", study, "--workers", "2", cwd=cwd)
     assert done.returncode == 0, done.stderr
     return Finished(cwd, study, cwd / "checkpoints" / "tiny", done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ordeals.Trial]]:
+    """The studies that are killed, and a process that forks runs of them."""
+    with forks.forks() as started:
+        yield {name: ordeals.Trial(started, name, tmp_path_factory.mktemp(name)) for name in forks.STUDIES}
 
 
 @pytest.fixture

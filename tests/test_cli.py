@@ -182,8 +182,18 @@ def test_a_run_in_which_a_step_fails_ends_with_1_and_finishes_the_rest(
         ["human", "0", "1"],
         ["own_failing_module:nothing", "0", "0"],
     ]
+    assert "INCOMPLETE: own_failing_module:nothing seed 0 (1 of 2 generations)" in done.stdout
+    shown = here("show", "tiny", cwd=tmp_path).stdout
+    assert shown in done.stdout and "INCOMPLETE" in shown, "whoever looks at the table later sees it too"
     failure = json.loads((tmp_path / "checkpoints" / "tiny" / "failures.jsonl").read_text())
     assert "Traceback" in failure["trace"]
+    (tmp_path / "own_failing_module.py").write_text(
+        "from lab.types import Part, Recipe\n"
+        "def nothing(lineage, *, rng):\n    return Recipe((Part.whole(lineage.human),))\n"
+    )
+    monkeypatch.delitem(sys.modules, "own_failing_module")
+    again = here("run", tmp_path / "s.yaml", "--workers", "0", cwd=tmp_path)
+    assert again.returncode == 0 and "INCOMPLETE" not in again.stdout, again.stderr
 
 
 def test_plan_writes_nothing_and_counts(desk: Path, finished: Finished, here: Here) -> None:

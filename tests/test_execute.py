@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from conftest import ENVIRONMENT, Finished, Reports, listing, run_study, store_at, tiny, tiny_config, write_study
 
-from lab import execute as execute_module
 from lab import runners
 from lab.execute import ATTEMPTS, execute, job_of, prepare_human
 from lab.store import MANIFEST, Store
@@ -31,7 +30,7 @@ STUB = """
 import os, signal, sys
 from pathlib import Path
 
-def run(params, inputs, out, progress):
+def run(params, inputs, out, attempt):
     orders = Path(params["orders"])
     with (orders / "ran").open("a") as file:
         file.write(params["name"] + "\\n")
@@ -43,7 +42,7 @@ def run(params, inputs, out, progress):
         (orders / "die").write_text(" ".join(deaths))
         os.kill(os.getpid(), signal.SIGKILL)
     print("noise on the worker's output")
-    progress(1)
+    attempt.report(1)
     text = params["name"] + "".join((path / "text").read_text() for _, path in sorted(inputs.items()))
     (out / "text").write_text(text)
 """
@@ -52,10 +51,10 @@ import sys, types
 sys.modules["torch"] = types.SimpleNamespace(set_num_threads=lambda n: None)
 sys.path.insert(0, {here!r})
 import stub_kind
-from lab import execute, runners
+from lab import runners, worker
 runners.KINDS = {{"toy": runners.Kind(stub_kind.run, ("types.py",), version="1")}}
-sys.argv = ["lab.execute", *sys.argv[3:]]
-execute.main()
+sys.argv = ["lab.worker", *sys.argv[3:]]
+worker.main()
 """
 
 
@@ -103,7 +102,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     scope: dict[str, Any] = {}
     exec(STUB, scope)
     monkeypatch.setattr(runners, "KINDS", {"toy": runners.Kind(scope["run"], ("types.py",), version="1")})
-    monkeypatch.setattr("lab.execute.sys.executable", str(python))
+    monkeypatch.setattr("lab.worker.sys.executable", str(python))
     source_hash = runners.source_hash
     source_hash.cache_clear()
     yield Toys(tmp_path)
@@ -157,8 +156,8 @@ def test_the_worker_of_another_parent_ends_at_once(toys: Toys) -> None:
     """Its run is gone.  That its parent is process 1 does not say so: in a container the run itself may be that."""
     answers = {}
     for parent in (os.getpid(), 1):
-        command = [execute_module.sys.executable, "-m", "lab.execute", str(toys.store.root), "1", str(parent)]
-        job = json.dumps({"job": job_of(toys.order[0]).to_json(), "fresh": True})
+        command = [sys.executable, "-m", "lab.worker", str(toys.store.root), "1", str(parent)]
+        job = json.dumps({"job": job_of(toys.order[0]).to_json(), "fresh": True, "checkpoint_seconds": 0})
         done = subprocess.run(command, input=job + "\n", capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
         answers[parent] = (done.returncode, '"event": "done"' in done.stdout)
     assert answers == {os.getpid(): (0, True), 1: (0, False)}

@@ -8,23 +8,23 @@ from conftest import PROJECT
 
 LAYERS = [
     {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"}
-    | {"fields", "strictyaml", "escape"},
+    | {"fields", "strictyaml", "escape", "faults", "disk"},
     {"regimes", "metrics", "stats", "theory"},
     {
         *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "space", "folders"),
         *("models", "caches", "graphs", "causal", "beams"),
     },
-    {"train", "sample", "probes", "records"},
-    {"runners", "human", "steps", "study", "execute", "plan", "weights", "preflight"},
+    {"train", "sample", "probes", "records", "checkpoints"},
+    {"runners", "human", "steps", "study", "worker", "execute", "plan", "weights", "preflight"},
     {"results", "progress", "report", "exact", "compare", "figure", "describe", "retention", "verify", "doctor"},
-    {"cli", "terminal", "reading", "keeping", "__main__", "evaluate_modules"},
+    {"cli", "terminal", "reading", "keeping", "signals", "__main__", "evaluate_modules"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
 """Beside the standard library: what L0 and L1 may import."""
 HEAVY = {
-    "torch": {"models", "caches", "graphs", "causal", "beams", "decoding", "train", "sample", "probes", "execute"}
-    | {"doctor"},
+    "torch": {"models", "caches", "graphs", "causal", "beams", "decoding", "train", "sample", "probes", "worker"}
+    | {"doctor", "checkpoints"},
     "accelerate": {"train"},
 }
 HEAVY |= {

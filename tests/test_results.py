@@ -14,12 +14,12 @@ import pytest
 from conftest import Finished, run_study, tiny_config
 
 import lab
+from lab.disk import file_sha256
 from lab.execute import job_of
 from lab.records import COLUMNS
 from lab.results import BIN_COLUMNS, RunFolder, to_csv
-from lab.store import file_sha256
 from lab.study import Study
-from lab.types import InputError
+from lab.types import InputError, digest
 
 KEYS = ("regime", "seed", "generation")
 
@@ -148,6 +148,7 @@ def test_a_number_that_does_not_exist_is_nan(built: Callable[..., Study], finish
         "bytes": (folder / "record.json").stat().st_size,
         "sha256": file_sha256(folder / "record.json"),
     }
+    manifest["content"] = digest({"record.json": manifest["files"]["record.json"]["sha256"]})
     (folder / "manifest.json").write_text(json.dumps(manifest))
     copy.write_tables(study, copy.store)
     assert math.isnan(copy.results()[0]["nll_rare"])

@@ -22,7 +22,7 @@ from lab.results import RunFolder
 from lab.retention import Keeper, leftovers, pruning
 from lab.store import MANIFEST, PRUNED, Store, file_sha256
 from lab.study import Study, build
-from lab.types import InputError
+from lab.types import InputError, digest
 
 COUNTING = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
 CONTINUED = {"train__start": "continue", "population": 2, "regimes": ["replace"]}
@@ -180,6 +180,7 @@ def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Pat
     manifest = json.loads(path.read_text())
     (name,) = (name for name in manifest["files"] if name.endswith(".safetensors"))
     manifest["files"][name]["sha256"] = "0" * 64
+    manifest["content"] = digest({file: entry["sha256"] for file, entry in manifest["files"].items()})
     path.write_text(json.dumps(manifest))
     before = listing(path.parent)
     _, failures = go(study, tmp_path / "tiny")
@@ -319,7 +320,7 @@ def test_a_step_that_would_not_fit_fails_with_its_chain(
     free = {"now": 10**9}
 
     def look(folder: Path, what: str, size: int) -> None:
-        free["now"] = int(disk.SAFETY * size) + disk.SPARE - (what == "sample shared seed 1 gen 0 shard 0")
+        free["now"] = int(space.SAFETY * size) + space.SPARE - (what == "sample shared seed 1 gen 0 shard 0")
         real(folder, what, size)
 
     monkeypatch.setattr("lab.space.check_room", look)

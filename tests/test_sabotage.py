@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import run_study
 
-from lab import counting, exact, regimes, runners, sample, seeds, sources, steps, store
+from lab import counting, disk, exact, regimes, runners, sample, seeds, sources, steps
 from lab.config import RegimeConfig
 from lab.decoding import Decoding
 from lab.regimes import REGIMES, Regime
@@ -236,7 +236,7 @@ def named(row: exact.Row) -> tuple[str, int, str]:
 def no_fsync() -> Any:
     """Nobody pulls the plug on a test's store, and waiting for the disk is a quarter of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_fsync", lambda path: None)
+        patch.setattr(disk, "fsync", lambda path: None)
         yield
 
 

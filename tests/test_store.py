@@ -8,20 +8,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 from conftest import store_at
 
-from lab.store import HASHED_AT_ONCE, MANIFEST, Job, Store, file_sha256, write_text
+from lab.disk import file_sha256, write_text
+from lab.store import HASHED_AT_ONCE, MANIFEST, Damaged, Job, Store
 from lab.types import Step, digest
 
 Write = Callable[[Path], None]
 
 
-def job(seed: int = 0, **inputs: Step) -> Job:
-    return Job.of(make(seed, **inputs), "code")
+def job(seed: int = 0, code: str = "code", **inputs: Step) -> Job:
+    return Job.of(make(seed, **inputs), code)
 
 
 def make(seed: int = 0, **inputs: Step) -> Step:
@@ -48,10 +50,12 @@ def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
     assert (store.folder("toy", job().key) / "deep" / "b.txt").read_text() == "x"
 
 
-def test_fresh_makes_it_again(tmp_path: Path) -> None:
+def test_fresh_makes_again_what_other_code_made(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     store.run(job(), writing("x"), {}, fresh=False)
-    assert store.run(job(), writing("y"), {}, fresh=True) is True
+    assert store.run(job(), writing("y"), {}, fresh=True) is False
+    assert store.run(job(code="edited"), writing("y"), {}, fresh=False) is False
+    assert store.run(job(code="edited"), writing("y"), {}, fresh=True) is True
     assert (store.folder("toy", job().key) / "deep" / "b.txt").read_text() == "y"
     assert everything_in(store) == [job().key]
 
@@ -88,7 +92,7 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing after it may be relied on."""
 
 
-@pytest.mark.parametrize("where", ["write", "manifest", "rename"])
+@pytest.mark.parametrize("where", ["write", "manifest", "renamed"])
 def test_killed_before_the_rename_nothing_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -107,36 +111,30 @@ def test_killed_before_the_rename_nothing_is_committed(
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         if where == "manifest":
             patch.setattr("lab.store.write_text", die)
-        if where == "rename":
-            patch.setattr(Path, "rename", die)
+        if where == "renamed":
+            patch.setattr("lab.store.renamed", die)
         with pytest.raises(Killed):
             store.run(job(), write, {}, fresh=False)
     assert len(everything_in(store)) == 1 and everything_in(store)[0].startswith(".tmp-")
     assert not store.whole(job())
-    # As after a reboot the leftover belongs to another process.
-    leftover = store.root / "toy" / everything_in(store)[0]
-    leftover.rename(leftover.with_name(f".tmp-{job().key}-1"))
     assert Store(store.root).run(job(), writing("y"), {}, fresh=False) is True
     assert everything_in(store) == [job().key]
 
 
-def test_killed_while_a_damaged_artifact_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_an_artifact_of_other_code_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old one is aside, the new one not yet in place: absent, and nothing of either is left in the end."""
     store = store_at(tmp_path)
     store.run(job(), writing("x"), {}, fresh=False)
-    rename, renames = Path.rename, list[str]()
 
-    def second_dies(path: Path, target: Path) -> Path:
-        renames.append(path.name)
-        if len(renames) == 2:
-            raise Killed
-        return rename(path, target)
+    def die(*_: object) -> None:
+        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        patch.setattr(Path, "rename", second_dies)
+        patch.setattr("lab.store.renamed", die)
         with pytest.raises(Killed):
-            store.run(job(), writing("y"), {}, fresh=True)
+            store.run(job(code="edited"), writing("y"), {}, fresh=True)
+    assert len(everything_in(store)) == 2
     assert not Store(store.root).whole(job())
     assert store.run(job(), writing("z"), {}, fresh=False) is True
     assert everything_in(store) == [job().key]
@@ -177,8 +175,13 @@ def test_a_damaged_artifact_is_absent_and_made_again(tmp_path: Path, damage: Wri
     store.run(job(), writing("x"), {}, fresh=False)
     damage(store.folder("toy", job().key))
     assert not Store(store.root).whole(job())
-    assert store.run(job(), writing("y"), {}, fresh=False) is True
-    assert everything_in(store) == [job().key]
+    said: list[str] = []
+    assert Store(store.root, said.append).run(job(), writing("y"), {}, fresh=False) is True
+    aside, whole = everything_in(store)
+    assert whole == job().key and aside.startswith(f".corrupt-{job().key}-")
+    assert len(said) == 1 and "was damaged: it is moved to .corrupt-" in said[0]
+    store.run(job(code="edited"), writing("z"), {}, fresh=True)
+    assert everything_in(store) == [aside, whole], "it stays until somebody has looked at it"
 
 
 def test_a_child_is_made_again_when_its_parent_has_other_bytes(tmp_path: Path) -> None:
@@ -186,7 +189,7 @@ def test_a_child_is_made_again_when_its_parent_has_other_bytes(tmp_path: Path) -
     child, above = job(1, text=parent), Job.of(parent, "code")
     store.run(above, writing("x"), {}, fresh=False)
     store.run(child, writing("c"), {}, fresh=False)
-    store.run(above, writing("x"), {}, fresh=True)
+    store.run(replace(above, source="edited"), writing("x"), {}, fresh=True)
     assert store.whole(child), "the same bytes again"
     store.run(above, writing("other"), {}, fresh=True)
     assert not store.whole(child)
@@ -293,7 +296,7 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("lab.store._fsync", die)
+        patch.setattr("lab.disk.fsync", die)
         with pytest.raises(Killed):
             write_text(path, "new")
     assert path.read_text() == "old"
@@ -318,8 +321,10 @@ def test_a_flipped_byte_of_a_large_file_is_seen_before_use(tmp_path: Path) -> No
     path = store.folder(job.name, job.key) / "a.bin"
     store_at(tmp_path).verify(job.name, job.key)
     path.write_bytes(bytes(HASHED_AT_ONCE) + b"x")
-    with pytest.raises(RuntimeError, match="was damaged and is moved aside; run again"):
-        store_at(tmp_path).verify(job.name, job.key)
+    again = store_at(tmp_path)
+    with pytest.raises(Damaged):
+        again.verify(job.name, job.key)
+    again.set_aside(job.name, job.key)
     assert not path.exists() and not store_at(tmp_path).whole(job)
 
 
