@@ -34,7 +34,7 @@ def drawn(step: Step | None) -> range:
 
 def test_rows_of_a_seed_stand_one_behind_the_other() -> None:
     """Own 256 / 16 = 16 rows, archive 6, base 10, and last the resample, 8."""
-    found = human(tiny_config("x", **BESIDE), IDENTITY, seed=0)
+    found = human(tiny_config("data/human-small.parquet", **BESIDE), IDENTITY, seed=0)
     ranges = [drawn(step) for step in (found.human, found.archive, found.base, found.resample)]
     assert ranges == [range(0, 16), range(16, 22), range(22, 32), range(32, 40)]
     assert found.archive is not None and found.archive.params["origin"] == ARCHIVE
@@ -42,20 +42,22 @@ def test_rows_of_a_seed_stand_one_behind_the_other() -> None:
 
 
 def test_without_an_archive_and_a_base_there_are_none() -> None:
-    found = human(tiny_config("x"), IDENTITY, seed=0)
+    found = human(tiny_config("data/human-small.parquet"), IDENTITY, seed=0)
     assert found.archive is None and found.base is None and drawn(found.resample) == range(32, 48)
 
 
 def test_a_resample_is_what_remains_behind_prompts() -> None:
     """256 tokens are 16 rows of 16, 21 of 12, 32 of 8."""
     for prompt, rows in ((0, 16), (4, 21), (8, 32)):
-        config = tiny_config("x", sample__prompt_tokens=prompt, sample__tokens=1024)
+        config = tiny_config("data/human-small.parquet", sample__prompt_tokens=prompt, sample__tokens=1024)
         assert len(drawn(human(config, IDENTITY, seed=0).resample)) == rows
 
 
 @pytest.mark.parametrize("change", [{"metrics__tokens": 144}, {"sample__prompt_tokens": 4}], ids=str)
 def test_what_is_compared_moves_nothing_that_is_trained_on(change: dict[str, Any]) -> None:
-    before, after = (human(tiny_config("x", **BESIDE | more), IDENTITY, seed=0) for more in ({}, change))
+    before, after = (
+        human(tiny_config("data/human-small.parquet", **BESIDE | more), IDENTITY, seed=0) for more in ({}, change)
+    )
     assert before.resample != after.resample
     assert (before.human, before.archive, before.base) == (after.human, after.archive, after.base)
 
@@ -144,11 +146,11 @@ def test_the_layout_is_in_the_keys_of_rows(corpus_file: Path) -> None:
 
 
 def test_a_lineage_has_the_sizes_that_will_be() -> None:
-    config = tiny_config("x", corpus__archive_tokens=100, sample__tokens=None, sample__rows=20)
+    config = tiny_config("data/human-small.parquet", corpus__archive_tokens=100, sample__tokens=None, sample__rows=20)
     found = lineage(config, 2)
     assert found.human == Source(HUMAN, 32) and found.archive == Source(ARCHIVE, 6)
     assert found.samples == (Source(0, 20), Source(1, 20))
-    assert lineage(tiny_config("x"), 0).archive is None
+    assert lineage(tiny_config("data/human-small.parquet"), 0).archive is None
 
 
 def test_where_content_lies() -> None:
