@@ -69,8 +69,9 @@ class Record:
     """Whose, and in which setting: "HF generate, batch 256, static cache"."""
     unit: str
     ours: Spread
-    theirs: Spread
-    ratio: Spread
+    theirs: Spread | None
+    """None: there is no peer to compare."""
+    ratio: Spread | None
     roofline: float | None = None
     """Share of what the machine could do at best, 0 to 1; None where it was not asked for."""
     goal: float | None = None
@@ -113,7 +114,9 @@ def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
 
 
 Setup = Callable[[], Callable[[], Any]]
-"""Makes everything that a contestant needs, in its own process, and returns the work to time."""
+"""Makes everything that a contestant needs, in its own process, and returns the work to time.
+
+What a contestant inherits from this process must not have used threads of torch: they do not survive the fork."""
 
 
 def alternate(
@@ -125,7 +128,7 @@ def alternate(
     process disturb each other, as each keeps threads that wait busily.
     """
     with contextlib.ExitStack() as stack:
-        players = {name: stack.enter_context(_Player(setup, threads, device)) for name, setup in contestants.items()}
+        players = {name: stack.enter_context(Player(setup, threads, device)) for name, setup in contestants.items()}
         found: dict[str, list[float]] = {name: [] for name in players}
         for turn in range(repetitions + 1):
             for name, player in players.items():
@@ -139,7 +142,7 @@ def alternate(
     return found
 
 
-class _Player:
+class Player:
     """A contestant in a process of its own."""
 
     def __init__(self, setup: Setup, threads: int, device: str) -> None:
@@ -148,7 +151,7 @@ class _Player:
         self.process.start()
         there.close()
 
-    def __enter__(self) -> _Player:
+    def __enter__(self) -> Player:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,14 +234,13 @@ def print_table(records: Sequence[Record]) -> None:
 
 def _cells(record: Record) -> list[str]:
     form = ",.0f" if record.ours.median >= 100 else ",.3g"
-    goal = (
-        ""
-        if record.goal is None
-        else f">= {record.goal:g}x {'met' if record.ratio.median >= record.goal else 'MISSED'}"
-    )
+    goal = ""
+    if record.goal is not None and record.ratio is not None:
+        goal = f">= {record.goal:g}x {'met' if record.ratio.median >= record.goal else 'MISSED'}"
     share = "" if record.roofline is None else f"{record.roofline:.0%}"
     peer = record.peer + (" *" if record.best else "")
-    numbers = [record.ours.text(form), record.theirs.text(form), record.ratio.text(".2f")]
+    numbers = [record.ours.text(form)]
+    numbers += [record.theirs.text(form) if record.theirs else "", record.ratio.text(".2f") if record.ratio else ""]
     return [record.name, peer, record.unit, *numbers, share, goal]
 
 

@@ -72,34 +72,43 @@ def labels(model: Any, rows: torch.Tensor, batch: int) -> float:
 def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Record]:
     layers, width, heads, vocabulary, positions = SIZES[name]
     shape = ModelConfig(n_layer=layers, n_embd=width, n_head=heads, n_positions=positions, initializer_range=0.04)
-    model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0)
     tokens = SCORED // 4 if arguments.fast else SCORED
     rows = np.random.default_rng(0).integers(0, vocabulary, (tokens // positions, positions)).astype(np.uint16)
     ids = torch.from_numpy(rows.astype(np.int64))
     read = F.pad(ids[:, :-1], (1, 0), value=0)
-    assert np.allclose(forward(model.module, read, ids, 8).numpy(), model.nats(rows), rtol=1e-5)
-    contestants: dict[str, Callable[[], Any]] = {"ours": lambda: model.nats(rows)}
+
+    def ours() -> Callable[[], Any]:
+        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0)
+        assert np.allclose(forward(model.module, read, ids, 8).numpy(), model.nats(rows), rtol=1e-5)
+        return partial(model.nats, rows)
+
+    def theirs(kind: str, work: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
+        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0).module
+        model.set_attn_implementation(kind)
+        return partial(work, model, *inputs)
+
+    contestants: dict[str, bench.Setup] = {"ours": ours}
     for kind in ("sdpa", "eager"):
-        peer = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0).module
-        peer.set_attn_implementation(kind)
         for batch in (8, 32) if arguments.fast else (1, 8, 32, 128):
-            contestants[f"HF forward, {kind}, batch {batch}"] = partial(forward, peer, read, ids, batch)
-        for batch in (1, 16) if arguments.fast else (1, 4, 16):
-            contestants[f"loop over model(labels=...), {kind}, batch {batch}"] = partial(labels, peer, ids, batch)
-    taken = bench.alternate(contestants, arguments.repetitions)
+            contestants[f"HF forward, {kind}, batch {batch}"] = partial(theirs, kind, forward, read, ids, batch)
+        for batch in (16,) if arguments.fast else (1, 4, 16):
+            contestants[f"loop over model(labels=...), {kind}, batch {batch}"] = partial(
+                theirs, kind, labels, ids, batch
+            )
+    taken = bench.alternate(contestants, arguments.repetitions, arguments.threads)
     best = min((sum(spent), peer) for peer, spent in taken.items() if peer != "ours")[1]
     operations = 2 * (12 * layers * width**2 + width * vocabulary) + 2 * layers * width * positions
-    ours = bench.speeds(rows.size, taken.pop("ours"))
+    fast = bench.speeds(rows.size, taken.pop("ours"))
     for peer, spent in taken.items():
-        theirs = bench.speeds(rows.size, spent)
+        slow = bench.speeds(rows.size, spent)
         yield bench.Record(
             name=f"score held-out text, {name}, vocabulary {vocabulary:,}, rows of {positions}",
             peer=peer,
             unit="tokens/s",
-            ours=bench.Spread.of(ours),
-            theirs=bench.Spread.of(theirs),
-            ratio=bench.ratio(ours, theirs),
-            roofline=bench.median(ours) * operations / peaks.float32,
+            ours=bench.Spread.of(fast),
+            theirs=bench.Spread.of(slow),
+            ratio=bench.ratio(fast, slow),
+            roofline=bench.median(fast) * operations / peaks.float32,
             best=peer == best,
             machine=bench.describe("cpu", arguments.threads),
         )
@@ -214,10 +223,10 @@ def metrics(vocabulary: int, arguments: Any) -> Iterator[bench.Record]:
     texts = Texts(vocabulary, 1_000_000 if arguments.fast else 10_000_000)
     small = texts.cut(SLICE)
     for name, (ours, plain) in METRICS.items():
-        contestants: dict[str, Callable[[], Any]] = {"ours": partial(ours, texts)}
+        contestants: dict[str, bench.Setup] = {"ours": lambda ours=ours: partial(ours, texts)}
         if plain is not None:
-            contestants["plain"] = partial(plain, small)
-        taken = bench.alternate(contestants, 1 if arguments.fast else 2)
+            contestants["plain"] = lambda plain=plain: partial(plain, small)
+        taken = bench.alternate(contestants, 1 if arguments.fast else 2, arguments.threads)
         fast = bench.speeds(texts.rows.size, taken["ours"])
         slow = bench.speeds(small.rows.size, taken.get("plain", taken["ours"]))
         yield bench.Record(
@@ -225,8 +234,8 @@ def metrics(vocabulary: int, arguments: Any) -> Iterator[bench.Record]:
             peer="none" if plain is None else f"plain Python on {small.rows.size:,} tokens, scaled",
             unit="tokens/s",
             ours=bench.Spread.of(fast),
-            theirs=bench.Spread.of(slow if plain else [float("nan")]),
-            ratio=bench.ratio(fast, slow) if plain else bench.Spread.of([float("nan")]),
+            theirs=bench.Spread.of(slow) if plain else None,
+            ratio=bench.ratio(fast, slow) if plain else None,
             machine=bench.describe("cpu", arguments.threads),
         )
     yield from bleu(texts, arguments)
@@ -254,7 +263,8 @@ def bleu(texts: Texts, arguments: Any) -> Iterator[bench.Record]:
         return self_bleu(texts.rows, texts=count, eos=None)
 
     assert abs(ours() - theirs()) < 1e-9
-    taken = bench.alternate({"ours": ours, "sacrebleu": theirs}, 1 if arguments.fast else 3)
+    contestants: dict[str, bench.Setup] = {"ours": lambda: ours, "sacrebleu": lambda: theirs}
+    taken = bench.alternate(contestants, 1 if arguments.fast else 3, arguments.threads)
     fast, slow = (bench.speeds(count, spent) for spent in taken.values())
     yield bench.Record(
         name=f"self-BLEU of {count} rows of {ROW}, vocabulary {texts.vocabulary:,}",
@@ -273,25 +283,33 @@ def bleu(texts: Texts, arguments: Any) -> Iterator[bench.Record]:
 def record_step(arguments: Any) -> Iterator[bench.Record]:
     """The whole step at the shapes of `quick`, from artifacts of generation 0; beside it the scoring it stands on."""
     from lab import runners
-    from lab.execute import job_of, run_job
+    from lab.execute import job_of
     from lab.store import Store
     from lab.studies import load_study
     from lab.study import build
+    from lab.types import Attempt
+    from lab.worker import UNATTENDED, run_job
 
     changes = ["seeds=[0]", "generations=1", "regimes=[human]", "train.tokens=16384"]
     study = build(load_study("quick", [*changes, "compute.dtype=float32"]))
     with tempfile.TemporaryDirectory(prefix="lab-evaluate-") as folder:
         store = Store(Path(folder))
-        for step in study.steps:
-            run_job(store, job_of(step), lambda _: None, fresh=False)
-        works: dict[str, Callable[[], Any]] = {}
+
+        def make() -> None:
+            for step in study.steps:
+                run_job(store, job_of(step), lambda _: None, UNATTENDED, fresh=False)
+
+        bench.apart(make)
+        attempt = Attempt(lambda _: None, lambda: False, Path(folder), 1e9, print)
+        works: dict[str, bench.Setup] = {}
         for step in study.steps:
             if step.name in ("record", "heldout", "synthetic", "pool", "human"):
                 job = job_of(step)
                 out = Path(tempfile.mkdtemp(dir=folder))
                 run = runners.KINDS[job.name].run
-                works[step.name] = partial(run, job.params, store.paths(job), out, lambda _: None)
-        taken = bench.alternate(works, arguments.repetitions)
+                work = partial(run, job.params, store.paths(job), out, attempt)
+                works[step.name] = lambda work=work: work
+        taken = bench.alternate(works, arguments.repetitions, arguments.threads)
     for name in ("record", "synthetic", "pool", "human"):
         ours, theirs = (bench.speeds(1, taken[step]) for step in (name, "heldout"))
         yield bench.Record(
@@ -309,7 +327,6 @@ def main() -> None:
     arguments = bench.parser(__doc__).parse_args()
     if arguments.fast:
         arguments.repetitions = min(arguments.repetitions, 2)
-    bench.pin(arguments.threads)
     peaks = bench.peaks("cpu", arguments.threads)
     print(peaks.text())
     records = list(record_step(arguments))

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lab import regimes
-from lab.execute import job_of, run_job
+from lab.execute import job_of
 from lab.human import lineage
 from lab.plan import plan
 from lab.rows import RecipeRows, load_recipe, save_recipe
@@ -40,6 +40,7 @@ from lab.store import Job, Store
 from lab.studies import parse_study
 from lab.study import Study, build
 from lab.types import Step
+from lab.worker import UNATTENDED, run_job
 
 SEED_TEXT = Path(__file__).parents[1] / "data" / "human-small.parquet"
 POSITIONS = 128
@@ -138,7 +139,7 @@ def memory(field: str) -> float:
 
 def measured(root: Path, job: Job) -> dict[str, float]:
     store, watch = Store(root), Watch()
-    run_job(store, job, lambda _: None, fresh=False)
+    run_job(store, job, lambda _: None, UNATTENDED, fresh=False)
     return watch.stop()
 
 
@@ -153,7 +154,7 @@ def run(study: Study, root: Path, watched: set[Step]) -> Iterator[tuple[Step, di
         if step in watched:
             yield step, forked(partial(measured, root, job))
         else:
-            forked(partial(run_job, store, job, lambda _: None, fresh=False))
+            forked(partial(run_job, store, job, lambda _: None, UNATTENDED, fresh=False))
 
 
 def row(name: str, step: str, numbers: dict[str, float]) -> dict[str, Any]:
