@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from lab.terminal import (
     folder_of,
     out,
     print_results,
+    print_sizes,
+    print_timings,
 )
 from lab.types import DiskFull, InputError, Stopped
 
@@ -115,7 +118,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a study, or go on where it stopped, and print the results table."""
-    stopping = StopSignals()
+    began, stopping = time.monotonic(), StopSignals()
+    from lab import timings
     from lab.results import RunFolder
     from lab.studies import load_study
     from lab.study import build
@@ -128,7 +132,12 @@ def run(
     folder.check_extends(config)
     graph = build(config)
     count = _workers(workers, graph.machine.device, graph.machine.threads)
+    before = len(timings.read(folder.path))
     code = _run(graph, folder, count, _fresh(fresh or []), stopping)
+    if len(timings.read(folder.path)) > before:
+        timings.append(
+            folder.path / timings.FILE, {"program": round(time.monotonic() - began, 3), "workers": max(1, count)}
+        )
     raise typer.Exit(code)
 
 
@@ -242,14 +251,23 @@ def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
 
 
 @app.command()
-def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJson = False) -> None:
-    """How far a run is: steps done, and generations measured, chain by chain."""
+def status(
+    run: RunName,
+    timings: Annotated[bool, typer.Option("--timings", help="Where the time went, by kind of step.")] = False,
+    checkpoints: Checkpoints = Path("checkpoints"),
+    as_json: AsJson = False,
+) -> None:
+    """How far a run is: steps done, and generations measured, chain by chain; what it takes on the disk."""
     from lab import plan as planning
+    from lab.progress import clock
     from lab.results import read_record
-    from lab.space import by_kind, megabytes
+    from lab.space import by_kind
     from lab.study import build
 
     folder = folder_of(run, checkpoints)
+    if timings:
+        print_timings(folder.path, as_json)
+        return
     graph = build(folder.config())
     found = planning.plan(graph, folder.store, _workers(None, graph.machine.device, graph.machine.threads))
     chains: dict[str, int] = {}
@@ -261,25 +279,14 @@ def status(run: RunName, checkpoints: Checkpoints = Path("checkpoints"), as_json
     sizes["store"] = by_kind(folder.store.root)
     done, total = sum(line.done for line in found.lines), sum(line.unique for line in found.lines)
     if as_json:
-        summary = {
-            "run": graph.config.name,
-            "done": done,
-            "steps": total,
-            "seconds_left": found.seconds,
-            "chains": chains,
-            "bytes": sizes,
-        }
-        typer.echo(json.dumps(summary, indent=1))
+        summary = {"run": graph.config.name, "done": done, "steps": total, "seconds_left": found.seconds}
+        typer.echo(json.dumps({**summary, "chains": chains, "bytes": sizes}, indent=1))
         return
     for chain, measured in chains.items():
         out.print(f"{chain:<32} {measured} of {longest[chain]} generations", highlight=False, soft_wrap=True)
-    from lab.progress import clock
-
     left = f"about {clock(found.seconds)} to go" if done < total else "complete"
     out.print(f"{graph.config.name}: {done} of {total} steps, {left}", highlight=False)
-    for whose, kinds in sizes.items():
-        parts = ", ".join(f"{kind} {megabytes(size)}" for kind, size in kinds.items() if size)
-        out.print(f"{whose}: {megabytes(sum(kinds.values()))} ({parts})", highlight=False, soft_wrap=True)
+    print_sizes(sizes)
 
 
 app.command()(show)

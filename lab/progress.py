@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from lab import timings
 from lab.plan import Estimator
+from lab.timings import append
 from lab.types import Step, printable
 
 
@@ -77,9 +76,8 @@ class RunProgress:
         self.computed += 1
         self.estimator.learn(step.name, step.work, seconds)
         self._over(step)
-        self._append(
-            "timings.jsonl", {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
-        )
+        spent = {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
+        append(self.folder / timings.FILE, spent)
         if not self.console.is_terminal:
             rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens and seconds else ""
             left = f"about {clock(self.remaining())} left" if self.left else "all done"
@@ -95,7 +93,7 @@ class RunProgress:
         self.console.print(
             f"failed: {step.label}: {printable(reason)}", style="red", highlight=False, markup=False, soft_wrap=True
         )
-        self._append("failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
+        append(self.folder / "failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
 
     def noted(self, message: str) -> None:
         self.console.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
@@ -117,8 +115,3 @@ class RunProgress:
         if self.console.is_terminal:
             note = f"{self.done} of {self.total} steps, about {clock(self.remaining())} left"
             self.display.update(self.whole, completed=self.done, note=note)
-
-    def _append(self, name: str, entry: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"at": round(time.time(), 1), **entry}) + "\n")

@@ -71,6 +71,29 @@ def print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any)
     console.print(caption(config, rows), style="dim", highlight=False, soft_wrap=True)
 
 
+def print_timings(folder: Path, as_json: bool) -> None:
+    from lab import timings
+
+    found = timings.timings(timings.read(folder))
+    outside = timings.overhead(found)
+    if as_json:
+        out.print_json(data={"timings": [timing.__dict__ for timing in found], "outside_kernels": outside})
+        return
+    head = ("step", "done", "worker seconds", "share")
+    lines = [(t.step, f"{t.count:,}", f"{t.seconds:,.1f}", f"{t.share:.1%}") for t in found]
+    out.print(plain_table(head, lines))
+    out.print(f"outside of {', '.join(timings.KERNELS)}: {outside:.1%} of the workers' time", highlight=False)
+
+
+def print_sizes(sizes: dict[str, dict[str, int]]) -> None:
+    """Bytes by kind, of the run and of the whole store."""
+    from lab.space import megabytes
+
+    for whose, kinds in sizes.items():
+        parts = ", ".join(f"{kind} {megabytes(size)}" for kind, size in kinds.items() if size)
+        out.print(f"{whose}: {megabytes(sum(kinds.values()))} ({parts})", highlight=False, soft_wrap=True)
+
+
 def folder_of(run: str, checkpoints: Path) -> Any:
     from lab.results import RunFolder
 

@@ -15,7 +15,7 @@ LAYERS = [
         *("models", "caches", "graphs", "causal", "beams"),
     },
     {"train", "sample", "probes", "records", "checkpoints"},
-    {"runners", "human", "steps", "study", "worker", "execute", "plan", "weights", "preflight"},
+    {"runners", "human", "steps", "study", "worker", "execute", "plan", "timings", "weights", "preflight"},
     {"results", "progress", "report", "exact", "compare", "figure", "describe", "retention", "verify", "doctor"},
     {"cli", "terminal", "reading", "keeping", "signals", "__main__", "evaluate_modules"},
 ]

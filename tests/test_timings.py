@@ -1,0 +1,38 @@
+"""Where the time of a run went, by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from lab.timings import FILE, REST, append, overhead, read, timings
+
+
+def line(step: str, seconds: float) -> dict[str, object]:
+    return {"step": step, "key": "k", "label": step, "seconds": seconds}
+
+
+def test_shares_by_hand() -> None:
+    """Two workers for 10 seconds have 20: 8 + 4 of training, 4 of sampling, 1 of measuring, and 3 of nothing."""
+    lines = [line("sample", 4), line("train", 8), line("record", 1), line("train", 4), {"program": 10, "workers": 2}]
+    found = timings(lines)
+    assert [(t.step, t.count, t.seconds) for t in found] == [
+        ("train", 2, 12),
+        ("sample", 1, 4),
+        ("record", 1, 1),
+        (REST, 1, 3),
+    ]
+    assert [t.share for t in found] == pytest.approx([0.6, 0.2, 0.05, 0.15])
+    assert overhead(found) == pytest.approx(0.2)
+
+
+def test_a_killed_program_wrote_only_its_steps() -> None:
+    assert timings([line("train", 3), line("pool", 1)])[-1].step == "train"
+    assert overhead(timings([line("train", 3), line("pool", 1)])) == pytest.approx(0.25)
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    assert read(tmp_path) == []
+    append(tmp_path / "new" / FILE, {"program": 1, "workers": 1})
+    with (tmp_path / "new" / FILE).open("a") as file:
+        file.write('{"step": "tra')
+    assert [entry["program"] for entry in read(tmp_path / "new")] == [1]
