@@ -80,7 +80,7 @@ def fit(
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
-    mean_loss, optimizer = accelerator.prepare(_MeanLoss(model, DTYPES[dtype]), optimizer)
+    mean_loss = accelerator.prepare(_MeanLoss(model, DTYPES[dtype]))
     counted = np.ones(validation.shape, np.bool_) if counted is None else counted
     course = _resumed(checkpoints, model, optimizer, rows, processes)
     course = course or _Course(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
@@ -149,26 +149,32 @@ def _step(
     lr: float,
     clip: float,
 ) -> float:
-    """One update; the mean loss of the batch over all ranks before it.  No update where that is not finite."""
+    """One update; the mean loss of the batch over all ranks before it.  Its reading is all that waits for a GPU."""
     mine = batch[accelerator.process_index :: accelerator.num_processes]
     taken = rows.take(mine)
     learned = rows.learned(mine, taken)
-    ids_BT = torch.from_numpy(taken.astype(np.int64)).to(accelerator.device)
-    learned_BT = None if learned is None else torch.from_numpy(learned).to(accelerator.device)
-    # Ranks average their gradients, so the mean of a rank that learns more tokens than its share must weigh more.
-    count = torch.tensor(ids_BT.numel() if learned is None else int(learned.sum()), device=accelerator.device)
-    everywhere = accelerator.reduce(count, "sum").clamp(min=1)
-    loss = mean_loss(ids_BT, learned_BT) * (int(count) * accelerator.num_processes / int(everywhere))
-    value = float(accelerator.reduce(loss.detach(), "mean"))
-    if not math.isfinite(value):
-        return value
-    accelerator.backward(loss)
-    accelerator.clip_grad_norm_(mean_loss.parameters(), clip)
+    ids_BT = _moved(taken.astype(np.int64), accelerator.device)
+    learned_K = None if learned is None else _moved(np.flatnonzero(learned), accelerator.device)
+    loss = mean_loss(ids_BT, learned_K)
+    value = loss.detach()
+    if accelerator.num_processes > 1:
+        # Ranks average their gradients, so the mean of a rank that learns more tokens than its share must weigh more.
+        count = torch.tensor(float(ids_BT.numel() if learned_K is None else len(learned_K)), device=accelerator.device)
+        loss = loss * (count * accelerator.num_processes / accelerator.reduce(count, "sum").clamp(min=1))
+        value = accelerator.reduce(loss.detach(), "mean")
+    loss.backward()
+    nn.utils.clip_grad_norm_(mean_loss.parameters(), clip, foreach=True)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return value
+    return float(value)
+
+
+def _moved(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """On its way to the device; a GPU copies it while it computes."""
+    found = torch.from_numpy(numbers)
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
 
 
 def _ends_part(step: int, steps: int, parts: int) -> bool:
@@ -219,10 +225,11 @@ class _MeanLoss(nn.Module):
         self.head = model.head
         self.dtype = dtype
 
-    def forward(self, ids_BT: Tensor, learned_BT: Tensor | None = None) -> Tensor:
+    def forward(self, ids_BT: Tensor, learned_K: Tensor | None = None) -> Tensor:
+        """Of all tokens, or of those at these places of the B x T."""
         x_NC, tokens_N = self.hidden(ids_BT, self.dtype), ids_BT.flatten()
-        if learned_BT is not None:
-            x_NC, tokens_N = x_NC[learned_BT.flatten()], tokens_N[learned_BT.flatten()]
+        if learned_K is not None:
+            x_NC, tokens_N = x_NC[learned_K], tokens_N[learned_K]
         loss: Tensor = _CrossEntropy.apply(x_NC, *self.head(), tokens_N)  # type: ignore[no-untyped-call]
         return loss
 

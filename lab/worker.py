@@ -104,10 +104,11 @@ def _fitting(store: Store, job: Job) -> str:
 
 
 def _set_arithmetic(resolved: Mapping[str, Any]) -> None:
-    """Threads and deterministic kernels: the same bytes wherever the step runs on this type of machine."""
+    """Threads and deterministic kernels: the same bytes wherever the step runs on this type of machine.  And memory."""
     import torch
 
     torch.set_num_threads(resolved["threads"])
+    machine.keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = False
     # A kernel without a deterministic form (cumsum on a GPU) warns instead of failing the step.
     torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=True)

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lab import machine
 from lab.metrics.diversity import compression_ratio, distinct_n, self_bleu
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_survival
 from lab.metrics.variety import token_entropy, zipf_exponent
@@ -78,6 +79,7 @@ def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Rec
     read = F.pad(ids[:, :-1], (1, 0), value=0)
 
     def ours() -> Callable[[], Any]:
+        machine.keep_memory()  # as the lab's workers do
         model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0)
         assert np.allclose(forward(model.module, read, ids, 8).numpy(), model.nats(rows), rtol=1e-5)
         return partial(model.nats, rows)

@@ -30,6 +30,7 @@ import bench_common as bench
 import torch
 import transformers
 
+from lab import machine
 from lab.models import Gpt2
 from lab.sample import sample
 from lab.sections import ModelConfig
@@ -88,6 +89,7 @@ class Peer:
 
 
 def ours(size: Size, rows: int, device: str) -> Callable[[], Any]:
+    machine.keep_memory()  # as the lab's workers do
     model = size.model(device)
     return lambda: sample(model, rows=rows, positions=size.positions, bos=0, seed=1, progress=lambda _: None)
 
@@ -201,7 +203,7 @@ def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[
     share = bench.Spread.of(mine).median / size.best_speed(peaks, rows, device)
     best = fastest(peers, size, taken)
     goals = GOALS if device == "cpu" else GPU_GOALS
-    machine = bench.describe(device, options.threads)
+    where = bench.describe(device, options.threads)
     records = []
     for peer in peers:
         theirs = bench.speeds(peer.rows * size.positions, taken[f"{peer.name}: {peer.setting}"])
@@ -218,7 +220,7 @@ def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[
                 goal=goals.get(peer.name) if is_best else None,
                 best=is_best,
                 note=f"the lab: one shard of {rows} rows",
-                machine=machine,
+                machine=where,
             )
         )
     return records
