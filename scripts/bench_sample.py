@@ -119,7 +119,7 @@ def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
     if device == "cuda":
         batches = [512, 2_048]
     else:
-        batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128, 256]
+        batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128]
     for rows in batches:
         yield Peer("HF generate", f"batch {rows}, dynamic cache", rows, partial(hf, size, rows, device))
     if not fast:

@@ -160,6 +160,9 @@ class Tally:
                 flush=True,
             )
 
+    def noted(self, message: str) -> None:
+        print(f"note: {message}", file=sys.stderr)
+
     def failed(self, step: Step, reason: str, trace: str) -> None:
         print(f"failed: {step.label}: {reason}", file=sys.stderr, flush=True)
 

@@ -16,6 +16,7 @@ from lab import cli, exact, terminal
 from lab.exact import CONFIDENCE, POWER, Row, compare
 from lab.results import RunFolder
 from lab.seeds import generator
+from lab.signals import StopSignals
 from lab.studies import load_study, parse_study
 from lab.study import Study, build
 
@@ -324,7 +325,8 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mapping[s
         for name, value in changes.items():
             monkeypatch.setattr(Uniform, name, value)
         graph = study(model={"kind": "uniform", "n_positions": 3}, regimes=["human"], generations=1)
-        code = cli._run(graph, RunFolder(tmp_path / "checkpoints" / "two"), 0, frozenset())
+        monkeypatch.setattr("lab.signals.signal.signal", lambda *_: None)  # this process keeps its own
+        code = cli._run(graph, RunFolder(tmp_path / "checkpoints" / "two"), 0, frozenset(), StopSignals())
         return code, console.export_text(styles=True)
 
     monkeypatch.setattr("signal.signal", lambda *_: None)
