@@ -73,7 +73,7 @@ def labels(model: Any, rows: torch.Tensor, batch: int) -> float:
 def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Record]:
     layers, width, heads, vocabulary, positions = SIZES[name]
     shape = ModelConfig(n_layer=layers, n_embd=width, n_head=heads, n_positions=positions, initializer_range=0.04)
-    tokens = SCORED // 4 if arguments.fast else SCORED
+    tokens = SCORED // 4 if arguments.fast or layers > 2 else SCORED
     rows = np.random.default_rng(0).integers(0, vocabulary, (tokens // positions, positions)).astype(np.uint16)
     ids = torch.from_numpy(rows.astype(np.int64))
     read = F.pad(ids[:, :-1], (1, 0), value=0)

@@ -116,10 +116,8 @@ def hf(size: Size, rows: int, device: str, *, static: bool = False, compiled: bo
 
 
 def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
-    if device == "cuda":
-        batches = [512, 2_048]
-    else:
-        batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128]
+    batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128]
+    batches = [512, 2_048] if device == "cuda" else batches
     for rows in batches:
         yield Peer("HF generate", f"batch {rows}, dynamic cache", rows, partial(hf, size, rows, device))
     if not fast:

@@ -144,10 +144,10 @@ class Plain:
         self.measure(model, self.draw(model))
 
 
-def lab(overrides: list[str]) -> None:
+def lab(overrides: list[str], keep: Path | None) -> None:
     """The whole of it, in processes of its own, from an empty store; one-thread workers, one a core."""
     with tempfile.TemporaryDirectory(prefix="bench-study-") as folder:
-        command = [sys.executable, "-m", "lab", "run", "quick", "--checkpoints", folder]
+        command = [sys.executable, "-m", "lab", "run", "quick", "--checkpoints", str(keep or folder)]
         command += [word for override in overrides for word in ("--set", override)]
         subprocess.run(command, check=True, capture_output=True)
 
@@ -163,7 +163,7 @@ def measured(name: str, changes: list[str], options: Any, folder: Path) -> Itera
             one = [player.play() for _ in range(TIMED)]
             plain.append(bench.median(one))
             start = time.perf_counter()
-            lab(changes)
+            lab(changes, options.keep if name == "as it is" else None)
             whole.append(time.perf_counter() - start)
             parts = ", ".join(f"{spent:.1f}" for spent in one)
             print(f"{name}: the lab {whole[-1]:.0f} s; {TIMED} of {chains} plain generations: {parts} s", flush=True)
@@ -185,6 +185,9 @@ def measured(name: str, changes: list[str], options: Any, folder: Path) -> Itera
 def main() -> int:
     parser = bench.parser(__doc__)
     parser.set_defaults(repetitions=1)
+    parser.add_argument(
+        "--keep", type=Path, help="an empty folder to leave the lab's run of `quick` in; one repetition"
+    )
     options = parser.parse_args()
     small = ["seeds=[0]", "generations=2"] if options.fast else []
     variants = {"as it is": small, "at one epoch": [*small, "train.tokens=204800"]}

@@ -80,8 +80,10 @@ class Shape:
 
 QUICK = Shape(2, 128, 2, 2048, 128)
 LARGER = Shape(4, 256, 8, 8192, 256)
-QUICK_BATCHES, LARGER_BATCHES = (4, 16, 64), (16, 64)
-TIMED = {QUICK: 15_000, LARGER: 8_000}
+GPT2_SMALL = Shape(12, 768, 12, 50_257, 1024)
+"""124 million weights: on a GPU only."""
+QUICK_BATCHES, LARGER_BATCHES, SMALL_BATCHES = (4, 16, 64), (16, 64), (8, 16)
+TIMED = {QUICK: 15_000, LARGER: 8_000, GPT2_SMALL: 400_000}
 """Tokens of a turn, at least: about a second."""
 
 
@@ -365,6 +367,8 @@ def main() -> None:
     settings = (LAB, *COMPARED) if options.fast else (LAB, *COMPARED, *EXTRA)
     settings += (COMPILED,) * options.compiled
     shapes = {QUICK: QUICK_BATCHES} if options.fast else {QUICK: QUICK_BATCHES, LARGER: LARGER_BATCHES}
+    if options.device == "cuda":
+        shapes = {LARGER: (64,), GPT2_SMALL: SMALL_BATCHES}
     found: list[Record] = []
     with tempfile.TemporaryDirectory() as folder:
         rows = {shape: write_rows(shape, Path(folder)) for shape in shapes}
@@ -378,7 +382,7 @@ def main() -> None:
                     found += records(work, threads, timings(contestants, work, repetitions), peak.bfloat16)
                 if threads == counts[-1]:
                     for shape, batches in shapes.items():
-                        steps = (50_000 if options.fast else 400_000) // (batches[0] * shape.positions)
+                        steps = (50_000 if options.fast else 200_000) // (batches[0] * shape.positions)
                         print_curves(contestants, Work(shape, batches[0], steps, options.device, rows[shape], 64))
     print()
     print_table(found)

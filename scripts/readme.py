@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import bench_table
+
 from lab import exact
 from lab.figure import figure
 from lab.report import HEADLINE, as_markdown, caption
@@ -32,7 +34,10 @@ OTHERS = {
     "scripts/studies/*.yaml": "the shipped studies: smoke, quick, exact, markov, ngram, gpu, and published experiments",
     "scripts/null_test.py": "how often the comparison of regimes finds a difference where there is none",
     "scripts/check_experiments.py": "runs the mini versions of published experiments and checks their directions",
-    "scripts/gpu/run.sh": "the gpu study on one GPU",
+    "scripts/bench_*.py": "speed and memory beside the peers: sampling, training, evaluation, studies, growth",
+    "scripts/soak.py, forks.py, ordeals.py": "kills at every instant and at random, damage of every kind, full disks",
+    "scripts/fuzz.py": "hostile configurations, corpora and checkpoints",
+    "scripts/gpu/run.sh, bench.sh": "the gpu study, and the benchmarks, on one GPU",
     "scripts/build_corpus.py": "builds data/*.parquet from packaged public-domain texts (with corpus_*.py)",
     "scripts/readme.py": "regenerates the numbers, the figure and this tree",
     "lab/metrics/": "pure numpy, one file a question: risk, diversity, variety, tails, words, loci",
@@ -145,6 +150,29 @@ def experiments() -> str:
     return "\n".join(lines)
 
 
+def lost() -> str:
+    """How often the lab was killed, damaged and fed nonsense, and how often that changed a table."""
+    found = json.loads((RESULTS / "lost.json").read_text(encoding="utf-8"))
+    head = ["what was tried", "how often", "results that differ"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | ---: | ---: |"]
+    lines += [f"| {row['what']} | {row['tried']:,} | {row['differing']} |" for row in found["rows"]]
+    return "\n".join(lines) + "\n\n" + textwrap.fill(found["how"], 128, break_on_hyphens=False)
+
+
+def performance() -> str:
+    """What the benchmarks wrote: each peer in its fastest setting, then all settings, then growth."""
+    folder = RESULTS / "bench"
+    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    parts = [textwrap.fill(f"Measured on {'; '.join(bench_table.machines(folder))}; {notes['how']}", 128)]
+    parts.append(bench_table.table(folder, everything=False))
+    parts += [textwrap.fill(f"- {note}", 128, subsequent_indent="  ") for note in notes["misses"]]
+    whole = bench_table.table(folder, everything=True)
+    parts.append(f"<details><summary>Every setting of every peer</summary>\n\n{whole}\n\n</details>")
+    parts.append(textwrap.fill(notes["growth"], 128))
+    parts.append(bench_table.growth(folder))
+    return "\n\n".join(parts)
+
+
 SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexity")
 
 
@@ -159,6 +187,8 @@ def rendered(text: str) -> str:
         "exact": against_theory(),
         "null": null_rates(),
         "experiments": experiments(),
+        "lost": lost(),
+        "performance": performance(),
         "tree": tree(),
     }
     for name, body in parts.items():
