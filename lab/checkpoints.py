@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from lab import disk, faults
 from lab.disk import file_sha256, make_folder, renamed
+from lab.space import SPARE, free
 from lab.types import Attempt, Stopped, digest
 
 KEPT = 2
@@ -71,7 +72,14 @@ class Checkpoints:
             raise Stopped
 
     def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, told: Mapping[str, Any]) -> None:
-        """Write one, `told` with it, and remove all but the two newest."""
+        """Write one, `told` with it, and remove all but the two newest.  Where there is no room: none, with a note."""
+        size = sum(tensor.nbytes for tensor in _tensors(module, optimizer).values())
+        if free(self.folder) < size + SPARE:
+            self.note(
+                f"no room for a checkpoint of {size / 1e6:,.1f} MB in {self.folder}: the training goes on without"
+            )
+            self.last = time.monotonic()
+            return
         with contextlib.suppress(FileNotFoundError):
             self._write(module, optimizer, step, told)
             for old in self._found()[:-KEPT]:

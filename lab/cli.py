@@ -37,6 +37,9 @@ from lab.terminal import (
 )
 from lab.types import DiskFull, InputError, Stopped
 
+INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt, outside of the steps of a run."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -129,7 +132,8 @@ def run(
         config = _renamed(config, run_)
     folder = RunFolder(checkpoints / config.name)
     folder.check_place()
-    folder.check_extends(config)
+    if said := folder.check_extends(config):
+        _note(said)
     graph = build(config)
     count = _workers(workers, graph.machine.device, graph.machine.threads)
     before = len(timings.read(folder.path))
@@ -302,7 +306,8 @@ def main() -> None:
     """Entry of the `lab` command.  Bad input is one line and exit code 2; nothing of ours ends in a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        sys.exit(typer.main.get_command(app).main(prog_name="lab", standalone_mode=False))
+        code = typer.main.get_command(app).main(prog_name="lab", standalone_mode=False)
+        sys.exit(STOPPED if code == INTERRUPTED else code)
     except InputError as error:
         _fail(error)
     except OSError as error:  # a folder that cannot be written, a disk that is full

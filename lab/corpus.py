@@ -217,14 +217,25 @@ def _source(config: CorpusConfig) -> Iterator[_Source]:
                     )
 
         def batches() -> Iterator[pa.RecordBatch]:
-            # Read, not mapped: pages of a mapped file would count as this process's memory.
-            for name in [entry["filename"] for entry in loaded.cache_files]:
-                with _said(config), pa.OSFile(name) as file, pa.ipc.open_stream(file) as stream:
-                    for batch in stream:
-                        batch.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
-                        yield batch
+            with _said(config):
+                for batch in _read(loaded.cache_files) if files else _taken(loaded):
+                    batch.validate(full=True)  # JSON and Parquet are read without a look at their UTF-8
+                    yield batch
 
         yield _Source(loaded.features.arrow_schema, len(loaded), batches)
+
+
+def _read(files: Sequence[Mapping[str, str]]) -> Iterator[pa.RecordBatch]:
+    """The whole of a data set, read and not mapped: pages of a mapped file would count as this process's memory."""
+    for entry in files:
+        with pa.OSFile(entry["filename"]) as file, pa.ipc.open_stream(file) as stream:
+            yield from stream
+
+
+def _taken(loaded: Any) -> Iterator[pa.RecordBatch]:
+    """The rows that a split names: its files may hold more."""
+    for table in loaded.with_format("arrow").iter(batch_size=DOCUMENTS_AT_ONCE):
+        yield from table.combine_chunks().to_batches()
 
 
 def _plainly_named(files: Sequence[Path], folder: Path) -> list[str]:

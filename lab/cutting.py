@@ -16,6 +16,7 @@ from lab.rows import before_end
 from lab.seeds import derive_seed, generator
 from lab.types import InputError
 
+ROWS_AT_ONCE = 4096
 GROUP_TOKENS = 1 << 20
 """Tokens in a row group of rows.parquet, about."""
 
@@ -177,12 +178,18 @@ def enough_rows(
     InputError where they, or the seed's own rows `human`, do not hold so many.
     """
     order = draw_rows(tokens, seed, after, len(tokens) - after)
-    texts = {"corpus.tokens": human, "the train fold beside it": tokens[order]}
-    found = {name: np.cumsum(before_end(rows, eos)[:, prompt:].sum(axis=1)) for name, rows in texts.items()}
-    for name, sums in found.items():
-        if sums[-1] < budget:
+    taken = 0
+    for name, rows, chosen in (
+        ("corpus.tokens", human, np.arange(len(human))),
+        ("the train fold beside it", tokens, order),
+    ):
+        found, taken = 0, 0
+        while found < budget and taken < len(chosen):  # some at a time: the fold may be larger than memory
+            text = before_end(rows[chosen[taken : taken + ROWS_AT_ONCE]], eos)[:, prompt:].sum(axis=1).cumsum() + found
+            found, taken = int(text[-1]), taken + min(int(np.searchsorted(text, budget)) + 1, len(text))
+        if found < budget:
             raise InputError(
-                f"metrics.tokens is {budget:,}, and the documents of {name} hold {sums[-1]:,} tokens of text"
+                f"metrics.tokens is {budget:,}, and the documents of {name} hold {found:,} tokens of text"
                 f"{' behind prompts' if prompt else ''}: lower it, raise corpus.tokens or give more text"
             )
-    return order[: int(np.searchsorted(found["the train fold beside it"], budget)) + 1]
+    return order[:taken]

@@ -114,14 +114,14 @@ class Walk:
         stack = list(candidates)
         while stack:
             step = stack.pop()
-            if step in self.in_hand or step in self.failures:
+            if self.waiting[step] or step in self.in_hand or step in self.failures:
                 continue
             if self.must_run(step):
                 if step in self.done:  # it was, before an input was made anew with other bytes
                     self.reopen(step)
                 elif dropped := lacking(self.store, step):
                     self.again.update(dropped)
-                    for parent in dropped:
+                    for parent in set(dropped) & self.done:
                         self.reopen(parent)
                 else:
                     insort(self.ready, step, key=lambda s: (s.name not in self.first, -self.weight[s], s.label, s.key))
@@ -167,6 +167,12 @@ class Walk:
         self.store.forget(job)
         if step in self.again or not self.store.whole(job):
             return True
+        if not self.children[step]:  # nobody will read it before the tables do
+            try:
+                self.store.verify(step.name, step.key)
+            except Damaged:
+                self.store.set_aside(step.name, step.key)
+                return True
         return step.name in self.fresh and self.store.edited(job)
 
     def unblocked(self, step: Step) -> list[Step]:
@@ -213,6 +219,8 @@ def execute(
         with log.open("a", encoding="utf-8") as errors:
             _with_workers(walk, workers, lambda: Worker.start(store.root, threads, errors), wishes)
     walk.store.tidy(job_of(step) for step in walk.done)
+    if not walk.failures and (left := [step.label for step in order if step not in walk.done]):
+        raise RuntimeError(f"{len(left)} steps were never reached, {left[0]} first: this is a fault of the lab's")
     return walk.failures
 
 
@@ -223,7 +231,8 @@ def _in_process(walk: Walk, wishes: Wishes) -> None:
         step = walk.take()
         try:
             report = partial(walk.reporter.advanced, step)
-            seconds = run_job(walk.store, job_of(step), report, wishes, fresh=step.name in walk.fresh)
+            again, fresh = step in walk.again, step.name in walk.fresh
+            seconds = run_job(walk.store, job_of(step), report, wishes, fresh=fresh, again=again)
         except Stopped:
             raise
         except Damaged as found:
@@ -267,7 +276,8 @@ def _hand_out(walk: Walk, team: Sequence[Worker], wishes: Wishes) -> None:
     for worker in team:
         if worker.step is None and walk.ready:
             step = walk.take()
-            worker.give(step, job_of(step), fresh=step.name in walk.fresh, checkpoint_seconds=wishes.checkpoint_seconds)
+            order = {"fresh": step.name in walk.fresh, "again": step in walk.again}
+            worker.give(step, job_of(step), {**order, "checkpoint_seconds": wishes.checkpoint_seconds})
 
 
 def _take(walk: Walk, worker: Worker, event: Mapping[str, Any], *, stopping: bool) -> None:

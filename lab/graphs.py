@@ -37,7 +37,7 @@ class GraphDecoder:
         self.values = [torch.zeros(shape, dtype=dtype, device=self.device) for _ in gpt2.h]
         self.tokens_B = torch.zeros(rows, dtype=torch.int64, device=self.device)
         self.place_1 = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.graph: tuple[int, torch.cuda.CUDAGraph, Tensor] | None = None
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -49,14 +49,15 @@ class GraphDecoder:
         return self._replay(room) if self.device.type == "cuda" else self._logits(room)
 
     def _replay(self, room: int) -> Tensor:
-        if room not in self.graphs:
+        if self.graph is None or self.graph[0] != room:
+            self.graph = None  # its memory first: the part that is read only grows
             self._logits(room)  # once outside of any graph, as libraries allocate on first use; writes the same again
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 logits_BV = self._logits(room)
-            self.graphs[room] = graph, logits_BV
-        graph, logits_BV = self.graphs[room]
+            self.graph = room, graph, logits_BV
+        _, graph, logits_BV = self.graph
         graph.replay()
         return logits_BV
 

@@ -116,13 +116,15 @@ def keep_memory() -> None:
     glibc gives large blocks back to the system and gets them anew, page by page.  In training, whose every step asks
     for the same arrays, that costs more than a quarter of the time.
     """
-    trim_threshold, mmap_threshold, enough = -1, -3, 2**30  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library
         return
-    mallopt(mmap_threshold, enough)
-    mallopt(trim_threshold, enough)
+    for enough in (2**30, 2**25):  # older versions refuse more than 32 MB, and the other setting alone does harm
+        if mallopt(mmap_threshold, enough):
+            mallopt(trim_threshold, 2**30)
+            return
 
 
 @functools.cache

@@ -87,7 +87,8 @@ def mix(
         return Recipe((Part.whole(lineage.human),))
     total, samples = lineage.human.rows, lineage.samples
     from_human = round(human * total)
-    from_older = round(older * total) if len(samples) > 1 else 0
+    # Two halves that both round up are one row too many.
+    from_older = min(round(older * total), total - from_human) if len(samples) > 1 else 0
     for kind, asked, rows in (("human", human, from_human), ("older", older, round(older * total))):
         _need(
             abs(rows / total - asked) <= DRIFT,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab.config import StudyConfig
 from lab.disk import make_folder, write_file, write_text
 from lab.execute import job_of
 from lab.records import COLUMNS
+from lab.steps import Machine
 from lab.store import Store
 from lab.studies import difference, parse_study, read_yaml
 from lab.study import Generation, Study
@@ -63,6 +65,14 @@ class RunFolder:
             raise InputError(_no_run(self.path))
         return parse_study(read_yaml(path))
 
+    def machine(self) -> Machine | None:
+        """The arithmetic that it was run with; None where it does not say."""
+        try:
+            found = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+            return Machine(found["device"], found["dtype"], found["threads"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def check_place(self) -> None:
         """InputError where the folder or the store beside it cannot be written, before anything is."""
         if self.path.is_symlink():
@@ -70,6 +80,9 @@ class RunFolder:
                 f"{self.path} is a link, and from elsewhere the links of a run would not lead to its store: choose "
                 "another name with --run NAME, or make all of the checkpoints folder a link"
             )
+        for link in (*self.path.glob("*"), *self.path.glob("*/gen-*")):
+            if link.is_symlink():
+                raise InputError(f"{link} is a link, and a run writes there: remove it, or choose another --run NAME")
         for place in (self.path.absolute().parent, self.path, self.store.root):
             if os.path.lexists(place) and not place.is_dir():
                 raise InputError(f"{place} is no folder; move it away, or choose another with --checkpoints DIR")
@@ -77,11 +90,21 @@ class RunFolder:
             if not os.access(there, os.W_OK | os.X_OK):
                 raise InputError(f"{there} cannot be written; choose another place with --checkpoints DIR")
 
-    def check_extends(self, new: StudyConfig) -> None:
-        """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations."""
+    def check_extends(self, new: StudyConfig) -> str | None:
+        """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations.
+
+        A config.yaml that cannot be read is moved aside, and that is said: the study at hand takes its place.
+        """
         if not (self.path / "config.yaml").exists():
-            return
-        old = self.config()
+            return None
+        try:
+            old = self.config()
+        except InputError as error:
+            if not (self.path / "config.yaml").is_file():
+                raise
+            aside = self.path / f".corrupt-config-{uuid.uuid4().hex[:8]}.yaml"
+            (self.path / "config.yaml").rename(aside)
+            return f"{self.path}/config.yaml was damaged ({error}): it is moved to {aside.name} and written anew"
         a, b = (config.model_dump(mode="json", exclude=FREE) for config in (old, new))
         fixed = [name for name in a if name not in GROWS]
         lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
@@ -96,6 +119,7 @@ class RunFolder:
                 f"{self.path} belongs to another study ({'; '.join(lines)}); a run can only gain seeds, regimes and "
                 "generations: choose another name with --run NAME"
             )
+        return None
 
     def begin(self, study: Study, environment: Mapping[str, Any]) -> None:
         make_folder(self.path)

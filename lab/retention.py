@@ -172,8 +172,8 @@ class Pruning:
 
     def apply(self, store: Store) -> list[Item]:
         """Do it; what was skipped because a process has it in hand."""
-        skipped = [item for item in self.weights if item.model and not drop(store, item.model, [item.path.name])]
-        for item in self.leftovers:
+        skipped = []
+        for item in self.leftovers:  # first: on a full disk the note of what was dropped needs room too
             with store.lock(_key(item.path), wait=False) as free:
                 if not free:
                     skipped.append(item)
@@ -183,7 +183,7 @@ class Pruning:
                     shutil.rmtree(item.path, ignore_errors=True)
                 else:
                     item.path.unlink(missing_ok=True)
-        return skipped
+        return skipped + [i for i in self.weights if i.model and not drop(store, i.model, [i.path.name])]
 
 
 def pruning(folder: RunFolder, keep: str) -> Pruning:

@@ -147,9 +147,12 @@ class Store:
             raise Damaged(name, key) from None
         self._verified.add(seen)
 
-    def set_aside(self, name: str, key: str) -> None:
-        """Move an artifact that is not what was committed to `.corrupt-<key>-*`, and say so.  A whole one stays."""
-        with self.lock(key):
+    def set_aside(self, name: str, key: str, stopping: Callable[[], bool] = _never) -> None:
+        """Move an artifact that is not what was committed to `.corrupt-<key>-*`, and say so.  A whole one stays.
+
+        Stopped when `stopping` while another process has it in hand.
+        """
+        with self.lock(key, stopping=stopping):
             try:
                 self.verify(name, key, again=True)
             except Damaged:
@@ -196,17 +199,19 @@ class Store:
         environment: Mapping[str, Any],
         *,
         fresh: bool,
+        again: bool = False,
         stopping: Callable[[], bool] = _never,
     ) -> bool:
         """Make the artifact unless it is there.  True when this call made it.
 
-        `fresh`: make it also where other code has made it.  Stopped when `stopping` while another process makes it.
+        `fresh`: make it also where other code has made it.  `again`: also where its weights were dropped.
+        Stopped when `stopping` while another process makes it.
         """
         with self.lock(job.key, stopping=stopping):
             self.forget(job)
             final = self.folder(job.name, job.key)
             stale = _inode(final)  # looked at first: what another machine commits from here on is not stale
-            if self.whole(job) and not (fresh and self.edited(job)) and not self.dropped(job.name, job.key):
+            if self.whole(job) and not (fresh and self.edited(job)) and not (again and self.dropped(job.name, job.key)):
                 return False
             self._sweep(job)
             if stale is not None and self.manifest(job.name, job.key) is None:

@@ -69,11 +69,18 @@ class Study:
         return in_order(generation.record for generation in self.generations)
 
 
-def build(config: StudyConfig) -> Study:
-    """The whole graph, before anything runs.  Reads the corpus files' bytes (for their hash) and nothing else."""
+def resolve(config: StudyConfig) -> steps.Machine:
+    """The arithmetic of a study on this machine."""
     device = machine.resolve_device(config.compute.device)
-    dtype = machine.resolve_dtype(config.compute.dtype, device)
-    resolved = steps.Machine(device, dtype, config.compute.threads)
+    return steps.Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
+
+
+def build(config: StudyConfig, on: steps.Machine | None = None) -> Study:
+    """The whole graph, before anything runs.  Reads the corpus files' bytes (for their hash) and nothing else.
+
+    `on` is the arithmetic of the machine that has run it; None: of this one.
+    """
+    resolved = on or resolve(config)
     generations: list[Generation] = []
     swept = arms(config)
     _refuse_too_many(swept)

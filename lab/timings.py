@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from lab import runners
 FILE = "timings.jsonl"
 KERNELS = ("train", "sample", "heldout")
 """Steps that do what a study is for; all the rest is overhead."""
+SLACK = 0.2
+"""Seconds: times of day are written to a tenth."""
 REST = "start, wait, tables"
 
 
@@ -39,17 +42,19 @@ def append(path: Path, entry: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The lines of timings.jsonl; a torn one, of a run that was killed, is left out."""
+    """The lines of timings.jsonl; one that is torn or damaged is left out."""
     found = []
     try:
-        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+        lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            entry = json.loads(line)
+            fields = (
+                (("program", float), ("workers", int)) if "program" in entry else (("step", str), ("seconds", float))
+            )
+            found.append({"at": float(entry["at"]), **{name: kind(entry[name]) for name, kind in fields}})
     return found
 
 
@@ -57,16 +62,26 @@ def timings(lines: Iterable[dict[str, Any]]) -> list[Timing]:
     """By kind of step, in the order of the loop; the last one is what the workers did not spend in steps.
 
     Steps in seconds of a worker: two workers that both train for 5 of 10 seconds spend 10 of 20 in training.
-    Programs that were killed wrote no line of their own: their steps count, what they spent beside does not.
+    A program that was killed wrote no line of its own: its steps are left out where another one came to its end.
     """
-    lines = list(lines)
-    steps = [line for line in lines if "step" in line]
+    steps: list[dict[str, Any]] = []
+    programs: list[dict[str, Any]] = []
+    for line in lines:
+        if "program" in line:
+            programs.append(line)
+            began = line["at"] - line["program"] - SLACK
+            steps = [step for step in steps if step.get("whole") or step["at"] >= began]
+            steps = [{**step, "whole": True} for step in steps]
+        else:
+            steps.append(line)
+    if programs:
+        steps = [step for step in steps if step.get("whole")]
     spent = {name: [line["seconds"] for line in steps if line["step"] == name] for name in runners.KINDS}
     inside = sum(sum(seconds) for seconds in spent.values())
-    whole = max(inside, sum(line["workers"] * line["program"] for line in lines if "program" in line))
+    whole = max(inside, sum(line["workers"] * line["program"] for line in programs))
     found = [Timing(name, len(each), sum(each), sum(each) / whole) for name, each in spent.items() if each]
     if whole > inside:
-        found.append(Timing(REST, sum("program" in line for line in lines), whole - inside, 1 - inside / whole))
+        found.append(Timing(REST, len(programs), whole - inside, 1 - inside / whole))
     return found
 
 

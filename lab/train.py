@@ -24,6 +24,7 @@ from lab.seeds import permutation
 
 LOG_POINTS = 20
 """The learning curve has at most so many lines after the first, whatever the number of steps."""
+TINY = torch.finfo(torch.float32).tiny
 CHUNK = 256
 """Tokens whose logits exist at one time."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -259,7 +260,8 @@ class _CrossEntropy(torch.autograd.Function):
                 logits_KV += bias_V
             softmax_KV = torch.softmax(logits_KV, dim=-1, dtype=torch.float32)
             token_K1 = softmax_KV.gather(1, tokens_K1)
-            loss -= token_K1.log().sum()
+            # A probability too small for float32 counts as its least: the loss stays finite, the gradient is right.
+            loss -= token_K1.clamp(min=TINY).log().sum()
             grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1).to(x_NC.dtype)
             x_grad_NC[rows] = grad_KV @ cast_VC
             if weight_grad_VC is not None:

@@ -105,7 +105,7 @@ class Verified:
 
 def verify(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1) -> Verified:
     """Look at everything of a run.  InputError where the folder holds no run or its study cannot be built here."""
-    study, store = build(folder.config()), folder.store
+    study, store = build(folder.config(), folder.machine()), folder.store
     found = Verified(study.config.name)
     manifests = _hash_all(study, store, found)
     _check_links(folder, study, store, found)

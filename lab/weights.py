@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lab import runners
 from lab.disk import file_sha256, write_text
+from lab.space import is_full
 from lab.store import PRUNED, Job, Store
 from lab.types import InputError, Step
 
@@ -37,7 +38,15 @@ def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
             return False
         folder = store.folder(step.name, step.key)
         names = sorted({*files, *store.dropped(step.name, step.key)})
-        write_text(folder / PRUNED, json.dumps({"files": names, "stated in": "manifest.json"}, indent=1) + "\n")
+        note = json.dumps({"files": names, "stated in": "manifest.json"}, indent=1) + "\n"
+        try:
+            write_text(folder / PRUNED, note)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # No room for the note: room first.  Killed in between, it is a damaged artifact, which is made again.
+            (folder / names[0]).unlink(missing_ok=True)
+            write_text(folder / PRUNED, note)
         for name in names:
             (folder / name).unlink(missing_ok=True)
         return True

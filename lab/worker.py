@@ -48,9 +48,12 @@ class Wishes:
 UNATTENDED = Wishes()
 
 
-def run_job(store: Store, job: Job, report: Callable[[int], None], wishes: Wishes, *, fresh: bool) -> float:
+def run_job(
+    store: Store, job: Job, report: Callable[[int], None], wishes: Wishes, *, fresh: bool, again: bool = False
+) -> float:
     """Make one artifact, unless it is there; the seconds it took.
 
+    `again`: make it also where all of it is there but its weights, which were dropped.
     Damaged when an input is missing or not what was committed: it is moved aside, to be made again before this step.
     Stopped when the run is to stop and this step cannot be finished shortly.
     """
@@ -64,7 +67,7 @@ def run_job(store: Store, job: Job, report: Callable[[int], None], wishes: Wishe
 
     def write(folder: Path) -> None:
         space.check_room(store.root, job.label, job.disk)
-        again = store.dropped(job.name, job.key) and store.whole(job)
+        known = store.dropped(job.name, job.key) and store.whole(job)
         for ref in job.inputs.values():
             store.verify(*ref)
         if "machine" in job.params:
@@ -78,15 +81,15 @@ def run_job(store: Store, job: Job, report: Callable[[int], None], wishes: Wishe
                 for ref in job.inputs.values():  # the reason may be an input that was damaged after it was hashed
                     store.verify(*ref, again=True)
             raise
-        if again:
+        if known:
             check_same(store, job, folder)
         timing["seconds"] = round(time.monotonic() - start, 3)
 
     try:
         with space.full_in_one_line(store.root):
-            store.run(job, write, environment, fresh=fresh, stopping=wishes.stopping)
+            store.run(job, write, environment, fresh=fresh, again=again, stopping=wishes.stopping)
     except Damaged as found:
-        store.set_aside(found.name, found.key)
+        store.set_aside(found.name, found.key, wishes.stopping)
         raise
     return time.monotonic() - start
 
@@ -147,10 +150,11 @@ class Worker:
         os.set_blocking(process.stdout.fileno(), False)
         return cls(process)
 
-    def give(self, step: Step, job: Job, *, fresh: bool, checkpoint_seconds: float) -> None:
+    def give(self, step: Step, job: Job, wanted: Mapping[str, Any]) -> None:
+        """`wanted`: fresh, again, checkpoint_seconds."""
         assert self.process.stdin is not None
         self.step = step
-        order = {"job": job.to_json(), "fresh": fresh, "checkpoint_seconds": checkpoint_seconds}
+        order = {"job": job.to_json(), **wanted}
         with contextlib.suppress(BrokenPipeError):  # it died: its closed output says so
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
@@ -202,7 +206,9 @@ def work(root: Path, threads: int, jobs: IO[str], events: IO[str], stopping: Cal
 
         wishes = Wishes(stopping, order["checkpoint_seconds"])
         try:
-            seconds = run_job(store, Job.from_json(order["job"]), progress, wishes, fresh=order["fresh"])
+            seconds = run_job(
+                store, Job.from_json(order["job"]), progress, wishes, fresh=order["fresh"], again=order["again"]
+            )
         except Stopped:
             say("stopped")
         except Damaged as found:

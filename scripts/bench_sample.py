@@ -76,7 +76,7 @@ class Size:
 QUICK = Size(2, 128, 2, 2_048, 128)
 LARGER = Size(4, 256, 8, 8_192, 256)
 GPT2_SMALL = Size(12, 768, 12, 50_257, 256)
-ROWS = {QUICK: 400, LARGER: 256, GPT2_SMALL: 2_048}
+ROWS = {QUICK: 400, LARGER: 256, GPT2_SMALL: 1_024}
 """Rows of the lab's shard: those of the study `quick`, and as many tokens again or fewer."""
 
 
@@ -91,6 +91,8 @@ class Peer:
 def ours(size: Size, rows: int, device: str) -> Callable[[], Any]:
     machine.keep_memory()  # as the lab's workers do
     model = size.model(device)
+    model.decoding = "bfloat16"  # on a GPU, as a study has it
+    torch.use_deterministic_algorithms(device == "cuda", warn_only=True)
     return lambda: sample(model, rows=rows, positions=size.positions, bos=0, seed=1, progress=lambda _: None)
 
 
@@ -117,7 +119,7 @@ def hf(size: Size, rows: int, device: str, *, static: bool = False, compiled: bo
 
 def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
     batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128]
-    batches = [512, 2_048] if device == "cuda" else batches
+    batches = [256, 1_024] if device == "cuda" else batches
     for rows in batches:
         yield Peer("HF generate", f"batch {rows}, dynamic cache", rows, partial(hf, size, rows, device))
     if not fast:

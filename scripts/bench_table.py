@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("sample", "train", "study", "evaluate")
-HEAD = ("what", "peer, in its fastest setting", "unit", "lab", "peer", "ratio [least, most]", "roofline", "goal")
+HEAD = ("what", "peer and setting", "unit", "lab", "peer", "ratio [least, most]", "roofline", "goal")
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
     for kind in KINDS:
-        if (folder / f"{kind}.json").exists():
-            yield from json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))["records"]
+        for path in sorted(folder.glob(f"{kind}*.json")):
+            yield from json.loads(path.read_text(encoding="utf-8"))["records"]
 
 
 def number(value: float) -> str:
@@ -59,7 +59,9 @@ def markdown(lines: Sequence[str], head: Sequence[str] = HEAD) -> str:
 
 
 def table(folder: Path, *, everything: bool) -> str:
-    return markdown([line(record) for record in records(folder) if everything or record["best"]])
+    """Without `everything`: of each peer its fastest setting, and the rows that give it the lab's memory setting."""
+    chosen = (r for r in records(folder) if everything or r["best"] or "memory kept" in r["peer"])
+    return markdown([line(record) for record in chosen])
 
 
 def machines(folder: Path) -> list[str]:

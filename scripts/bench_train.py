@@ -359,14 +359,17 @@ def write_rows(shape: Shape, folder: Path) -> Path:
 def main() -> None:
     options_of = parser(__doc__)
     options_of.add_argument("--compiled", action="store_true", help="Trainer with torch.compile too: minutes more")
+    options_of.add_argument("--only", choices=["quick", "larger"], help="one of the two sizes")
     options = options_of.parse_args()
     pin(options.threads)
     repetitions = min(options.repetitions, 3) if options.fast else options.repetitions
     # One too: the lab's workers have one thread each.
     counts = [options.threads] if options.fast or options.device == "cuda" else sorted({options.threads, 1})
-    settings = (LAB, *COMPARED) if options.fast else (LAB, *COMPARED, *EXTRA)
+    settings = (LAB, *COMPARED, *EXTRA[-1:]) if options.fast else (LAB, *COMPARED, *EXTRA)
     settings += (COMPILED,) * options.compiled
     shapes = {QUICK: QUICK_BATCHES} if options.fast else {QUICK: QUICK_BATCHES, LARGER: LARGER_BATCHES}
+    if options.only is not None:
+        shapes = {QUICK: QUICK_BATCHES} if options.only == "quick" else {LARGER: LARGER_BATCHES[:1]}
     if options.device == "cuda":
         shapes = {LARGER: (64,), GPT2_SMALL: SMALL_BATCHES}
     found: list[Record] = []

@@ -1,12 +1,11 @@
 """Hostile input in numbers: every case of the tests, and as many random ones as are asked for.
 
-    python scripts/fuzz.py --examples 5000 --json data/results/fuzz.json
+    python scripts/fuzz.py --examples 5000 --json data/results/lost/fuzz.json
     python scripts/fuzz.py --examples 200 --large         # also 100 MB on one line
 
 Each input goes through the command line in this process, in an empty folder.  It ends well where the exit code is 2
-with one line and nothing written, or 0 with
-a plan or a description.  Prints how many were tried, refused and accepted, and
-those that ended otherwise; exit code 1 if there is one.
+with one line and nothing written, or 0 with a plan or a description.  Prints how many were tried, refused and accepted,
+and those that ended otherwise; exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -55,8 +54,9 @@ class Sweep:
         """The good study with some of its bytes changed, taken out or put in."""
         good = (self.folder / "s.yaml").read_bytes()
         for _ in range(examples):
-            (self.folder / "mutant.yaml").write_bytes(mutant(rng, good))
-            self.take("study", repr(mutant(rng, good))[:200], call("plan", "mutant.yaml", cwd=self.folder))
+            changed = mutant(rng, good)
+            (self.folder / "mutant.yaml").write_bytes(changed)
+            self.take("study", repr(changed)[:200], call("plan", "mutant.yaml", cwd=self.folder))
 
     def corpora(self, rng: random.Random, examples: int) -> None:
         good = (self.folder / "tales.jsonl").read_bytes()
@@ -111,7 +111,7 @@ def main() -> int:
     found |= {"ends": dict(sorted(sweep.ends.items()))}
     print(json.dumps(found, indent=1), *sweep.bad[:50], sep="\n")
     if options.json:
-        options.json.write_text(json.dumps({**found, "what": sweep.bad}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"hostile": [sum(sweep.ends.values()), len(sweep.bad)]}) + "\n")
     return 1 if sweep.bad else 0
 
 

@@ -152,11 +152,22 @@ def experiments() -> str:
 
 def lost() -> str:
     """How often the lab was killed, damaged and fed nonsense, and how often that changed a table."""
-    found = json.loads((RESULTS / "lost.json").read_text(encoding="utf-8"))
-    head = ["what was tried", "how often", "results that differ"]
-    lines = ["| " + " | ".join(head) + " |", "| --- | ---: | ---: |"]
-    lines += [f"| {row['what']} | {row['tried']:,} | {row['differing']} |" for row in found["rows"]]
-    return "\n".join(lines) + "\n\n" + textwrap.fill(found["how"], 128, break_on_hyphens=False)
+    totals = {what: [0, 0] for what in TRIED}
+    for path in sorted((RESULTS / "lost").glob("*.json")):
+        for what, counts in json.loads(path.read_text(encoding="utf-8")).items():
+            if what in totals:
+                totals[what] = [total + count for total, count in zip(totals[what], counts, strict=True)]
+    lines = ["| what was tried | how often | results that differ |", "| --- | ---: | ---: |"]
+    return "\n".join([*lines, *(f"| {TRIED[what]} | {n:,} | {bad} |" for what, (n, bad) in totals.items())])
+
+
+TRIED = {
+    "instants": "kill -9 at every instant of a commit or of a checkpoint that a run passes, each on an empty store",
+    "random kills": "kill -9 at random moments, of the whole process group",
+    "corruptions": "an artifact truncated, zeroed, bit-flipped or deleted, before a run or while it is in use",
+    "hostile": "hostile configurations, corpora and checkpoints (ended otherwise than in one line, or in a sound plan)",
+}
+"""Of data/results/lost/*.json, what scripts/soak.py and scripts/fuzz.py write with --json."""
 
 
 def performance() -> str:

@@ -67,7 +67,11 @@ def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overri
         return done
 
 
-def shipped(options: argparse.Namespace) -> dict[str, int]:
+Counts = dict[str, list[int]]
+"""What was tried -> how often, and how often the tables differed afterwards."""
+
+
+def shipped(options: argparse.Namespace) -> Counts:
     """A shipped study or a file, in processes of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="lab-soak-") as whole,
@@ -80,30 +84,31 @@ def shipped(options: argparse.Namespace) -> dict[str, int]:
         done = soak(options.study, Path(cut), options.kills, options.seconds, options.seed, options.overrides)
         found = next(Path(cut).glob("*/results.csv"))
         same = all((found.parent / n).read_bytes() == (reference / n).read_bytes() for n in ("results.csv", "bins.csv"))
-    return {"points": 0, "random_kills": done, "corruptions": 0, "differing": int(not same)}
+    return {"random kills": [done, int(not same)]}
 
 
-def forked(options: argparse.Namespace) -> dict[str, int]:
+def forked(options: argparse.Namespace) -> Counts:
     """One of the two small studies."""
-    counts = {"points": 0, "random_kills": 0, "corruptions": 0, "differing": 0}
+    counts: Counts = {}
     with tempfile.TemporaryDirectory(prefix="lab-soak-") as folder, forks.forks() as started:
         trial = ordeals.Trial(started, options.study, Path(folder))
         if options.points:
+            tally = counts["instants"] = [0, 0]
             for number, point in enumerate(trial.points):
-                counts["points"] += 1
+                tally[0] += 1
                 if not ordeals.killed_at(trial, number):
-                    counts["differing"] += 1
+                    tally[1] += 1
                     print(f"DIFFERENT after a kill at instant {number}, {point}", flush=True)
         if options.corruptions:
+            tally = counts["corruptions"] = [0, 0]
             for kind, how, used, hash_all in ordeals.every_damage(trial):
-                counts["corruptions"] += 1
+                tally[0] += 1
                 if not ordeals.damaged(trial, kind, how, used=used, hash_all=hash_all):
-                    counts["differing"] += 1
+                    tally[1] += 1
                     print(f"DIFFERENT after damage: {kind} {how}, used {used}, hashed late {hash_all}", flush=True)
         if options.kills:
             kills, studies, differing = ordeals.killed_at_random(trial, options.kills, options.seed)
-            counts["random_kills"] = kills
-            counts["differing"] += differing
+            counts["random kills"] = [kills, differing]
             print(f"{kills} random kills of {studies} studies, {differing} ended otherwise", flush=True)
     return counts
 
@@ -126,10 +131,10 @@ def main() -> int:
     began = time.monotonic()
     counts = forked(options) if small else shipped(options)
     if options.json:
-        options.json.write_text(json.dumps(counts, indent=1) + "\n")
-    done = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        options.json.write_text(json.dumps(counts) + "\n")
+    done = ", ".join(f"{name} {tried} ({differing} differing)" for name, (tried, differing) in counts.items())
     print(f"{options.study}: {done}; {time.monotonic() - began:.0f} s")
-    return int(counts["differing"] > 0)
+    return int(any(differing for _, differing in counts.values()))
 
 
 if __name__ == "__main__":

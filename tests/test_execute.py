@@ -157,7 +157,9 @@ def test_the_worker_of_another_parent_ends_at_once(toys: Toys) -> None:
     answers = {}
     for parent in (os.getpid(), 1):
         command = [sys.executable, "-m", "lab.worker", str(toys.store.root), "1", str(parent)]
-        job = json.dumps({"job": job_of(toys.order[0]).to_json(), "fresh": True, "checkpoint_seconds": 0})
+        job = json.dumps(
+            {"job": job_of(toys.order[0]).to_json(), "fresh": True, "again": False, "checkpoint_seconds": 0}
+        )
         done = subprocess.run(command, input=job + "\n", capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
         answers[parent] = (done.returncode, '"event": "done"' in done.stdout)
     assert answers == {os.getpid(): (0, True), 1: (0, False)}

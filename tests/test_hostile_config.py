@@ -250,8 +250,8 @@ def places(desk: Path) -> dict[str, list[str]]:
         (desk / "runs").mkdir(exist_ok=True)
         (desk / "runs" / name).symlink_to(target)
     (desk / "runs" / "file").write_text("")
-    (desk / "runs" / "broken").mkdir()
-    (desk / "runs" / "broken" / "config.yaml").write_bytes(b"\xff\0")
+    (desk / "runs" / "inside").mkdir()
+    (desk / "runs" / "inside" / "replace-seed0").symlink_to(desk / "elsewhere")
     (desk / "runs" / "folder" / "config.yaml").mkdir(parents=True)
     for name in ("file-store", "dangling-store"):
         (desk / name).mkdir()
@@ -260,12 +260,24 @@ def places(desk: Path) -> dict[str, list[str]]:
     (desk / "no-folder").write_text("")
     runs = {
         name: ["--checkpoints", "runs", "--run", name]
-        for name in ("link", "dangling", "loop", "file", "broken", "folder")
+        for name in ("link", "dangling", "loop", "file", "inside", "folder")
     }
     stores = {
         name: ["--checkpoints", name] for name in ("file-store", "dangling-store", "no-folder", "/dev/null", "x" * 300)
     }
     return runs | stores
+
+
+def test_a_damaged_config_of_a_run_is_moved_aside(tmp_path: Path, corpus_file: Path) -> None:
+    """It is a copy of the study at hand: the same command again ends with the same table."""
+    write_study(tmp_path / "s.yaml", tiny(corpus_file))
+    table, tables = tmp_path / "checkpoints" / "tiny" / "results.csv", []
+    for damage in (None, b"", b"\xff\0", b"name: tiny\nseeds: none\n"):
+        if damage is not None:
+            (table.parent / "config.yaml").write_bytes(damage)
+        assert call("run", "s.yaml", "--workers", "0", cwd=tmp_path).code == 0
+        tables.append(table.read_bytes())
+    assert len(set(tables)) == 1 and len(list(table.parent.glob(".corrupt-config-*.yaml"))) == 3
 
 
 def test_folders_that_cannot_be_a_runs(tmp_path: Path, corpus_file: Path) -> None:

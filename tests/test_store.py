@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import store_at
@@ -334,3 +335,37 @@ def toy_job() -> Job:
 
 def void(_: object) -> None:
     """A writer returns nothing."""
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power loss, as far as a program can see to it: every file and folder is flushed, the manifest after the files,
+    the rename after all of them, the folder above after the rename."""
+    seen: list[str] = []
+    flush, rename = os.fsync, os.rename
+
+    def flushed(handle: int) -> None:
+        seen.append("flush " + Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        flush(handle)
+
+    def renamed(source: Any, target: Any, **how: Any) -> None:
+        seen.append(f"{Path(source).name} is {Path(target).name}")
+        rename(source, target, **how)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "rename", renamed)
+
+    def write(folder: Path) -> None:
+        (folder / "a.bin").write_bytes(b"a")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "b.bin").write_bytes(b"b")
+
+    store, job = Store(tmp_path / "store"), Job.of(Step("corpus", "1", {}, {}), "s")
+    assert store.run(job, write, {}, fresh=False)
+    (named,) = (place for place, what in enumerate(seen) if what.endswith(f" is {job.key}"))
+    before, after = seen[:named], seen[named + 1 :]
+    for name in ("a.bin", "b.bin", "sub"):
+        assert f"flush {name}" in before
+    files = max(before.index("flush a.bin"), before.index("flush b.bin"))
+    assert any("manifest" in what for what in before[files:]), seen
+    assert any(what.startswith(f"flush .tmp-{job.key}") for what in before)
+    assert "flush corpus" in after

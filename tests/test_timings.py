@@ -7,13 +7,19 @@ import pytest
 from lab.timings import FILE, REST, append, overhead, read, timings
 
 
-def line(step: str, seconds: float) -> dict[str, object]:
-    return {"step": step, "key": "k", "label": step, "seconds": seconds}
+def line(step: str, seconds: float, at: float = 5) -> dict[str, object]:
+    return {"at": at, "step": step, "key": "k", "label": step, "seconds": seconds}
 
 
 def test_shares_by_hand() -> None:
     """Two workers for 10 seconds have 20: 8 + 4 of training, 4 of sampling, 1 of measuring, and 3 of nothing."""
-    lines = [line("sample", 4), line("train", 8), line("record", 1), line("train", 4), {"program": 10, "workers": 2}]
+    lines = [
+        line("sample", 4),
+        line("train", 8),
+        line("record", 1),
+        line("train", 4),
+        {"at": 10, "program": 10, "workers": 2},
+    ]
     found = timings(lines)
     assert [(t.step, t.count, t.seconds) for t in found] == [
         ("train", 2, 12),
@@ -28,6 +34,12 @@ def test_shares_by_hand() -> None:
 def test_a_killed_program_wrote_only_its_steps() -> None:
     assert timings([line("train", 3), line("pool", 1)])[-1].step == "train"
     assert overhead(timings([line("train", 3), line("pool", 1)])) == pytest.approx(0.25)
+
+
+def test_what_a_killed_program_did_does_not_fill_the_rest_of_the_next() -> None:
+    """100 seconds, killed; then a program of 50 seconds with two workers and 50 seconds of steps: half idle."""
+    found = timings([line("train", 100, at=100), line("train", 50, at=190), {"at": 200, "program": 50, "workers": 2}])
+    assert [(t.step, t.seconds) for t in found] == [("train", 50), (REST, 50)]
 
 
 def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
