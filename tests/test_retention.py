@@ -170,6 +170,22 @@ def test_a_run_that_grows_begins_from_weights_made_again(built: Make, tmp_path: 
     assert table(tmp_path / "grown" / "tiny") == table(tmp_path / "whole" / "tiny")
 
 
+def test_two_shards_that_wait_for_one_dropped_model(built: Make, tmp_path: Path) -> None:
+    """It waits for another dropped one itself, as each generation begins with the weights of the one before."""
+    study = built(train__start="continue", regimes=["replace"], keep_models="none", generations=3)
+    store, folder = store_at(tmp_path), tmp_path / "tiny"
+    go(study, folder)
+    whole = table(folder)
+    lost = [step for step in steps_of(study, "sample") if " gen 1 " in step.label] + steps_of(study, "record")
+    assert len(lost) == 2 + 3
+    for step in lost:
+        shutil.rmtree(store.folder(step.name, step.key))
+    reports, failures = go(study, folder)
+    assert failures == {} and table(folder) == whole
+    trained = [label for label in reports.of("started") if label.startswith("train")]
+    assert len(trained) == len(set(trained)) == 2, "generations 0 and 1, once each"
+
+
 def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Path) -> None:
     """As on another machine: here the manifest states the hash of weights that this one does not make."""
     study, store = built(**COUNTING, keep_models="none"), store_at(tmp_path)

@@ -46,5 +46,7 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
     assert read(tmp_path) == []
     append(tmp_path / "new" / FILE, {"program": 1, "workers": 1})
     with (tmp_path / "new" / FILE).open("a") as file:
-        file.write('{"step": "tra')
+        file.write('[1]\n{"step": "train", "at": 1}\n\n{"step": "tra')
+    path = tmp_path / "new" / FILE
+    path.write_bytes(path.read_bytes() + b"\xff\xfe\n")
     assert [entry["program"] for entry in read(tmp_path / "new")] == [1]

@@ -258,3 +258,18 @@ def test_the_command(run: Path) -> None:
     assert code == 1 and [problem["what"] for problem in found["problems"]] == ["tiny/results.csv"]
     code, found, said = call("nothing")
     assert (code, found) == (2, {}) and "nothing holds no run; runs beside it: tiny" in said
+
+
+def test_elsewhere_it_speaks_of_the_machine_that_made_the_run(
+    tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """compute.dtype auto: made where the processor has bfloat16, looked at where it has not, one model damaged."""
+    monkeypatch.setattr(machine, "_cpu_flags", lambda: {"avx512_bf16"})
+    study, path = build(tiny_config(corpus_file, compute__dtype="auto")), tmp_path / "tiny"
+    run_study(study, path)
+    (path / "env.json").write_text(json.dumps(study.machine.__dict__))
+    monkeypatch.setattr(machine, "_cpu_flags", set)
+    assert build(RunFolder(path).config()).machine.dtype == "float32" != study.machine.dtype
+    assert look(path).problems == []
+    flip(RunFolder(path).store.folder("train", steps_of(study, "train")[0].key) / "model.safetensors")
+    assert [problem.what.split(" (")[0] for problem in look(path).problems] == [steps_of(study, "train")[0].label]
