@@ -179,8 +179,9 @@ def performance() -> str:
     parts += [textwrap.fill(f"- {note}", 128, subsequent_indent="  ") for note in notes["misses"]]
     whole = bench_table.table(folder, everything=True)
     parts.append(f"<details><summary>Every setting of every peer</summary>\n\n{whole}\n\n</details>")
-    parts.append(textwrap.fill(notes["growth"], 128))
-    parts.append(bench_table.growth(folder))
+    if (folder / "growth.json").exists():
+        parts.append(textwrap.fill(notes["growth"], 128))
+        parts.append(bench_table.growth(folder))
     return "\n\n".join(parts)
 
 
