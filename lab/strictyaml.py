@@ -36,7 +36,8 @@ class Strict(yaml.SafeLoader):
         """Values in each node that is complete, those behind aliases counted; by id."""
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        parser: Any = self  # PyYAML's stubs leave the parser untyped
+        event = parser.peek_event()
         if getattr(event, "tag", None) is not None:
             self.refuse(f"a study is plain data, without tags such as {event.tag}", event)
         getattr(event, "value", "").encode()  # a lone surrogate, "\\ud800", could be neither printed nor written

@@ -42,9 +42,10 @@ def rows(arm: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("arm", EVIL, ids=ascii)
 def test_a_terminal_shows_names_as_they_are(arm: str) -> None:
-    console = Console(file=io.StringIO(), width=200, force_terminal=True, markup=False, emoji=False, color_system=None)
+    said = io.StringIO()
+    console = Console(file=said, width=200, force_terminal=True, markup=False, emoji=False, color_system=None)
     console.print(rich_table(rows(arm), ["nll"], 200))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = said.getvalue()
     assert printable(arm) in shown and "\u202e" not in shown and "\x1b[2J" not in shown
 
 
