@@ -69,8 +69,8 @@ class ComputeConfig(Frozen):
     """Threads of each worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of training's matrix products.  auto: bfloat16 where the machine has it.  Scoring uses
-    float32, and so does sampling on a CPU."""
+    """Of the matrix products of training and of a GPT-2's sampling.  auto: bfloat16 where the machine has it.  Scoring
+    uses float32."""
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 180
     """Time between two checkpoints inside a training, of which two are kept; 0: after each step.  No result depends on
     it, so a run may change it."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from lab import caches, causal, counting, graphs
+from lab.blocks import norm, product
 from lab.causal import NATS_TOKENS, Causal, behind, scored
 from lab.sections import ModelConfig
 from lab.store import PRUNED
@@ -30,7 +31,6 @@ GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """transformers' names of the activations that torch has as one kernel, and torch's `approximate`."""
 EAGER_POSITIONS = 512
 """On a CPU, attention by plain matrix products trains faster than torch's fused kernel up to about so many."""
-ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Decoder(Protocol):
@@ -79,7 +79,7 @@ class Trainable(LanguageModel, Protocol):
 def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Gpt2 | Causal | Counted:
     """A model from a local folder: one that was saved, or a pretrained one.  InputError where it cannot be used.
 
-    `decoding` is the dtype of a GPT-2's matrix products when it samples on a GPU; everywhere else they are float32.
+    `decoding` is the dtype of a GPT-2's matrix products when it samples; scoring is float32.
     """
     if (folder / PRUNED).exists():
         raise InputError(
@@ -262,11 +262,11 @@ class Gpt2:
         x_BTC = F.embedding(behind(self.bos, ids_BT), gpt2.wte.weight) + gpt2.wpe.weight[:positions]
         x_NC = x_BTC.flatten(0, 1)
         for block in gpt2.h:
-            qkv_N3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_NC).to(dtype))
+            qkv_N3C = _linear(block.attn.c_attn, norm(block.ln_1, x_NC).to(dtype))
             x_NC = x_NC + _linear(block.attn.c_proj, _attention(qkv_N3C, positions, block.attn.num_heads))
-            wide = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_NC).to(dtype)), approximate=self.gelu)
+            wide = F.gelu(_linear(block.mlp.c_fc, norm(block.ln_2, x_NC).to(dtype)), approximate=self.gelu)
             x_NC = x_NC + _linear(block.mlp.c_proj, wide)
-        return _norm(gpt2.ln_f, x_NC).to(dtype)
+        return norm(gpt2.ln_f, x_NC).to(dtype)
 
     @torch.inference_mode()
     def nats(self, rows: np.ndarray) -> np.ndarray:
@@ -276,15 +276,14 @@ class Gpt2:
         batch = max(1, NATS_TOKENS // rows.shape[1])
         for start in range(0, len(rows), batch):
             ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
-            nats_N = scored(self.hidden(ids_BT, torch.float32), *self.head(), ids_BT.flatten(), product=_product)
+            nats_N = scored(self.hidden(ids_BT, torch.float32), *self.head(), ids_BT.flatten(), product=product)
             nats[start : start + batch] = nats_N.view(ids_BT.shape).cpu().numpy()
         return nats
 
     @torch.inference_mode()
     def decoder(self, rows: int) -> Decoder:
-        if self.device.type == "cpu":
-            return _Gpt2Decoder(self.module, rows)
-        return graphs.GraphDecoder(self.module, rows, dtype=getattr(torch, self.decoding), gelu=self.gelu)
+        kind = caches.CachedDecoder if self.device.type == "cpu" else graphs.GraphDecoder
+        return kind(self.module, rows, dtype=getattr(torch, self.decoding), gelu=self.gelu)
 
 
 def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:
@@ -301,46 +300,6 @@ def _attention(qkv_N3C: Tensor, positions: int, heads: int) -> Tensor:
     return mixed_BHTD.transpose(1, 2).reshape(-1, heads * width)
 
 
-class _Gpt2Decoder:
-    """The rows' key-value caches, one of each layer, and the step that reads and extends them."""
-
-    def __init__(self, module: GPT2LMHeadModel, rows: int) -> None:
-        config = module.config
-        self.gpt2 = module.transformer
-        self.gelu = GELU[config.activation_function]
-        device, width = self.gpt2.wte.weight.device, config.n_embd // config.n_head
-        self.caches = [caches.Cache(rows, config.n_head, width, config.n_positions, device) for _ in self.gpt2.h]
-        self.position = 0
-
-    @torch.inference_mode()
-    def step(self, tokens_B: Tensor) -> Tensor:
-        gpt2 = self.gpt2
-        x_BC = F.embedding(tokens_B, gpt2.wte.weight) + gpt2.wpe.weight[self.position]
-        for block, cache in zip(gpt2.h, self.caches, strict=True):
-            qkv_B3C = _linear(block.attn.c_attn, _norm(block.ln_1, x_BC))
-            x_BC = x_BC + _linear(block.attn.c_proj, cache.attend(qkv_B3C))
-            wide_BM = F.gelu(_linear(block.mlp.c_fc, _norm(block.ln_2, x_BC)), approximate=self.gelu)
-            x_BC = x_BC + _linear(block.mlp.c_proj, wide_BM)
-        self.position += 1
-        return _product(_norm(gpt2.ln_f, x_BC), gpt2.wte.weight)
-
-
 def _linear(layer: Any, x_NC: Tensor) -> Tensor:
     """transformers' Conv1D, whose weight is (in, out), in the dtype of x."""
-    return _product(x_NC, layer.weight.T, layer.bias)
-
-
-def _product(x_NC: Tensor, weight_MC: Tensor, bias_M: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias, as torch.nn.functional.linear, in the dtype of x.
-
-    torch gives float32 products to MKL, which leaves half of the speed of AMD's processors unused.  oneDNN, which does
-    torch's bfloat16 products, does not; torch calls it by this operator, which knows no gradients.
-    """
-    if ONEDNN and torch.is_inference_mode_enabled() and x_NC.device.type == "cpu" and x_NC.dtype == torch.float32:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x_NC, weight_MC, bias_M, "none", [], "")
-        return product
-    return F.linear(x_NC, weight_MC.to(x_NC.dtype), None if bias_M is None else bias_M.to(x_NC.dtype))
-
-
-def _norm(layer: Any, x_NC: Tensor) -> Tensor:
-    return torch.layer_norm(x_NC, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+    return product(x_NC, layer.weight.T, layer.bias)

@@ -275,7 +275,7 @@ def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: 
 
     special = tokenizers.load_special(inputs["tokenizer"])
     resolved = params["machine"]
-    model = models.load(inputs["model"], resolved["device"], decoding=resolved.get("dtype", "float32"))
+    model = models.load(inputs["model"], resolved["device"], decoding=resolved["dtype"])
     rows, length = params["rows"], params["prompt"]
     stop = _eos(params, inputs)
     prompts = _prompts(params, inputs, stop) if length else np.empty((rows, 0), dtype=np.int64)
@@ -365,7 +365,7 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: 
 
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
 """The steps that read and divide human text."""
-_MODELS = ("runners.py", "models.py", "caches.py", "graphs.py", "causal.py", "counting.py", "seeds.py")
+_MODELS = ("runners.py", "models.py", "blocks.py", "caches.py", "graphs.py", "causal.py", "counting.py", "seeds.py")
 _HUMAN = ("runners.py", "corpus.py", "cutting.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
@@ -379,7 +379,7 @@ KINDS = {
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "rows.py", "seeds.py", "types.py"), version="2"),
     "base": Kind(_run_base, _MODELS, version="1"),
     "train": Kind(_run_train, ("train.py", "checkpoints.py", *_MODELS, "rows.py"), version="2"),
-    "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="2"),
+    "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="3"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),
     "record": Kind(

@@ -246,7 +246,7 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
         "prompt": study.sample.prompt_tokens,
         "layout": study.corpus.layout,
         "member": member,
-        "machine": _decoding_machine(place.machine),
+        "machine": vars(place.machine),
     }
     inputs = {"model": model, "tokenizer": place.human.tokenizer}
     if study.sample.prompt_tokens:
@@ -256,12 +256,6 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
     label = f"sample {model.label.removeprefix('train ')} shard {shard}"
     work, disk = _work(study, tokens, passes=study.sample.beams or 1), 6 * tokens + FILES
     return make_step("sample", params, inputs, label=label, tokens=tokens, work=work, disk=disk)
-
-
-def _decoding_machine(machine: Machine) -> dict[str, Any]:
-    """A CPU samples in float32 whatever the dtype of training."""
-    found = {"device": machine.device, "threads": machine.threads}
-    return found if machine.device == "cpu" else {**found, "dtype": machine.dtype}
 
 
 def heldout(place: Place, model: Step) -> Step:

@@ -206,7 +206,7 @@ def _peaks(device: str, threads: int) -> Peaks:
 
 
 def _matrix(dtype: torch.dtype, device: str) -> float:
-    from lab.models import ONEDNN
+    from lab.blocks import ONEDNN
 
     found = 0.0
     for size in (4096, 8192) if device == "cuda" else (1024, 2048):

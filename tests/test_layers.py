@@ -12,7 +12,7 @@ LAYERS = [
     {"regimes", "metrics", "stats", "theory"},
     {
         *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "space", "folders"),
-        *("models", "caches", "graphs", "causal", "beams"),
+        *("models", "blocks", "caches", "graphs", "causal", "beams"),
     },
     {"train", "sample", "probes", "records", "checkpoints"},
     {"runners", "human", "steps", "study", "worker", "execute", "plan", "timings", "weights", "preflight"},
@@ -23,12 +23,12 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
 """Beside the standard library: what L0 and L1 may import."""
 HEAVY = {
-    "torch": {"models", "caches", "graphs", "causal", "beams", "decoding", "train", "sample", "probes", "worker"}
-    | {"doctor", "checkpoints"},
+    "torch": {"models", "blocks", "caches", "graphs", "causal", "beams", "decoding", "train", "sample"}
+    | {"probes", "worker", "doctor", "checkpoints"},
     "accelerate": {"train"},
 }
 HEAVY |= {
-    "transformers": {"models", "graphs", "tokenizer", "causal", "beams"},
+    "transformers": {"models", "blocks", "caches", "graphs", "tokenizer", "causal", "beams"},
     "datasets": {"corpus"},
     "typer": {"cli", "terminal", "reading", "keeping"},
     "matplotlib": {"figure"},

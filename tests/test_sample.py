@@ -66,6 +66,20 @@ def test_a_biased_draw_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fits(np.bincount(tokens[:, 0], minlength=5), exact(model, [])) < 0.001
 
 
+def test_a_fixed_shard_is_what_a_plain_loop_over_transformers_draws() -> None:
+    """Whatever makes the sampler faster: the same uniforms, transformers' logits over the whole text, float64 sums."""
+    model, rows = gpt2(BLOCK + 6), 60
+    tokens, nats = sample(model, rows=rows, positions=T, bos=0, seed=11, progress=quiet)
+    text_BT = np.zeros((rows, 1), dtype=np.int64)
+    for uniforms_B in generator(11).random((T, rows)):
+        with torch.no_grad():
+            p_BV = model.module(torch.from_numpy(text_BT)).logits[:, -1].double().softmax(-1).numpy()
+        drawn_B = oracle(p_BV, uniforms_B)
+        assert np.allclose(nats[:, text_BT.shape[1] - 1], -np.log(p_BV[np.arange(rows), drawn_B]), atol=1e-5)
+        text_BT = np.c_[text_BT, drawn_B]
+    assert np.array_equal(tokens, text_BT[:, 1:])
+
+
 def test_pairs_are_distributed_as_transformers_generates_them() -> None:
     model, n = gpt2(5), 8_000
     tokens, _ = sample(model, rows=n, positions=2, bos=0, seed=7, progress=quiet)
