@@ -44,15 +44,27 @@ class CachedDecoder:
         self.places.advance()
         return self.blocks.logits(x_BC, self.caches)
 
+    @torch.inference_mode()
+    def keep(self, rows_K: Tensor) -> None:
+        """Go on with these of the rows, in this order."""
+        heads = self.caches[0].heads
+        pairs_P = (rows_K[:, None] * heads + torch.arange(heads)).flatten()
+        for cache in self.caches:
+            cache.keep(pairs_P)
+        self.places.hold(len(pairs_P))
+
 
 class _Places:
     """Which rows of the tables a step's bags hold: the same for all layers."""
 
     def __init__(self, pairs: int, width: int, positions: int) -> None:
-        self.pairs, self.width, self.now = pairs, width, 0
-        self.room = min(positions, FIRST_POSITIONS)
-        self.keys = _count(pairs * width)
-        self.queries = _count(pairs) * width
+        self.width, self.now, self.room = width, 0, min(positions, FIRST_POSITIONS)
+        self.hold(pairs)
+
+    def hold(self, pairs: int) -> None:
+        self.pairs = pairs
+        self.keys = _count(pairs * self.width)
+        self.queries = _count(pairs) * self.width
 
     def advance(self) -> None:
         if self.now == self.room:
@@ -81,6 +93,11 @@ class Cache:
         weights = torch.cat(scores, 1).softmax(1).flatten()
         mixed_PD = _bags(self.values.view(-1, places.width), places.values, places.weights, weights)
         return mixed_PD.view(len(qkv_B3C), -1)
+
+    def keep(self, pairs_P: Tensor) -> None:
+        width = self.places.width
+        self.values = self.values[pairs_P]
+        self.keys = [keys.view(-1, width, keys.shape[1])[pairs_P].flatten(0, 1) for keys in self.keys]
 
     def _append(self, k_BHD: Tensor, v_BHD: Tensor) -> None:
         places, now = self.places, self.places.now - 1

@@ -263,6 +263,10 @@ class CausalDecoder:
         logits_BV: Tensor = out.logits[:, -1]
         return logits_BV
 
+    def keep(self, rows_K: Tensor) -> None:
+        """Go on with these of the rows, in this order."""
+        self.cache.reorder_cache(rows_K)
+
 
 class Lora(Causal):
     """A model whose weights stand still but for a low-rank addition to each linear layer (Hu et al. 2021).

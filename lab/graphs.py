@@ -42,6 +42,12 @@ class GraphDecoder:
         self.now += 1
         return self._replay(room) if self.device.type == "cuda" else self._logits(room)
 
+    def keep(self, rows_K: Tensor) -> None:
+        """Go on with these of the rows, in this order."""
+        self.graph, self.tokens_B = None, self.tokens_B[rows_K]
+        for cache in self.caches:
+            cache.kept = cache.kept[:, rows_K]
+
     def _replay(self, room: int) -> Tensor:
         if self.graph is None or self.graph[0] != room:
             self.graph = None  # its memory first: the part that is read only grows

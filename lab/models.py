@@ -39,6 +39,9 @@ class Decoder(Protocol):
     def step(self, tokens_B: Tensor) -> Tensor:
         """Append a token to each row (BOS first); logits_BV of the next one, float32.  They may be overwritten."""
 
+    def keep(self, rows_K: Tensor) -> None:
+        """Go on with these of the rows (int64), in this order."""
+
 
 class LanguageModel(Protocol):
     """What sampling, scoring and the store ask of a model."""
@@ -186,6 +189,9 @@ class _CountedDecoder:
         self.before = np.append(self.before, tokens_B.cpu().numpy()[:, None], axis=1)
         weights_BV = torch.tensor(self.counted.model.weights(self.before), device=self.counted.device)
         return weights_BV.log()
+
+    def keep(self, rows_K: Tensor) -> None:
+        self.before = self.before[rows_K.cpu().numpy()]
 
 
 class Gpt2:

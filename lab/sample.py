@@ -23,6 +23,8 @@ BLOCK = 64
 """Tokens of a block in the two-level search of `draw`."""
 CACHED = 2**17
 """Logits that a processor's cache holds with what decoding makes of them."""
+KEPT = 0.75
+"""Rows that have ended are left out of the decoder's state when at most this share of it goes on: it is copied then."""
 PLAIN = Decoding()
 
 
@@ -46,7 +48,7 @@ def sample(
     prompts  [rows, k], any integer type: context read behind BOS.  Neither returned nor counted in `positions`, so a
              model of n positions draws at most n - k.
     stop     the id, EOS, that ends a row when it is drawn; what follows it is filled with it, at 0 nats.  What stands
-             before it is the same as without `stop`: the row stays in the batch, whose size changes float sums.
+             before it is the same as without `stop`, but for float sums, whose order depends on how many rows go on.
 
     nats: what the token costs its writer, the model itself at temperature 1 and unfiltered, whatever the decoding and
     the penalty.  So they mean what a judge's nats mean, and filtered text costs less than the model's entropy.
@@ -54,23 +56,29 @@ def sample(
     """
     text_TB = _context(model, rows, positions, bos, prompts)
     start = len(text_TB) - positions
+    text_TB[start:] = bos if stop is None else stop
     uniforms_TB = torch.from_numpy(generator(seed).random((positions, rows))).to(model.device)
     nats_TB = torch.zeros(positions, rows, device=model.device)
-    finished_B = torch.zeros(rows, dtype=torch.bool, device=model.device)
+    here_B = torch.arange(rows, device=model.device)  # the rows that the decoder holds
+    ended_B = torch.zeros_like(here_B, dtype=torch.bool)
     decoder = model.decoder(rows)
     for now in range(start - 1):
         decoder.step(text_TB[now])
-    for position in range(positions):
+    for position, uniforms_B in enumerate(uniforms_TB):
         now = start + position
-        logits_BV = decoder.step(text_TB[now - 1])
-        text_TB[now], nats_TB[position] = _next(logits_BV, uniforms_TB[position], decoding, text_TB[:now].T)
+        logits_BV = decoder.step(text_TB[now - 1, here_B])
+        tokens_B, nats_B = _next(logits_BV, uniforms_B[here_B], decoding, text_TB[:now, here_B].T)
+        going_B = ~ended_B
+        text_TB[now, here_B[going_B]], nats_TB[position, here_B[going_B]] = tokens_B[going_B], nats_B[going_B]
         progress((position + 1) * rows)
         if stop is not None:
-            text_TB[now, finished_B], nats_TB[position, finished_B] = stop, 0.0
-            finished_B = text_TB[now] == stop
-            if finished_B.all():
-                text_TB[now:] = stop
+            ended_B |= tokens_B == stop
+            going_K = (~ended_B).nonzero()[:, 0]
+            if len(going_K) == 0:
                 break
+            if len(going_K) <= KEPT * len(here_B):
+                decoder.keep(going_K)
+                here_B, ended_B = here_B[going_K], ended_B[going_K]
     kind = np.uint16 if model.vocab_size <= 2**16 else np.uint32
     return text_TB[start:].T.cpu().numpy().astype(kind), nats_TB.T.contiguous().cpu().numpy()
 

@@ -12,8 +12,10 @@ from transformers import GenerationConfig
 
 from lab import sample as sampling
 from lab import theory
+from lab.causal import Causal
 from lab.counting import Ngram, Uniform
 from lab.decoding import Decoding
+from lab.graphs import GraphDecoder
 from lab.models import Counted, Gpt2
 from lab.sample import BLOCK, draw, sample
 from lab.sections import ModelConfig
@@ -184,7 +186,31 @@ def test_a_stop_ends_a_row_and_changes_nothing_before_it(decoding: Decoding) -> 
     ended = np.cumsum(free == stop, axis=1) - (free == stop) > 0
     assert ended.any() and not ended[:, -1].all() and len(told) == T
     assert np.array_equal(tokens, np.where(ended, stop, free)) and tokens.dtype == np.uint16
-    assert np.array_equal(nats, np.where(ended, 0, free_nats).astype(np.float32))
+    assert np.allclose(nats, np.where(ended, 0, free_nats), atol=1e-5) and not nats[ended].any()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-graphs", "llama", "ngram"])
+def test_rows_that_have_ended_leave_the_decoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they leave when one in four has ended, at once or never, the rest is written as if they were there."""
+    positions, told = 40, {}
+    if name == "llama":
+        shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": positions, "initializer_range": 0.3}
+        model: Any = Causal.fresh(**shape, vocab_size=9, bos=0, seed=3)
+    elif name == "ngram":
+        rows = np.random.default_rng(0).integers(0, 9, (50, 30))
+        model = Counted(Ngram.fit(rows, order=2, vocab_size=9, bos=0, smoothed=True))
+    else:
+        config = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_positions=positions, initializer_range=0.5)
+        model = Gpt2.fresh(config, vocab_size=9, bos=0, seed=3)
+    if name == "gpt2-graphs":
+        monkeypatch.setattr("lab.caches.CachedDecoder", GraphDecoder)
+    for kept in (-1.0, 0.75, 1.0):
+        monkeypatch.setattr(sampling, "KEPT", kept)
+        told[kept] = sample(model, rows=100, positions=positions, bos=0, seed=1, progress=quiet, stop=4)
+    ends = (told[-1.0][0] == 4).argmax(1)
+    assert len(np.unique(ends)) > 10 and ends.max() > 20
+    for tokens, nats in (told[0.75], told[1.0]):
+        assert np.array_equal(tokens, told[-1.0][0]) and np.allclose(nats, told[-1.0][1], atol=1e-4)
 
 
 def test_drawing_ends_when_every_row_has() -> None:
