@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.decoding import Decoding, weights
-from lab.models import LanguageModel
+from lab.models import Decoder, LanguageModel
 from lab.seeds import generator
 
 BLOCK = 64
@@ -56,7 +56,8 @@ def sample(
     """
     text_TB = _context(model, rows, positions, bos, prompts)
     start = len(text_TB) - positions
-    text_TB[start:] = bos if stop is None else stop
+    if stop is not None:
+        text_TB[start:] = stop
     uniforms_TB = torch.from_numpy(generator(seed).random((positions, rows))).to(model.device)
     nats_TB = torch.zeros(positions, rows, device=model.device)
     here_B = torch.arange(rows, device=model.device)  # the rows that the decoder holds
@@ -67,18 +68,18 @@ def sample(
     for position, uniforms_B in enumerate(uniforms_TB):
         now = start + position
         logits_BV = decoder.step(text_TB[now - 1, here_B])
-        tokens_B, nats_B = _next(logits_BV, uniforms_B[here_B], decoding, text_TB[:now, here_B].T)
-        going_B = ~ended_B
-        text_TB[now, here_B[going_B]], nats_TB[position, here_B[going_B]] = tokens_B[going_B], nats_B[going_B]
+        seen_TB = text_TB[: now if decoding.repetition_penalty is not None else 0, here_B]  # only a penalty looks
+        tokens_B, nats_B = _next(logits_BV, uniforms_B[here_B], decoding, seen_TB.T)
+        if stop is not None:
+            tokens_B, nats_B = tokens_B.where(~ended_B, stop), nats_B.where(~ended_B, 0.0)
+        text_TB[now, here_B], nats_TB[position, here_B] = tokens_B, nats_B
         progress((position + 1) * rows)
         if stop is not None:
-            ended_B |= tokens_B == stop
-            going_K = (~ended_B).nonzero()[:, 0]
+            going_K = (tokens_B != stop).nonzero()[:, 0]
             if len(going_K) == 0:
                 break
-            if len(going_K) <= KEPT * len(here_B):
-                decoder.keep(going_K)
-                here_B, ended_B = here_B[going_K], ended_B[going_K]
+            here_B = _without_ended(decoder, here_B, going_K)
+            ended_B = text_TB[now, here_B] == stop
     kind = np.uint16 if model.vocab_size <= 2**16 else np.uint32
     return text_TB[start:].T.cpu().numpy().astype(kind), nats_TB.T.contiguous().cpu().numpy()
 
@@ -98,6 +99,14 @@ def _context(model: LanguageModel, rows: int, positions: int, bos: int, prompts:
     text_TB[0] = bos
     text_TB[1 : 1 + length] = torch.from_numpy(prompts.T.astype(np.int64))
     return text_TB
+
+
+def _without_ended(decoder: Decoder, here_B: Tensor, going_K: Tensor) -> Tensor:
+    """The rows that the decoder holds from now on, if those that go on are few enough to be worth a copy."""
+    if len(going_K) > KEPT * len(here_B):
+        return here_B
+    decoder.keep(going_K)
+    return here_B[going_K]
 
 
 def _next(logits_BV: Tensor, uniforms_B: Tensor, decoding: Decoding, seen_BT: Tensor) -> tuple[Tensor, Tensor]:
