@@ -244,10 +244,14 @@ def _cells(record: Record) -> list[str]:
     return [record.name, peer, record.unit, *numbers, share, goal]
 
 
-def write_json(path: Path | None, records: Sequence[Record], peaks: Peaks | None) -> None:
+def write_json(
+    path: Path | None, records: Sequence[Record], peaks: Peaks | None, curves: Mapping[str, Any] | None = None
+) -> None:
+    """`curves`: losses by training, contestant and tokens seen."""
     if path is None:
         return
     found = {"peaks": None if peaks is None else asdict(peaks), "records": [asdict(record) for record in records]}
+    found |= {} if curves is None else {"curves": curves}
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -5,22 +5,28 @@
     python scripts/bench_sample.py --threads 1 --json sample.json
     python scripts/bench_sample.py --device cuda      # 124 million weights beside the small sizes
 
-All draw from the model's own distribution (temperature 1, nothing cut off), every row full length, weights and products
-float32 on a CPU.  Weights are random and wide (initializer_range .2), so that the distributions are not flat.
-CTranslate2 is timed where it is installed (pip install ctranslate2), vLLM likewise on a GPU.
+All draw from the model's own distribution (temperature 1, nothing cut off), every row full length.  The lab runs twice
+on a CPU that has bfloat16: with float32 and with bfloat16 products and caches.  Weights are random and wide
+(initializer_range .2), so that the distributions are not flat.  CTranslate2 is timed where it is installed
+(pip install ctranslate2), vLLM likewise on a GPU.
+
+Every setting of every peer has one turn; the fastest two of each peer then take turns with the lab.  "memory kept" is
+the allocator's setting that the lab gives its own workers.
 
 The roofline of one token: operations / matrix peak + bytes of cache read / memory bandwidth, with
     operations = 2 x (weights of the blocks and of the vocabulary product) + 4 x width x layers x mean position
     bytes      = 2 x width x layers x mean position x bytes of a number
-(on a GPU also the weights, read once a step for all rows).  The two do not overlap in a step, so they add.
+at the data types used (on a GPU also the weights, read once a step for all rows).  The two do not overlap in a step,
+so they add.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +42,7 @@ from lab.sample import sample
 from lab.sections import ModelConfig
 
 GOALS = {"HF generate": 5.0, "CTranslate2": 3.0}
+CTRANSLATE2 = {"float32": "CTranslate2", "int8": "CTranslate2 int8"}
 GPU_GOALS = {"HF generate": 10.0}
 HALF = 0.5
 """The share of the roofline that is aimed at."""
@@ -62,22 +69,24 @@ class Size:
         )
         return Gpt2.fresh(config, vocab_size=self.vocabulary, bos=0, seed=0, device=device)
 
-    def best_speed(self, peaks: bench.Peaks, rows: int, device: str) -> float:
+    def best_speed(self, peaks: bench.Peaks, rows: int, device: str, dtype: str) -> float:
         """Tokens a second if products ran at the matrix peak and the cache were read at the memory's bandwidth."""
-        cuda = device == "cuda"
         weights = 12 * self.layers * self.width**2 + self.width * self.vocabulary
         mean = (self.positions + 1) / 2
         operations = 2 * weights + 4 * self.width * self.layers * mean
-        number = 2 if cuda else 4
-        read = 2 * self.width * self.layers * mean * number + (number * weights / rows if cuda else 0)
-        return 1 / (operations / (peaks.bfloat16 if cuda else peaks.float32) + read / peaks.bandwidth)
+        number, peak = (2, peaks.bfloat16) if dtype == BFLOAT16 else (4, peaks.float32)
+        read = 2 * self.width * self.layers * mean * number + (number * weights / rows if device == "cuda" else 0)
+        return 1 / (operations / peak + read / peaks.bandwidth)
 
 
 QUICK = Size(2, 128, 2, 2_048, 128)
 LARGER = Size(4, 256, 8, 8_192, 256)
 GPT2_SMALL = Size(12, 768, 12, 50_257, 256)
-ROWS = {QUICK: 400, LARGER: 256, GPT2_SMALL: 1_024}
-"""Rows of the lab's shard: those of the study `quick`, and as many tokens again or fewer."""
+ROWS = {QUICK: 400, LARGER: 512, GPT2_SMALL: 1_024}
+"""Rows of the lab's shard: those of the study `quick`, and about as many."""
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FINALISTS = 2
+"""Settings of each peer that are timed more than once."""
 
 
 @dataclass(frozen=True)
@@ -86,22 +95,33 @@ class Peer:
     setting: str
     rows: int
     setup: bench.Setup
+    dtype: str = FLOAT32
+    kept: bool = False
+    """With the memory setting that the lab gives its workers."""
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.setting}" + ", memory kept" * self.kept
+
+    def work(self) -> Callable[[], Any]:
+        if self.kept:
+            machine.keep_memory()
+        return self.setup()
 
 
-def ours(size: Size, rows: int, device: str) -> Callable[[], Any]:
+def ours(size: Size, rows: int, device: str, dtype: str) -> Callable[[], Any]:
     machine.keep_memory()  # as the lab's workers do
     model = size.model(device)
-    model.decoding = "bfloat16"  # on a GPU, as a study has it
+    model.decoding = dtype
     torch.use_deterministic_algorithms(device == "cuda", warn_only=True)
     return lambda: sample(model, rows=rows, positions=size.positions, bos=0, seed=1, progress=lambda _: None)
 
 
-def hf(size: Size, rows: int, device: str, *, static: bool = False, compiled: bool = False) -> Callable[[], Any]:
+def hf(
+    size: Size, rows: int, device: str, dtype: str, *, static: bool = False, compiled: bool = False
+) -> Callable[[], Any]:
     """One token fewer: with BOS in the row, transformers' GPT-2 has no position for the last one."""
     transformers.utils.logging.set_verbosity_error()
-    model = size.model(device).module
-    if device == "cuda":
-        model = model.to(torch.bfloat16)
+    model = size.model(device).module.to(getattr(torch, dtype))
     if compiled:
         model.forward = torch.compile(model.forward, dynamic=True)
     model.generation_config = transformers.GenerationConfig(
@@ -118,15 +138,28 @@ def hf(size: Size, rows: int, device: str, *, static: bool = False, compiled: bo
 
 
 def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
-    batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128]
-    batches = [256, 1_024] if device == "cuda" else batches
-    for rows in batches:
-        yield Peer("HF generate", f"batch {rows}, dynamic cache", rows, partial(hf, size, rows, device))
+    """Batches by caches by compilation, and of the middle batch what else may matter."""
+    dtype = BFLOAT16 if device == "cuda" else FLOAT32
+    batches = [256, 1_024] if device == "cuda" else [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 128]
+    kinds: list[tuple[str, dict[str, bool]]] = [("dynamic cache", {})]
     if not fast:
-        rows = batches[-2]
-        yield Peer("HF generate", f"batch {rows}, static cache", rows, partial(hf, size, rows, device, static=True))
-        compiled = partial(hf, size, rows, device, static=True, compiled=True)
-        yield Peer("HF generate", f"batch {rows}, static cache, torch.compile", rows, compiled)
+        kinds += [("static cache", {"static": True})]
+        kinds += [("static cache, torch.compile", {"static": True, "compiled": True})]
+    for rows, (said, options) in itertools.product(batches, kinds):
+        setup = partial(hf, size, rows, device, dtype, **options)
+        yield Peer("HF generate", f"{dtype}, batch {rows}, {said}", rows, setup, dtype)
+    if device == "cpu" and not fast:
+        rows = batches[1]
+        yield Peer(
+            "HF generate",
+            f"{dtype}, batch {rows}, dynamic cache",
+            rows,
+            partial(hf, size, rows, device, dtype),
+            kept=True,
+        )
+        half = partial(hf, size, rows, device, BFLOAT16)
+        yield Peer("HF generate", f"{BFLOAT16}, batch {rows}, dynamic cache", rows, half, BFLOAT16)
+        yield Peer("HF generate", f"{BFLOAT16}, batch {rows}, dynamic cache", rows, half, BFLOAT16, kept=True)
 
 
 def ctranslate2_peers(size: Size, folder: Path, threads: int, fast: bool) -> Iterator[Peer]:
@@ -134,10 +167,17 @@ def ctranslate2_peers(size: Size, folder: Path, threads: int, fast: bool) -> Ite
         print("CTranslate2 is not installed (pip install ctranslate2): left out")
         return
     bench.apart(partial(convert_for_ctranslate2, size, folder))
-    for kind in ("float32",) if fast else ("float32", "int8"):
-        name = "CTranslate2" if kind == "float32" else f"CTranslate2 {kind}"
-        for rows in (256,) if fast else (64, 256, 1_024) if size == QUICK else (32, 64, 256):
-            yield Peer(name, f"{kind}, batch {rows}", rows, partial(ctranslate2_, size, folder, kind, rows, threads))
+    batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 64, 256]
+    for (kind, name), rows in itertools.product(CTRANSLATE2.items(), batches):
+        if kind == "float32" or not fast:
+            setup = partial(ctranslate2_, size, folder, kind, rows, (1, threads))
+            yield Peer(name, f"{kind}, batch {rows}", rows, setup)
+    if threads > 1 and not fast:
+        for rows in batches:
+            setup = partial(ctranslate2_, size, folder, "float32", rows, (threads, 1))
+            yield Peer("CTranslate2", f"float32, batch {rows} in {threads} workers of one thread", rows, setup)
+        setup = partial(ctranslate2_, size, folder, "float32", 64, (1, threads))
+        yield Peer("CTranslate2", "float32, batch 64", 64, setup, kept=True)
 
 
 def convert_for_ctranslate2(size: Size, folder: Path) -> None:
@@ -152,15 +192,17 @@ def convert_for_ctranslate2(size: Size, folder: Path) -> None:
     TransformersConverter(str(folder / "hf")).convert(str(folder / "ct2"))
 
 
-def ctranslate2_(size: Size, folder: Path, kind: str, rows: int, threads: int) -> Callable[[], Any]:
+def ctranslate2_(size: Size, folder: Path, kind: str, rows: int, threads: tuple[int, int]) -> Callable[[], Any]:
+    """Workers, and threads of each; the rows are shared out among the workers."""
     import ctranslate2
 
-    generator = ctranslate2.Generator(str(folder / "ct2"), compute_type=kind, inter_threads=1, intra_threads=threads)
+    workers, each = threads
+    generator = ctranslate2.Generator(str(folder / "ct2"), compute_type=kind, inter_threads=workers, intra_threads=each)
 
     def draw() -> None:
         found = generator.generate_batch(
             [["t0"]] * rows,
-            max_batch_size=rows,
+            max_batch_size=rows // workers,
             min_length=size.positions,
             max_length=size.positions,
             sampling_topk=0,
@@ -190,65 +232,84 @@ def vllm_(size: Size, folder: Path, rows: int) -> Callable[[], Any]:
 
 
 def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[bench.Record]:
-    device, rows = options.device, ROWS[size]
+    device, rows, threads = options.device, ROWS[size], options.threads
     peers = list(hf_peers(size, device, options.fast))
     if device == "cpu":
-        peers += ctranslate2_peers(size, folder, options.threads, options.fast)
+        peers += ctranslate2_peers(size, folder, threads, options.fast)
     else:
         peers += vllm_peers(size, folder)
-    contestants: dict[str, bench.Setup] = {"ours": partial(ours, size, rows, device)}
-    contestants |= {f"{peer.name}: {peer.setting}": peer.setup for peer in peers}
-    taken = bench.alternate(contestants, options.repetitions, options.threads, device)
-    mine = bench.speeds(rows * size.positions, taken["ours"])
-    share = bench.Spread.of(mine).median / size.best_speed(peaks, rows, device)
-    best = fastest(peers, size, taken)
-    goals = GOALS if device == "cpu" else GPU_GOALS
-    where = bench.describe(device, options.threads)
+    once = {peer: bench.speeds(peer.rows * size.positions, screened(peer, threads, device)) for peer in peers}
+    mine = [BFLOAT16] if device == "cuda" else sorted({FLOAT32, machine.resolve_dtype("auto", device)}, reverse=True)
+    contestants: dict[Any, bench.Setup] = {dtype: partial(ours, size, rows, device, dtype) for dtype in mine}
+    contestants |= {peer: peer.work for peer in finalists(once)}
+    taken = bench.alternate(contestants, options.repetitions, threads, device)
+    theirs = {peer: bench.speeds(peer.rows * size.positions, taken.get(peer, [])) or once[peer] for peer in peers}
     records = []
-    for peer in peers:
-        theirs = bench.speeds(peer.rows * size.positions, taken[f"{peer.name}: {peer.setting}"])
-        is_best = best[peer.name] == peer.setting
-        records.append(
-            bench.Record(
-                name=str(size),
-                peer=f"{peer.name}, {peer.setting}",
-                unit="tokens/s",
-                ours=bench.Spread.of(mine),
-                theirs=bench.Spread.of(theirs),
-                ratio=bench.ratio(mine, theirs),
-                roofline=share,
-                goal=goals.get(peer.name) if is_best else None,
-                best=is_best,
-                note=f"the lab: one shard of {rows} rows",
-                machine=where,
-            )
-        )
+    for dtype in mine:
+        speeds = bench.speeds(rows * size.positions, taken[dtype])
+        share = bench.Spread.of(speeds).median / size.best_speed(peaks, rows, device, dtype)
+        found = [peer for peer in peers if peer.dtype == FLOAT32 or dtype == BFLOAT16]
+        records += compared(size, dtype, speeds, {peer: theirs[peer] for peer in found}, share, options)
     return records
 
 
-def fastest(peers: list[Peer], size: Size, taken: dict[str, list[float]]) -> dict[str, str]:
-    """The setting of each peer with the highest median speed."""
-    best: dict[str, tuple[float, str]] = {}
-    for peer in peers:
-        speed = bench.Spread.of(bench.speeds(peer.rows, taken[f"{peer.name}: {peer.setting}"])).median
-        best[peer.name] = max(best.get(peer.name, (0.0, "")), (speed, peer.setting))
-    return {name: setting for name, (_, setting) in best.items()}
+def screened(peer: Peer, threads: int, device: str) -> list[float]:
+    """Seconds of one turn; one before it, if something is compiled or set up in it."""
+    warm = device == "cuda" or "compile" in peer.setting
+    with bench.Player(peer.work, threads, device) as player:
+        return [player.play() for _ in range(1 + warm)][-1:]
+
+
+def finalists(once: Mapping[Peer, Sequence[float]]) -> list[Peer]:
+    """The fastest of each peer, in each data type."""
+    found: dict[tuple[str, str], list[Peer]] = {}
+    for peer in sorted(once, key=lambda peer: -once[peer][0]):
+        found.setdefault((peer.name, peer.dtype), []).append(peer)
+    return [peer for group in found.values() for peer in group[:FINALISTS]]
+
+
+def compared(
+    size: Size, dtype: str, mine: Sequence[float], theirs: Mapping[Peer, Sequence[float]], share: float, options: Any
+) -> list[bench.Record]:
+    best: dict[str, Peer] = {}
+    for peer in sorted(theirs, key=lambda peer: bench.Spread.of(theirs[peer]).median):
+        if len(theirs[peer]) == len(mine):
+            best[peer.name] = peer
+    goals = GOALS if options.device == "cpu" else GPU_GOALS
+    return [
+        bench.Record(
+            name=f"{size}, {dtype}",
+            peer=str(peer),
+            unit="tokens/s",
+            ours=bench.Spread.of(mine),
+            theirs=bench.Spread.of(speeds),
+            ratio=bench.ratio(mine, speeds if len(speeds) == len(mine) else [speeds[0]] * len(mine)),
+            roofline=share,
+            goal=goals.get(peer.name) if best[peer.name] == peer else None,
+            best=best[peer.name] == peer,
+            note=f"the lab: one shard of {ROWS[size]} rows; the peer: {len(speeds)} turn{'s' * (len(speeds) > 1)}",
+            machine=bench.describe(options.device, options.threads),
+        )
+        for peer, speeds in theirs.items()
+    ]
 
 
 def main() -> int:
-    options = bench.parser(__doc__).parse_args()
+    parser = bench.parser(__doc__)
+    parser.add_argument("--only", choices=["quick", "larger"], help="one of the two sizes")
+    options = parser.parse_args()
     peaks = bench.peaks(options.device, options.threads)
     print(bench.describe(options.device, options.threads))
     print(peaks.text())
-    sizes = [QUICK] if options.fast else [QUICK, LARGER]
+    sizes = [QUICK] if options.fast or options.only == "quick" else [LARGER] if options.only else [QUICK, LARGER]
     if options.device == "cuda" and not options.fast:
         sizes.append(GPT2_SMALL)
     records = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             records += measure(size, options, peaks, Path(folder))
-        share = records[-1].roofline
-        print(f"\n{size}: {share:.0%} of the roofline (goal {HALF:.0%}: {'met' if share >= HALF else 'MISSED'})")
+    for name, share in {record.name: record.roofline for record in records}.items():
+        print(f"{name}: {share:.0%} of the roofline (goal {HALF:.0%}: {'met' if share >= HALF else 'MISSED'})")
     print()
     bench.print_table(records)
     print("* the fastest setting of this peer, which the goal speaks of")

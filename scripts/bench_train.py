@@ -20,7 +20,7 @@ import multiprocessing
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_common import Record, Spread, clock, describe, parser, peaks, pin, print_table, ratio, write_json
+from bench_common import Peaks, Record, Spread, clock, describe, parser, peaks, pin, print_table, ratio, write_json
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -308,7 +308,7 @@ def timings(contestants: Contestants, work: Work, repetitions: int) -> dict[Sett
     return {setting: [tokens / turn[setting] for turn in turns] for setting in contestants.pipes}
 
 
-def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak: float) -> list[Record]:
+def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak: Peaks) -> list[Record]:
     ours = found[LAB]
     best = max((setting for setting in found if setting in COMPARED), key=lambda setting: median(found[setting]))
     used = "" if work.device == "cuda" else f", {counted(threads)}"
@@ -320,10 +320,10 @@ def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak
             ours=Spread.of(ours),
             theirs=Spread.of(theirs),
             ratio=ratio(ours, theirs),
-            roofline=work.shape.operations * median(ours) / peak,
+            roofline=work.shape.operations * median(ours) / peak.bfloat16,
             goal=GOAL if setting == best else None,
             best=setting == best,
-            machine=describe(work.device, threads),
+            machine=describe(work.device, threads) | {"peaks": asdict(peak)},
         )
         for setting, theirs in found.items()
         if setting != LAB
@@ -334,15 +334,16 @@ def counted(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}"
 
 
-def print_curves(contestants: Contestants, work: Work) -> None:
-    """The loss on the same validation rows after the same tokens."""
+def print_curves(contestants: Contestants, work: Work) -> dict[str, dict[str, float]]:
+    """The loss on the same validation rows after the same tokens; returned for JSON."""
     curves = contestants.ask(work, curve=True, settings=(LAB, *COMPARED))
     tokens = work.steps * work.batch_rows * work.shape.positions
     print(f"\nvalidation loss, nats a token, {work.shape.name}, batch {work.batch_rows}")
-    head = [f"{tokens * quarter // QUARTERS:>9,}" for quarter in range(QUARTERS + 1)]
-    print(f"{'tokens seen':30}" + " ".join(head))
+    seen = [f"{tokens * quarter // QUARTERS:,}" for quarter in range(QUARTERS + 1)]
+    print(f"{'tokens seen':30}" + " ".join(f"{text:>9}" for text in seen))
     for setting, curve in curves.items():
         print(f"{setting.name:30}" + " ".join(f"{nats:9.4f}" for nats in curve))
+    return {setting.name: dict(zip(seen, curve, strict=True)) for setting, curve in curves.items()}
 
 
 def write_rows(shape: Shape, folder: Path) -> Path:
@@ -373,6 +374,7 @@ def main() -> None:
     if options.device == "cuda":
         shapes = {LARGER: (64,), GPT2_SMALL: SMALL_BATCHES}
     found: list[Record] = []
+    curves: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         rows = {shape: write_rows(shape, Path(folder)) for shape in shapes}
         for threads in counts:
@@ -382,14 +384,15 @@ def main() -> None:
                 for shape, batch_rows in [(shape, rows) for shape, batches in shapes.items() for rows in batches]:
                     steps = SKIPPED + max(2, TIMED[shape] // (batch_rows * shape.positions))
                     work = Work(shape, batch_rows, steps, options.device, rows[shape], 1)
-                    found += records(work, threads, timings(contestants, work, repetitions), peak.bfloat16)
+                    found += records(work, threads, timings(contestants, work, repetitions), peak)
                 if threads == counts[-1]:
                     for shape, batches in shapes.items():
                         steps = (50_000 if options.fast else 200_000) // (batches[0] * shape.positions)
-                        print_curves(contestants, Work(shape, batches[0], steps, options.device, rows[shape], 64))
+                        work = Work(shape, batches[0], steps, options.device, rows[shape], 64)
+                        curves[f"{shape.name}, batch {batches[0]}"] = print_curves(contestants, work)
     print()
     print_table(found)
-    write_json(options.json, found, peak)
+    write_json(options.json, found, None, curves)
 
 
 if __name__ == "__main__":
