@@ -25,8 +25,8 @@ from lab.seeds import permutation
 LOG_POINTS = 20
 """The learning curve has at most so many lines after the first, whatever the number of steps."""
 TINY = torch.finfo(torch.float32).tiny
-CHUNK = 256
-"""Tokens whose logits exist at one time."""
+CHUNK = {"cpu": 256, "cuda": 4096}
+"""Tokens whose logits exist at one time: what a processor's cache holds, and what fills a GPU."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -252,8 +252,9 @@ class _CrossEntropy(torch.autograd.Function):
         # Under LoRA the output matrix stands still.
         weight_grad_VC = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
         bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V)
-        for start in range(0, len(x_NC), CHUNK):
-            rows = slice(start, start + CHUNK)
+        chunk = CHUNK[x_NC.device.type]
+        for start in range(0, len(x_NC), chunk):
+            rows = slice(start, start + chunk)
             tokens_K1 = tokens_N[rows, None]
             logits_KV = x_NC[rows] @ cast_VC.T
             if bias_V is not None:

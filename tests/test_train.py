@@ -150,7 +150,7 @@ def both() -> tuple[Gpt2, torch.Tensor, torch.Tensor]:
         for parameter in model.module.parameters():
             parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.1
     positions = T - 1  # transformers reads BOS and all of the row
-    ids_BT = torch.from_numpy(np.random.default_rng(0).integers(0, V, (CHUNK // positions + 3, positions)))
+    ids_BT = torch.from_numpy(np.random.default_rng(0).integers(0, V, (CHUNK["cpu"] // positions + 3, positions)))
     read = F.pad(ids_BT, (1, 0))
     return model, ids_BT, model.module(read, labels=read).loss
 
@@ -167,10 +167,10 @@ def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor,
 def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
     """float64, so that both agree to all digits; what stands still gets no gradient."""
     rng = torch.Generator().manual_seed(0)
-    shapes = {"x": (CHUNK + 5, 8), "weight": (V, 8), "bias": (V,)}
+    shapes = {"x": (CHUNK["cpu"] + 5, 8), "weight": (V, 8), "bias": (V,)}
     parts = {name: torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
     wanted = [parts[name].requires_grad_() for name in trained.split()]
-    tokens_N = torch.randint(V, (CHUNK + 5,), generator=rng)
+    tokens_N = torch.randint(V, (CHUNK["cpu"] + 5,), generator=rng)
     loss = _CrossEntropy.apply(*parts.values(), tokens_N)
     want = F.cross_entropy(F.linear(*parts.values()), tokens_N)
     assert loss.item() == pytest.approx(want.item(), rel=1e-6)
