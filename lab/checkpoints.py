@@ -26,10 +26,9 @@ from torch import Tensor, nn
 
 from lab import disk, faults
 from lab.disk import file_sha256, make_folder, renamed
-from lab.space import SPARE, free
+from lab.space import CHECKPOINTS, SPARE, free
 from lab.types import Attempt, Stopped, digest
 
-KEPT = 2
 STATE, TENSORS = "state.json", "state.safetensors"
 
 
@@ -82,7 +81,7 @@ class Checkpoints:
             return
         with contextlib.suppress(FileNotFoundError):
             self._write(module, optimizer, step, told)
-            for old in self._found()[:-KEPT]:
+            for old in self._found()[:-CHECKPOINTS]:
                 shutil.rmtree(old, ignore_errors=True)
             faults.at("train/checkpoint/kept")
         self.last = time.monotonic()

@@ -98,11 +98,12 @@ def _print_plan(found: Any, name: str, resolved: dict[str, Any]) -> None:
             clock(line.seconds),
         )
     out.print(table)
+    beside = f" (and {found.scratch / 1e6:,.0f} MB of checkpoints at times)" if found.scratch else ""
     source = "timings on this machine" if found.measured else "a rough guess: this store has no timings yet"
     out.print(
         f"{name}: {found.chains} chains of {found.generations} generations; {resolved['device']}, {resolved['dtype']}, "
         f"{found.workers} workers of {resolved['threads']} thread(s); "
-        f"about {found.disk / 1e6:,.0f} MB and {clock(found.seconds)} to go ({source})",
+        f"about {found.disk / 1e6:,.0f} MB{beside} and {clock(found.seconds)} to go ({source})",
         highlight=False,
         soft_wrap=True,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab import faults
+from lab.types import digest
 
 
 def file_sha256(path: Path) -> str:
@@ -35,6 +36,23 @@ def renamed(path: Path, name: Path) -> bool:
     return True
 
 
+def all_of(path: Path) -> Iterator[Path]:
+    """A file, or a folder with all that is in it.  Folders that go meanwhile are no error, as they are to `rglob`."""
+    yield path
+    for folder, folders, files in os.walk(path):
+        yield from (Path(folder, name) for name in folders + files)
+
+
+def host() -> str:
+    """A name for this machine: what others have left may belong to writers that live."""
+    return digest(os.uname().nodename)[:8]
+
+
+def beside(path: Path) -> Path:
+    """The temporary name under which this process writes a file: it says who does."""
+    return path.with_name(f".{path.name}.{host()}.{os.getpid()}.tmp")
+
+
 def write_text(path: Path, text: str, *, point: str = "") -> None:
     """Atomically: a reader sees the old file or the new one, also after a crash."""
     write_file(path, lambda temporary: _write(temporary, text), point=point)
@@ -47,7 +65,7 @@ def _write(path: Path, text: str) -> None:
 def write_file(path: Path, write: Callable[[Path], None], *, point: str = "") -> None:
     """The same with any way to write a file.  `point` names its instants in lab/faults.py (default: the file)."""
     point = point or path.name
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     try:
         write(temporary)
         faults.at(f"{point}/written")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab import runners, space
-from lab.store import MANIFEST, Damaged, Job, Store
+from lab.store import MANIFEST, Damaged, Dropped, Job, Store
 from lab.types import Step, Stopped
 from lab.weights import lacking
 from lab.worker import UNATTENDED, Wishes, Worker, reason_of, run_job
@@ -92,7 +92,12 @@ class Walk:
     children: dict[Step, list[Step]] = field(default_factory=lambda: defaultdict(list))
     weight: dict[Step, float] = field(default_factory=dict)
     failures: dict[Step, str] = field(default_factory=dict)
-    attempts: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
+    repairs: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
+    """How often an input of a step was found damaged."""
+    deaths: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
+    """How often its worker died."""
+    missed: set[Step] = field(default_factory=set)
+    """Steps whose artifact was there and is gone: this was said."""
     again: set[Step] = field(default_factory=set)
     """Steps in the store that must be made again, as their weights were dropped and are needed."""
     done: set[Step] = field(default_factory=set)
@@ -118,27 +123,36 @@ class Walk:
                 continue
             if self.must_run(step):
                 if step in self.done:  # it was, before an input was made anew with other bytes
-                    self.reopen(step)
+                    stack += self.reopened(step)
                 elif dropped := lacking(self.store, step):
                     self.again.update(dropped)
                     for parent in set(dropped) & self.done:
-                        self.reopen(parent)
+                        stack += self.reopened(parent)
                 else:
+                    if any(self.store.folder(child.name, child.key).exists() for child in self.children[step]):
+                        self.miss(step)
                     insort(self.ready, step, key=lambda s: (s.name not in self.first, -self.weight[s], s.label, s.key))
             elif step not in self.done:
                 self.done.add(step)
                 self.reporter.found(step)
                 stack.extend(self.unblocked(step))
 
-    def reopen(self, step: Step) -> None:
-        """Its artifact is gone: it is made again, and what needs it waits."""
+    def reopened(self, step: Step) -> list[Step]:
+        """Its artifact is gone: it is made again, and what needs it waits.  The step, where it does not wait itself."""
         self.done.discard(step)
         for child in self.children[step]:
             self.waiting[child] += 1
             if child in self.ready:
                 self.ready.remove(child)
-        if not self.waiting[step]:
-            self.release([step])
+        return [] if self.waiting[step] else [step]
+
+    def miss(self, step: Step) -> None:
+        """Say, once, that an artifact was there and is gone; not where it was moved aside, which was said then."""
+        folder = self.store.folder(step.name, step.key)
+        aside = any(folder.parent.glob(f".corrupt-{step.key}-*"))
+        if step not in self.missed and not folder.exists() and not aside:
+            self.missed.add(step)
+            self.reporter.noted(f"{step.label} is missing from the store ({folder}): it is made again")
 
     def take(self) -> Step:
         step = self.ready.pop(0)
@@ -148,18 +162,18 @@ class Walk:
 
     def put_back(self, step: Step) -> None:
         self.in_hand.discard(step)
-        if not self.waiting[step]:
-            self.ready.insert(0, step)
+        self.release([step])
 
     def damaged(self, step: Step, key: str) -> None:
-        """An input of this step was missing or damaged, and is out of the way by now."""
+        """An input of this step was missing or damaged, and is out of the way by now, or its weights were dropped."""
         parent = next(parent for parent in step.inputs.values() if parent.key == key)
-        self.attempts[step] += 1
-        if self.attempts[step] > len(step.inputs) * ATTEMPTS:
+        self.repairs[step] += 1
+        if self.repairs[step] > len(step.inputs) * ATTEMPTS:
             self.fail(step, f"its input {parent.label} is damaged again and again; see to the disk", "")
             return
-        if parent in self.done:
-            self.reopen(parent)
+        self.miss(parent)
+        if parent in self.done and self.must_run(parent):
+            self.release(self.reopened(parent))
         self.put_back(step)
 
     def must_run(self, step: Step) -> bool:
@@ -235,7 +249,7 @@ def _in_process(walk: Walk, wishes: Wishes) -> None:
             seconds = run_job(walk.store, job_of(step), report, wishes, fresh=fresh, again=again)
         except Stopped:
             raise
-        except Damaged as found:
+        except (Damaged, Dropped) as found:
             walk.damaged(step, found.key)
         except Exception as error:
             walk.fail(step, reason_of(error), traceback.format_exc())
@@ -310,10 +324,10 @@ def _take(walk: Walk, worker: Worker, event: Mapping[str, Any], *, stopping: boo
 
 def _bury(walk: Walk, step: Step, code: int, *, stopping: bool) -> None:
     """The worker of this step is dead."""
-    walk.attempts[step] += 1
+    walk.deaths[step] += 1
     if stopping:
         walk.cut = True
-    elif walk.attempts[step] < ATTEMPTS:
+    elif walk.deaths[step] < ATTEMPTS:
         walk.put_back(step)
     else:
         walk.fail(step, f"its worker died {ATTEMPTS} times (exit code {code}; -9: killed)", "")

@@ -82,8 +82,16 @@ def weights_in(folder: Path) -> int:
     return sum(map(math.prod, shapes(folder).values()))
 
 
+def check_plain(folder: Path) -> None:
+    """InputError where a folder holds a named pipe or a device: who opens one waits, or reads without end."""
+    for path in sorted(folder.iterdir()):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is no plain file but a pipe, a socket or a device: take it out of the folder")
+
+
 def check_folder(folder: Path) -> None:
     """InputError where a folder is incomplete, not plain data, or asks for more layers than it has weights."""
+    check_plain(folder)
     config = config_of(folder)
     for entry, reason in REFUSED.items():
         if entry in config:
@@ -104,6 +112,7 @@ def check_folder(folder: Path) -> None:
 def check_tokenizer(folder: Path) -> None:
     """InputError where the files of a tokenizer are absent or no JSON, ask for Python code, or number their entries
     with gaps, for which the library would take memory."""
+    check_plain(folder)
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise InputError(f"{folder} holds no tokenizer files (tokenizer.json)")
     for file in (folder / "config.json", folder / "tokenizer_config.json", folder / "tokenizer.json"):

@@ -43,10 +43,11 @@ def make_step(
     tokens: int = 0,
     work: float = 0.0,
     disk: int = 0,
+    scratch: int = 0,
     where: Mapping[str, Any] | None = None,
 ) -> Step:
     version = runners.KINDS[name].version or runners.source_hash(name)
-    return Step(name, version, params, inputs, tokens, work, disk, label or name, where or {})
+    return Step(name, version, params, inputs, tokens, work, disk, scratch, label or name, where or {})
 
 
 def where_at(path: str | None, identity: str) -> dict[str, str | None]:

@@ -28,7 +28,10 @@ def prune(
     checkpoints: Checkpoints = Path("checkpoints"),
     as_json: AsJson = False,
 ) -> None:
-    """Drop weights that no step needs any more, and what killed writers left.  Results, samples and hashes stay."""
+    """Drop weights that no step needs any more, and what killed writers left.  Results, samples and hashes stay.
+
+    What another machine may be writing goes once nothing has changed in it for a day; checkpoints go once no run beside
+    this one has a step to go on from them."""
     from lab import retention
 
     folder = folder_of(run, checkpoints)

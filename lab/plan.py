@@ -91,6 +91,8 @@ class Plan:
     """Of the longest chain."""
     longest: float
     """Seconds of the longest chain of steps that wait for each other: more workers cannot beat it."""
+    scratch: int
+    """Bytes of checkpoints beside, about, while as many steps as there are workers leave some."""
 
     @property
     def seconds(self) -> float:
@@ -130,7 +132,9 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
             )
         )
     longest_chain = max(generation.t for generation in study.generations) + 1
-    return Plan(lines, workers, estimator.measured, len(chains), longest_chain, _longest(todo, estimator))
+    longest = _longest(todo, estimator)
+    scratch = sum(sorted(step.scratch for step in todo)[-max(1, workers) :])
+    return Plan(lines, workers, estimator.measured, len(chains), longest_chain, longest, scratch)
 
 
 def to_do(order: Sequence[Step], store: Store) -> list[Step]:

@@ -16,8 +16,9 @@ import yaml
 
 from lab import faults
 from lab.config import StudyConfig
-from lab.disk import make_folder, write_file, write_text
+from lab.disk import beside, make_folder, write_file, write_text
 from lab.execute import job_of
+from lab.leftovers import sweep
 from lab.records import COLUMNS
 from lab.steps import Machine
 from lab.store import Store
@@ -123,7 +124,7 @@ class RunFolder:
 
     def begin(self, study: Study, environment: Mapping[str, Any]) -> None:
         make_folder(self.path)
-        _sweep(self.path)
+        sweep(self.path)
         text = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", text)
         write_text(self.path / "env.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
@@ -133,7 +134,7 @@ class RunFolder:
         for generation in study.generations:
             folder = self.path / generation.chain / f"gen-{generation.t:02d}"
             folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
+            sweep(folder)
             for name, step in generation.artifacts.items():
                 target = store.folder(step.name, step.key)
                 if target.is_dir():
@@ -250,30 +251,12 @@ def _fitting(value: Any, kind: Any) -> Any:
 def _link(path: Path, target: Path) -> None:
     if path.is_symlink() and Path(os.readlink(path)) == target:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     faults.at("link/made")
     temporary.replace(path)
     faults.at("link/renamed")
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs left beside the files that they were writing."""
-    for leftover in folder.glob(".*.tmp"):
-        process = leftover.name.split(".")[-2]
-        if process.isdigit() and not _lives(int(process)):
-            leftover.unlink(missing_ok=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _no_run(path: Path) -> str:

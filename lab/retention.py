@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lab import runners
 from lab.execute import Reporter, job_of
+from lab.leftovers import left, untouched
 from lab.results import RunFolder
 from lab.space import size_of
 from lab.store import Store
@@ -76,6 +77,8 @@ class Neighbours:
     own: Path
     seen: tuple[tuple[str, int], ...] = ()
     claims: list[Claim] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    """All of theirs."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Runs whose study cannot be built here, with the reason.  What they want is not known, so nothing is dropped."""
 
@@ -85,11 +88,12 @@ class Neighbours:
         seen = tuple((str(path), path.stat().st_mtime_ns) for path in others)
         if seen == self.seen:
             return
-        self.seen, self.claims, self.unreadable = seen, [], {}
+        self.seen, self.claims, self.steps, self.unreadable = seen, [], [], {}
         for path in others:
             try:
-                config = RunFolder(path.parent).config()
-                self.claims.append(Claim.of(build(config), config.keep_models))
+                study = _study(RunFolder(path.parent))
+                self.claims.append(Claim.of(study, study.config.keep_models))
+                self.steps += study.steps
             except (InputError, OSError) as error:
                 self.unreadable[path.parent.name] = str(error)
 
@@ -188,7 +192,7 @@ class Pruning:
 
 def pruning(folder: RunFolder, keep: str) -> Pruning:
     """What would go if this run kept the weights that `keep` (all, last or none) says.  Nothing is changed."""
-    store, study = folder.store, build(folder.config())
+    store, study = folder.store, _study(folder)
     claim, neighbours = Claim.of(study, keep), Neighbours(folder.path)
     neighbours.look()
     weights: list[Item] = []
@@ -202,17 +206,29 @@ def pruning(folder: RunFolder, keep: str) -> Pruning:
             continue
         place = store.folder(model.name, model.key)
         weights += [Item(f"weights of {model.label}", place / name, size, model) for name, size in files.items()]
-    return Pruning(weights, list(leftovers(store)), wanted, neighbours.unreadable)
+    steps = None if neighbours.unreadable else [*study.steps, *neighbours.steps]
+    return Pruning(weights, list(leftovers(store, steps)), wanted, neighbours.unreadable)
 
 
-def leftovers(store: Store) -> Iterator[Item]:
-    """What killed writers left, and damaged copies that were moved aside, unless a living process holds their step."""
+def _study(folder: RunFolder) -> Study:
+    """Of a run, with the arithmetic of the machine that has run it: its keys hold that."""
+    return build(folder.config(), folder.machine())
+
+
+def leftovers(store: Store, steps: Sequence[Step] | None = None) -> Iterator[Item]:
+    """What killed writers left, and damaged copies that were moved aside, unless a living process holds their step.
+
+    What a writer of another machine may be at work on stays until nothing has changed in it for leftovers.ABANDONED.
+    Checkpoints stay while a step of these `steps` may go on from them; None: while any step may.
+    """
+    wanted = None if steps is None else {step.key for step in steps}
     patterns = ("[a-z]*/.*", ".*/*", "[a-z]*/[0-9a-f]*/.*.tmp")
     for path in sorted(path for pattern in patterns for path in store.root.glob(pattern)):
         key = _key(path)
-        name = path.name if path.name != key else path.parent.name
-        if not key or in_hand(store, key) or ("scratch" in name and not _committed(store, key)):
-            continue  # not the lab's; or a step in hand, or one that goes on from it
+        if not key or in_hand(store, key) or _others(store, path, key):
+            continue  # not the lab's; or a step in hand
+        if path.parent == store.scratch("") and (wanted is None or key in wanted) and not _committed(store, key):
+            continue  # a step goes on from it
         yield Item(_what(path), path, size_of(path))
 
 
@@ -235,6 +251,14 @@ def _key(path: Path) -> str:
     """The key of the step that a leftover belongs to; empty for what is not the lab's."""
     found = KEY.search(path.name) or KEY.search(path.parent.name)
     return found.group() if found else ""
+
+
+def _others(store: Store, path: Path, key: str) -> bool:
+    """Whether a writer on another machine, whose lock is not seen here, may be at work on it."""
+    if path.suffix == ".tmp":
+        return not left(path)
+    mine = path.name.startswith(f".tmp-{key}-{store.host}-")
+    return path.name.startswith(".tmp-") and not mine and not untouched(path, store.scratch(key))
 
 
 def _committed(store: Store, key: str) -> bool:

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lab.disk import all_of
 from lab.types import DiskFull, InputError
 
 SAFETY = 1.5
 """Estimates are right to about this factor."""
 SPARE = 1_000_000
 """Bytes that must stay free beside: tables, logs, manifests."""
+CHECKPOINTS = 2
+"""Those of a training that are kept.  One more is there while the newest is written."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SAID_WHEN_FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "errno 28", "requested and")
 """What safetensors, Arrow and numpy (" 800 requested and 96 written") say instead of a number."""
@@ -88,7 +91,7 @@ def full_in_one_line(folder: Path) -> Iterator[None]:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder; a link counts nothing, and what goes meanwhile nothing either."""
     total = 0
-    for file in (path, *path.rglob("*")):
+    for file in all_of(path):
         with contextlib.suppress(FileNotFoundError):
             if file.is_file() and not file.is_symlink():
                 total += file.stat().st_size

@@ -27,10 +27,13 @@ from lab.sections import (
     TrainConfig,
 )
 from lab.seeds import derive_seed
+from lab.space import CHECKPOINTS
 from lab.types import InputError, Step
 
 DISTINCT = (1.0, 0.4, 0.8, 0.9, 1.0)
 """Share of the n-grams of a text that are different ones, about, for n = 1 to 5."""
+LORA_WIDTH = 512
+"""An adapter of rank r on all matrices of a model of width 768 has r / 512 of its weights; fewer of a wider one's."""
 UNKNOWN_PARAMETERS = 124_000_000
 """Of a hub model, before it is read: GPT-2's."""
 
@@ -91,6 +94,12 @@ def model_bytes(study: StudyConfig, rows: int) -> int:
         pairs = [min(vocab**k, int(share * tokens)) for k, share in zip(range(1, 6), DISTINCT, strict=True)]
         size += sum(16 * (pairs[k] + (pairs[k - 1] if k else 1)) for k in range(model.order))
     return size + (0 if isinstance(study.corpus, SourceConfig) else TOKENIZER * vocab)
+
+
+def checkpoint_bytes(study: StudyConfig, config: TrainConfig, began: Step | None) -> int:
+    """Bytes of one checkpoint of a training, about: float32 weights, and AdamW's two moments of each."""
+    share = min(1.0, config.lora.rank / LORA_WIDTH) if config.lora is not None and began is not None else 1.0
+    return int(3 * 4 * share * parameters(study.model, vocabulary(study)))
 
 
 def _work(study: StudyConfig, tokens: int, passes: int) -> float:
@@ -212,7 +221,8 @@ def _network(
         params, label = params | {"member": m, "members": members}, f"{label} member {m}"
     tokens = config.rows(recipe_rows, place.row) * place.row
     work, disk = _work(study, tokens, passes=3), model_bytes(study, 0)
-    return make_step("train", params, inputs, label=label, tokens=tokens, work=work, disk=disk)
+    scratch = (CHECKPOINTS + 1) * checkpoint_bytes(study, config, began)
+    return make_step("train", params, inputs, label=label, tokens=tokens, work=work, disk=disk, scratch=scratch)
 
 
 def sample(place: Place, models: Sequence[Step]) -> Step:

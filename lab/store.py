@@ -47,13 +47,15 @@ class Job:
     source: str
     """Hash of the lab modules the step's code lives in; differs from the manifest's when the code was edited."""
     disk: int = 0
-    """Bytes it will write, about."""
+    """Bytes it will write, about, checkpoints with it."""
 
     @classmethod
     def of(cls, step: Step, source: str) -> Job:
         inputs = {role: (parent.name, parent.key) for role, parent in step.inputs.items()}
         params = {**step.params, **step.where}
-        return cls(step.name, step.key, step.version, params, inputs, step.label, step.work, source, step.disk)
+        return cls(
+            step.name, step.key, step.version, params, inputs, step.label, step.work, source, step.disk + step.scratch
+        )
 
     def to_json(self) -> str:
         return canonical({**self.__dict__, "inputs": {role: list(ref) for role, ref in self.inputs.items()}})
@@ -72,17 +74,20 @@ class Damaged(Exception):
         self.name, self.key = name, key
 
 
+class Dropped(Exception):
+    """An artifact whose weights a step needs is one whose weights were dropped: just now, by another machine."""
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(f"the weights of {name} {key} were dropped")
+        self.key = key
+
+
 def _unheard(said: str) -> None:
     """What a store notes where nobody listens."""
 
 
 def _never() -> bool:
     return False
-
-
-def _host() -> str:
-    """A name for this machine: leftovers of others may belong to writers that live."""
-    return digest(os.uname().nodename)[:8]
 
 
 @dataclass
@@ -92,7 +97,7 @@ class Store:
     """Told, in a line, of every artifact that is moved aside."""
     place: str = "commit"
     """What the instants of its commits are called in lab/faults.py."""
-    host: str = field(default_factory=_host)
+    host: str = field(default_factory=disk.host)
     _manifests: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     _verified: set[tuple[str, str, int]] = field(default_factory=set)
 
@@ -124,6 +129,7 @@ class Store:
                 small = entry["bytes"] <= HASHED_AT_ONCE
                 same = same and not (small and file_sha256(folder / name) != entry["sha256"])
             manifest["inputs"], manifest["source"]
+            same = same and manifest.get("seal") in (None, seal_of(manifest))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return manifest if same else None
@@ -282,6 +288,7 @@ class Store:
             "content": _content(files),
             "environment": environment,
         }
+        manifest["seal"] = seal_of(json.loads(json.dumps(manifest)))  # as it is read back: names are text
         text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
         write_text(temporary / MANIFEST, text, point=f"{job.name}/{self.place}/manifest")
         for folder in {path.parent for path in temporary.rglob("*")}:
@@ -373,6 +380,11 @@ def _inode(path: Path) -> int | None:
         return path.lstat().st_ino
     except FileNotFoundError:
         return None
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """The hash of all else that a manifest says.  Manifests of before 2026-11-22 have none."""
+    return digest({name: value for name, value in manifest.items() if name != "seal"})
 
 
 def _content(files: Mapping[str, Any]) -> str:

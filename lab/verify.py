@@ -18,7 +18,7 @@ from lab.disk import file_sha256
 from lab.execute import execute, job_of
 from lab.results import RunFolder
 from lab.runners import source_hash
-from lab.store import MANIFEST, Store, dropped_files
+from lab.store import MANIFEST, Store, dropped_files, seal_of
 from lab.study import Study, build, in_order
 from lab.types import Step, digest
 
@@ -158,6 +158,7 @@ def inspect(folder: Path, step: Step) -> tuple[dict[str, Any] | None, list[str]]
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
         stated = {name: manifest[name] for name in ("step", "key", "version", "params", "content", "inputs", "source")}
         stated["environment"] = manifest["environment"]
+        sealed = manifest.get("seal") in (None, seal_of(manifest))
     except FileNotFoundError:
         return None, [f"has no {MANIFEST}"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -175,6 +176,8 @@ def inspect(folder: Path, step: Step) -> tuple[dict[str, Any] | None, list[str]]
     wrong += [] if _same_inputs(stated["inputs"], step) else ["inputs"]
     if wrong:
         faults.append(f"its {MANIFEST} is damaged: {', '.join(wrong)} cannot be")
+    elif not sealed:
+        faults.append(f"its {MANIFEST} is damaged: it says other things than were written")
     return manifest, faults
 
 

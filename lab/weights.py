@@ -9,8 +9,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab import runners
+from lab import faults, runners
 from lab.disk import file_sha256, write_text
+from lab.leftovers import sweep
 from lab.space import is_full
 from lab.store import PRUNED, Job, Store
 from lab.types import InputError, Step
@@ -49,6 +50,8 @@ def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
             write_text(folder / PRUNED, note)
         for name in names:
             (folder / name).unlink(missing_ok=True)
+            faults.at("weights/dropped")
+        sweep(folder)
         return True
 
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from lab import machine, runners, space
 from lab.config import ComputeConfig
-from lab.store import Damaged, Job, Store
+from lab.store import Damaged, Dropped, Job, Store
 from lab.types import Attempt, InputError, Step, Stopped, digest
 from lab.weights import check_same
 
@@ -55,6 +55,7 @@ def run_job(
 
     `again`: make it also where all of it is there but its weights, which were dropped.
     Damaged when an input is missing or not what was committed: it is moved aside, to be made again before this step.
+    Dropped when the weights of an input are: they are to be made again likewise.
     Stopped when the run is to stop and this step cannot be finished shortly.
     """
     start = time.monotonic()
@@ -66,10 +67,9 @@ def run_job(
         raise Stopped
 
     def write(folder: Path) -> None:
-        space.check_room(store.root, job.label, job.disk)
+        space.check_room(store.root, job.label, job.disk - space.size_of(store.scratch(job.key)))
         known = store.dropped(job.name, job.key) and store.whole(job)
-        for ref in job.inputs.values():
-            store.verify(*ref)
+        _check_inputs(store, job)
         if "machine" in job.params:
             _set_arithmetic(job.params["machine"])
         scratch = store.scratch(job.key) / _fitting(store, job)
@@ -77,9 +77,8 @@ def run_job(
         try:
             runners.KINDS[job.name].run(job.params, store.paths(job), folder, attempt)
         except Exception as error:
-            if not isinstance(error, Stopped):
-                for ref in job.inputs.values():  # the reason may be an input that was damaged after it was hashed
-                    store.verify(*ref, again=True)
+            if not isinstance(error, Stopped):  # the reason may be an input that was damaged after it was hashed
+                _check_inputs(store, job, again=True)
             raise
         if known:
             check_same(store, job, folder)
@@ -92,6 +91,13 @@ def run_job(
         store.set_aside(found.name, found.key, wishes.stopping)
         raise
     return time.monotonic() - start
+
+
+def _check_inputs(store: Store, job: Job, *, again: bool = False) -> None:
+    for ref in job.inputs.values():
+        store.verify(*ref, again=again)
+        if store.dropped(*ref) and not runners.KINDS[job.name].spares_weights:
+            raise Dropped(*ref)
 
 
 def _fitting(store: Store, job: Job) -> str:
@@ -211,7 +217,7 @@ def work(root: Path, threads: int, jobs: IO[str], events: IO[str], stopping: Cal
             )
         except Stopped:
             say("stopped")
-        except Damaged as found:
+        except (Damaged, Dropped) as found:
             say("damaged", key=found.key)
         except Exception as error:
             say("failed", reason=reason_of(error), trace=traceback.format_exc())

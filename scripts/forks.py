@@ -11,6 +11,7 @@ import fnmatch
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,7 @@ COUNTS: dict[str, Any] = {
     "corpus": {"kind": "source", "process": "markov", "types": 8, "zipf": 1.0, "tokens": 256},
     "model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 8},
     "compute": {"device": "cpu", "dtype": "float32"},
+    "keep_models": "last",
     **SIZES,
 }
 NETWORK: dict[str, Any] = {
@@ -107,26 +109,40 @@ def dying_in_turn(path: str, whole: bool = True) -> Hook:
     return hook
 
 
-def at_number(number: int, do: Callable[[], None]) -> Hook:
-    """Act at the n-th instant of this process, from 0."""
-    left = [number]
+COUNTER = "instants"
+"""A byte for each instant that a run and its workers have passed, in its working directory."""
+
+
+def at_number(number: int, do: Callable[[str], None]) -> Hook:
+    """Act at the n-th instant of a run and its workers together, from 0."""
+    path = Path(COUNTER).absolute()
 
     def hook(point: str) -> None:
-        left[0] -= 1
-        if left[0] == -1:
-            do()
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, b".")
+        passed = os.lseek(handle, 0, os.SEEK_CUR)  # where this byte ends: no other process has the same
+        os.close(handle)
+        if passed == number + 1:
+            do(point)
 
     return hook
 
 
 def dying(number: int, whole: bool = True) -> Hook:
-    return at_number(number, lambda: kill(whole))
+    """Die there, and write down where."""
+    path = str(Path("died").absolute())
+
+    def die(point: str) -> None:
+        note(path, point)
+        kill(whole)
+
+    return at_number(number, die)
 
 
 def signalled(number: int, signals: list[int], leader: bool = True) -> Hook:
     """Signals to the run (from its worker, if that is where it happens), one after the other."""
 
-    def send() -> None:
+    def send(point: str) -> None:
         for one in signals:
             os.kill(os.getsid(0), one) if leader else os.killpg(0, one)
 
@@ -143,6 +159,20 @@ def asked(pattern: str, number: int) -> Hook:
             left[0] = -1
             os.kill(os.getsid(0), signal.SIGTERM)
             time.sleep(0.5 if os.getpid() != os.getsid(0) else 0)
+
+    return hook
+
+
+def meeting(path: str, pattern: str) -> Hook:
+    """Write down every instant; at the first of such a name, wait until another run is there too."""
+    met: list[str] = []
+
+    def hook(point: str) -> None:
+        note(path, point)
+        if not met and fnmatch.fnmatch(point, pattern):
+            met.append(point)
+            while Path(path).read_text().split("\n").count(point) < 2:
+                time.sleep(0.01)
 
     return hook
 
@@ -195,7 +225,7 @@ def damaging(pattern: str, kind: str, how: str, below: str) -> Hook:
     return hook
 
 
-ALL = (recording, dying_in_turn, dying, signalled, asked, stalled, full, once_full, damaging)
+ALL = (recording, dying_in_turn, dying, signalled, asked, meeting, stalled, full, once_full, damaging)
 HOOKS: dict[str, Callable[..., Hook]] = {hook.__name__: hook for hook in ALL}
 DAMAGES = ("truncated", "zeroed", "flipped", "deleted", "manifest cut", "manifest flipped", "manifest deleted", "gone")
 
@@ -258,6 +288,10 @@ class Forks:
         """Exit code, or minus the signal that it died of."""
         return self._ask(do="wait", process=process)
 
+    def lives(self, process: int) -> bool:
+        """Not so one that has ended and was not waited for."""
+        return bool(self._ask(do="look", process=process))
+
     def run(self, *arguments: str, cwd: Path, hook: list[Any] | None = None, **options: Any) -> int:
         process = self.start(*arguments, cwd=cwd, hook=hook, **options)
         code = self.wait(process)
@@ -287,6 +321,8 @@ def zygote() -> None:
             if not answer:
                 answers.close()
                 live(order)
+        elif order["do"] == "look":
+            answer = int(os.waitid(os.P_PID, order["process"], os.WEXITED | os.WNOHANG | os.WNOWAIT) is None)
         else:
             answer = os.waitstatus_to_exitcode(os.waitpid(order["process"], 0)[1])
         answers.write(f"{answer}\n")
@@ -314,12 +350,10 @@ def live(order: Mapping[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     code: Any = 1
     try:
-        become(**order["options"])
+        become(**order["options"], hook=order["hook"])
         if order["hook"]:
-            from lab import faults
-
-            name, *arguments = order["hook"]
-            faults.install(HOOKS[name](*arguments))
+            Path(COUNTER).unlink(missing_ok=True)
+            hang(order["hook"])
         sys.argv = ["lab", *order["arguments"]]
         from lab import cli
 
@@ -341,13 +375,14 @@ def become(
     clock: str | None = None,
     largest: int | None = None,
     real_workers: bool = False,
+    hook: list[Any] | None = None,
 ) -> None:
     """hash_all  no file counts as small, so that damage is found only before use
     locks        False: none is ever held, as on a file system that knows none
     host         this machine's name
     clock        backwards: each look at it is an hour before the last
     largest      no file may grow beyond so many bytes (RLIMIT_FSIZE)
-    real_workers worker processes are started anew instead of forked
+    real_workers worker processes are started anew instead of forked, with the same hook
     """
     import resource
 
@@ -371,8 +406,31 @@ def become(
         time.time = time.monotonic = earlier
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-    if not real_workers:
+    if real_workers:
+        python = Path("python").absolute()
+        python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__, json.dumps(hook)])} "$@"\n')
+        python.chmod(0o755)
+        worker.sys.executable = str(python)
+    else:
         worker.Worker.start = classmethod(fork_worker)
+
+
+def hang(hook: list[Any] | None) -> None:
+    """Install a hook, by name and arguments, in this process."""
+    from lab import faults
+
+    if hook:
+        name, *arguments = hook
+        faults.install(HOOKS[name](*arguments))
+
+
+def real_worker(hook: str, *command: str) -> None:
+    """What a run with real workers starts in place of `python -m lab.worker ...`: that, with the hook."""
+    from lab import worker
+
+    hang(json.loads(hook))
+    sys.argv = ["lab.worker", *command[2:]]
+    worker.main()
 
 
 PIPES: list[int] = []
@@ -428,4 +486,7 @@ class Forked:
 
 
 if __name__ == "__main__":
-    zygote()
+    if len(sys.argv) > 1:
+        real_worker(*sys.argv[1:])
+    else:
+        zygote()

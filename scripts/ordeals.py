@@ -113,27 +113,43 @@ def killed_in_turn(trial: Trial, *, workers: int, whole: bool = True) -> tuple[l
 
 
 def killed_at(trial: Trial, number: int, *, workers: int = 0, whole: bool = True) -> bool:
-    """Killed once, at the n-th instant, and run to its end."""
+    """Killed once, at the n-th instant, and run to its end: the whole group, or the process alone that is there."""
     folder = trial.fresh()
     code = trial.run(folder, workers=workers, hook=["dying", number, whole])
-    assert workers or code == -signal.SIGKILL, code
+    assert (folder / "died").exists() and code in ((-signal.SIGKILL,) if whole else (0, -signal.SIGKILL)), code
     return trial.ends_the_same(folder)
 
 
 def killed_at_random(trial: Trial, kills: int, seed: int) -> tuple[int, int, int]:
-    """At least so many kills at random moments, several to a study; (kills, studies, those that ended otherwise)."""
+    """At least so many kills at random moments, several to a study; (kills, studies, those that ended otherwise).
+
+    Of the whole group; or, once in two where there are workers, of one of them alone, and of the group later.
+    """
     chance, done, studies, differing = random.Random(seed), 0, 0, 0
     while done < kills:
         folder = trial.fresh()
         for _ in range(chance.randint(1, 8)):
-            process = trial.start(folder, workers=chance.choice([0, 1, 2]))
+            workers = chance.choice([0, 1, 2])
+            process = trial.start(folder, workers=workers)
             time.sleep(chance.uniform(0, trial.seconds))
+            if workers and chance.random() < 0.5:
+                done += kill_a_worker(process, chance)
+                time.sleep(chance.uniform(0, trial.seconds))
             with suppress(ProcessLookupError):
                 os.killpg(process, signal.SIGKILL)
             done += trial.forks.wait(process) == -signal.SIGKILL
         studies += 1
         differing += not trial.ends_the_same(folder, workers=chance.choice([0, 1, 2]))
     return done, studies, differing
+
+
+def kill_a_worker(process: int, chance: random.Random) -> bool:
+    """SIGKILL to one of the workers of a run, drawn by chance; False where it has none."""
+    with suppress(ProcessLookupError, FileNotFoundError):  # the run or its worker ends by itself
+        if workers := Path(f"/proc/{process}/task/{process}/children").read_text().split():
+            os.kill(int(chance.choice(workers)), signal.SIGKILL)
+            return True
+    return False
 
 
 def kinds(trial: Trial) -> list[str]:

@@ -7,9 +7,15 @@
 
 A shipped study, or a file, is started anew for every kill; each restart draws its number of workers, 0 (in one
 process), 1 or 2: the table must not depend on it.  `counts` and `network`, the two small studies of scripts/forks.py,
-are forked, so that hundreds of kills take minutes; --points kills them once at every instant of a commit or a
-checkpoint, on an empty store each, and --corruptions damages every kind of artifact in every way.  Exit code 1 if any
-table differs.
+are forked, so that hundreds of kills take minutes.  `counts` keeps the weights of the last generation alone, so that
+it is killed while it drops weights too.  Exit code 1 if any table differs.
+
+    --kills N       random moments.  The whole process group dies; of these two studies, once in two where there are
+                    workers, first one worker alone, drawn by chance among those that the run has at that moment
+    --points        each instant of a commit, a checkpoint or a drop of weights once, on an empty store: the group dies
+    --alone         the same with one worker, and only the process that passes the instant dies: the worker inside of a
+                    step, the run itself outside (human text, tables); the run goes on with a new worker
+    --corruptions   every damage to every kind of artifact
 """
 
 from __future__ import annotations
@@ -92,13 +98,9 @@ def forked(options: argparse.Namespace) -> Counts:
     counts: Counts = {}
     with tempfile.TemporaryDirectory(prefix="lab-soak-") as folder, forks.forks() as started:
         trial = ordeals.Trial(started, options.study, Path(folder))
-        if options.points:
-            tally = counts["instants"] = [0, 0]
-            for number, point in enumerate(trial.points):
-                tally[0] += 1
-                if not ordeals.killed_at(trial, number):
-                    tally[1] += 1
-                    print(f"DIFFERENT after a kill at instant {number}, {point}", flush=True)
+        for what, wanted in (("instants", options.points), ("instants, one process alone", options.alone)):
+            if wanted:
+                counts[what] = instants(trial, alone=what != "instants")
         if options.corruptions:
             tally = counts["corruptions"] = [0, 0]
             for kind, how, used, hash_all in ordeals.every_damage(trial):
@@ -113,11 +115,23 @@ def forked(options: argparse.Namespace) -> Counts:
     return counts
 
 
+def instants(trial: ordeals.Trial, *, alone: bool) -> list[int]:
+    """A kill at each: (kills, tables that differed)."""
+    tally = [0, 0]
+    for number, point in enumerate(trial.points):
+        tally[0] += 1
+        if not ordeals.killed_at(trial, number, workers=int(alone), whole=not alone):
+            tally[1] += 1
+            print(f"DIFFERENT after a kill at instant {number}, {point}", flush=True)
+    return tally
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="a shipped study, a file, or one of: " + ", ".join(forks.STUDIES))
     parser.add_argument("--kills", type=int, default=10, help="at random moments")
     parser.add_argument("--points", action="store_true", help="one kill at every instant (counts, network)")
+    parser.add_argument("--alone", action="store_true", help="the same of one process alone (counts, network)")
     parser.add_argument("--corruptions", action="store_true", help="every damage to every kind (counts, network)")
     parser.add_argument("--seconds", type=float, default=30.0, help="average time from a start to its kill")
     parser.add_argument("--seed", type=int, required=True, help="of the moments and the numbers of workers")
@@ -126,8 +140,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the counts here")
     options = parser.parse_args()
     small = options.study in forks.STUDIES
-    if not small and (options.points or options.corruptions):
-        parser.error(f"--points and --corruptions are for {' and '.join(forks.STUDIES)}")
+    if not small and (options.points or options.alone or options.corruptions):
+        parser.error(f"--points, --alone and --corruptions are for {' and '.join(forks.STUDIES)}")
     began = time.monotonic()
     counts = forked(options) if small else shipped(options)
     if options.json:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from lab.causal import Causal, Lora
-from lab.checkpoints import KEPT, STATE, TENSORS, Checkpoints
+from lab.checkpoints import STATE, TENSORS, Checkpoints
 from lab.models import Gpt2
 from lab.rows import RecipeRows
 from lab.sections import ModelConfig, TrainConfig
+from lab.space import CHECKPOINTS
 from lab.train import fit
 from lab.types import HUMAN, Attempt, Part, Recipe, Source, Stopped
 
@@ -164,7 +165,7 @@ def test_all_damaged_begins_anew(tmp_path: Path) -> None:
     training.cut(after=7, seconds=0)
     for path in training.scratch.glob(f"*/{TENSORS}"):
         path.unlink()
-    assert training.attempt()[3] == STEPS and len(training.notes) == KEPT
+    assert training.attempt()[3] == STEPS and len(training.notes) == CHECKPOINTS
 
 
 def test_a_disk_that_is_full_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import ENVIRONMENT, Finished, lab, listing
 
 from lab import doctor, machine
+from lab.disk import host
 from lab.doctor import Check, examine
 from lab.store import MANIFEST
 
@@ -131,16 +132,17 @@ def holder(runs: Path) -> Iterator[int]:
 def test_locks_and_leftovers(runs: Path, holder: int) -> None:
     store = runs / "store"
     for name, key in ((".tmp", "a"), (".tmp", "b"), (".corrupt", "c")):
-        (store / "train" / f"{name}-{key * 40}-1").mkdir()
-        (store / "train" / f"{name}-{key * 40}-1" / "model.safetensors").write_bytes(b"0" * 1_000_000)
+        left = store / "train" / f"{name}-{key * 40}-{host()}-1"
+        left.mkdir()
+        (left / "model.safetensors").write_bytes(b"0" * 1_000_000)
     before = listing(runs)
     checks = examine(runs)
-    lock, left = of(checks, "lock"), of(checks, "leftovers")
+    lock, found = of(checks, "lock"), of(checks, "leftovers")
     assert lock.level == "ok" and lock.found.startswith(f"step {'a' * 40} is in hand: ")
     if Path("/proc/locks").exists() and f" {holder} " in Path("/proc/locks").read_text():
         assert f"process {holder} (" in lock.found
-    assert (left.level, left.todo) == ("warn", "lab prune RUN removes them")
-    assert left.found == "2 of killed writers, 2.0 MB; 1 were moved aside as damaged", "not those of the living one"
+    assert (found.level, found.todo) == ("warn", "lab prune RUN removes them")
+    assert found.found == "2 of killed writers, 2.0 MB; 1 were moved aside as damaged", "not those of the living one"
     assert listing(runs) == before
 
 

@@ -7,6 +7,7 @@ are a tiny GPT-2's.
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ import pytest
 from conftest import ENVIRONMENT, Finished, Reports, listing, run_study, store_at, tiny, tiny_config, write_study
 
 from lab import runners
-from lab.execute import ATTEMPTS, execute, job_of, prepare_human
-from lab.store import MANIFEST, Store
+from lab.execute import ATTEMPTS, Walk, _bury, execute, job_of, prepare_human
+from lab.store import MANIFEST, PRUNED, Store
 from lab.study import Study, build
 from lab.types import InputError, Step
 
@@ -150,6 +151,61 @@ def test_a_step_that_kills_its_workers_fails_after_its_attempts(toys: Toys) -> N
     assert failures == {"c": f"its worker died {ATTEMPTS} times (exit code -9; -9: killed)"}
     assert toys.ran.count("c") == ATTEMPTS
     assert sorted(set(toys.ran)) == ["a", "b", "c", "e"]
+
+
+def test_a_damaged_input_and_a_death_are_counted_apart(toys: Toys) -> None:
+    """c finds a damaged input, which is made again, and then dies once: that is one death of two."""
+    toys.execute(0)
+    a, c = (next(step for step in toys.order if step.label == label) for label in "ac")
+    shutil.rmtree(toys.store.folder("toy", c.key))
+    walk = Walk(Store(toys.store.root), Reports(), toys.order, frozenset())
+    assert [step.label for step in walk.ready] == ["c"]
+    assert walk.take() == c
+    shutil.rmtree(toys.store.folder("toy", a.key))
+    walk.damaged(c, a.key)
+    assert [step.label for step in walk.ready] == ["a"], "c waits for it"
+    assert walk.take() == a
+    toys.store.run(job_of(a), lambda out: void((out / "text").write_text("a")), {}, fresh=False)
+    walk.finish(a, 0.0)
+    assert walk.take() == c
+    _bury(walk, c, -9, stopping=False)
+    assert walk.failures == {} and walk.take() == c
+    _bury(walk, c, -9, stopping=False)
+    assert walk.failures == {c: f"its worker died {ATTEMPTS} times (exit code -9; -9: killed)"}
+
+
+def void(_: object) -> None:
+    pass
+
+
+def test_an_artifact_that_is_gone_is_missed(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said once where something was made from it; not in a first run, and not where it was moved aside."""
+    assert toys.execute(0)[1].of("noted") == []
+    a, b, c = (next(step for step in toys.order if step.label == label) for label in "abc")
+    folder = toys.store.folder("toy", a.key)
+    shutil.rmtree(folder)
+    assert toys.execute(0)[1].of("noted") == [f"a is missing from the store ({folder}): it is made again"]
+    (toys.store.folder("toy", b.key) / "text").write_text("")
+    (said,) = toys.execute(0)[1].of("noted")
+    assert "was damaged: it is moved to .corrupt-" in said
+    monkeypatch.setattr("lab.store.HASHED_AT_ONCE", -1)  # so that it shows only when c is about to read it
+    (folder / "text").write_text("x")
+    shutil.rmtree(toys.store.folder("toy", c.key))
+    said, missed = sorted(toys.execute(0)[1].of("noted"))
+    assert said.startswith(f"{folder} was damaged: it is moved to") and missed.startswith("c is missing")
+
+
+def test_a_thousand_generations_that_begin_from_dropped_weights(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the one before, down to the first, which is made first."""
+    monkeypatch.setattr("lab.disk.fsync", lambda path: None)  # nobody pulls the plug
+    chain: list[Step] = []
+    for t in range(1000):
+        chain.append(toys._step(f"gen {t}", **({"began": chain[-1]} if chain else {})))
+        toys.store.run(job_of(chain[-1]), lambda out: void((out / "w").write_text("w")), {}, fresh=False)
+        (toys.store.folder("toy", chain[-1].key) / PRUNED).write_text('{"files": ["w"]}')
+    shutil.rmtree(toys.store.folder("toy", chain[-1].key))
+    walk = Walk(Store(toys.store.root), Reports(), chain, frozenset())
+    assert walk.ready == [chain[0]] and walk.again == set(chain[:-1])
 
 
 def test_the_worker_of_another_parent_ends_at_once(toys: Toys) -> None:

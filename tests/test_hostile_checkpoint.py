@@ -2,16 +2,19 @@
 
 import ast
 import json
+import os
 import pickle
 import shutil
+import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import PROJECT, tiny, write_study
+import yaml
+from conftest import PROJECT, tiny, write_corpus, write_study
 from hostile import TRAP, Payload, call, edit
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -173,6 +176,51 @@ def test_refused_in_one_line_and_nothing_is_run(desk: Path, what: str) -> None:
     spoil(desk / "m")
     end = call("run", "s.yaml", "--workers", "0", cwd=desk)
     assert not end.fault() and said in end.err, end
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS, "generation_config.json", "merges.txt"])
+def test_a_named_pipe_is_refused_and_not_waited_for(desk: Path, in_time: None, command: str, name: str) -> None:
+    (desk / "m" / name).unlink(missing_ok=True)
+    os.mkfifo(desk / "m" / name)
+    end = call(command, "s.yaml", cwd=desk)
+    assert not end.fault() and f"m/{name} is no plain file but a pipe" in end.err, end
+
+
+@pytest.mark.parametrize("place", ["model", "words"])
+def test_a_device_is_refused(desk: Path, in_time: None, place: str) -> None:
+    """Also behind a link; and where the folder gives a tokenizer alone.  /dev/zero would be read without end."""
+    (desk / "m" / "config.json").unlink()
+    (desk / "m" / "config.json").symlink_to("/dev/null")
+    if place == "words":
+        (desk / "s.yaml").write_text(yaml.safe_dump(tiny(desk / "c.jsonl", tokenizer={"pretrained": "m"})))
+        write_corpus(desk / "c.jsonl")
+    end = call("plan", "s.yaml", cwd=desk)
+    assert not end.fault() and "m/config.json is no plain file" in end.err, end
+
+
+@pytest.mark.parametrize("place", ["c.jsonl", "c/c.jsonl", "study.yaml"])
+def test_a_named_pipe_as_a_corpus_or_a_study(desk: Path, in_time: None, place: str) -> None:
+    (desk / "c").mkdir()
+    os.mkfifo(desk / place)
+    study = place if place == "study.yaml" else "s.yaml"
+    for command in ("plan", "run"):
+        end = call(command, study, "--set", f"corpus={Path(place).parts[0]}", cwd=desk)
+        assert not end.fault() and place in end.err, end
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Who waits for a pipe is woken, to fail."""
+
+    def wake(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, wake)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def test_the_plan_refuses_what_needs_no_model_to_be_seen(desk: Path) -> None:

@@ -21,6 +21,8 @@ import forks  # noqa: E402
 import ordeals  # noqa: E402
 from ordeals import Trial, store  # noqa: E402
 
+from lab.store import seal_of  # noqa: E402
+
 STUDIES = tuple(forks.STUDIES)
 
 
@@ -50,7 +52,19 @@ def test_killed_once(trials: dict[str, Trial], name: str, part: int) -> None:
     """At instants spread over the whole run, each on an empty store."""
     trial = trials[name]
     number = len(trial.points) * (2 * part + 1) // 16
-    assert ordeals.killed_at(trial, number, workers=part % 3 if "trial" not in trial.points[number] else 0)
+    assert ordeals.killed_at(trial, number, workers=part % 3)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("kind", ["train", "record"])
+def test_one_worker_alone_is_killed(trials: dict[str, Trial], name: str, kind: str) -> None:
+    """The run gives its step to another, and ends as ever."""
+    trial = trials[name]
+    number = len(trial.points) - 1 - trial.points[::-1].index(f"{kind}/commit/synced")
+    folder = trial.fresh()
+    assert trial.run(folder, workers=1, hook=["dying", number, False]) == 0
+    assert (folder / "died").read_text() == f"{kind}/commit/synced\n" and trial.same(folder)
+    assert ordeals.leftovers(folder) == []
 
 
 def test_every_instant_in_the_code_is_one_of_a_kill(trials: dict[str, Trial]) -> None:
@@ -72,6 +86,7 @@ def stale(artifact: Path) -> None:
     """As if its input had had other bytes when it was made."""
     manifest = json.loads((artifact / "manifest.json").read_text())
     next(iter(manifest["inputs"].values()))["content"] = "0" * 64
+    manifest["seal"] = seal_of(manifest)
     (artifact / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -90,12 +105,13 @@ def points_in_the_code() -> list[str]:
 
 
 def test_real_workers_are_killed_too(trials: dict[str, Trial]) -> None:
-    """Not forked: started as a user's are, by the interpreter."""
+    """Not forked: started as a user's are, by the interpreter.  One dies alone, and another takes its step."""
     trial = trials["counts"]
     folder = trial.fresh()
-    number = next(i for i, point in enumerate(trial.points) if point == "train/commit/synced")
-    assert trial.run(folder, workers=1, hook=["dying", number, True], real_workers=True) in (0, -signal.SIGKILL)
-    assert trial.ends_the_same(folder, workers=1, real_workers=True)
+    number = trial.points.index("train/commit/synced")
+    assert trial.run(folder, workers=1, hook=["dying", number, False], real_workers=True) == 0
+    assert (folder / "died").read_text() == "train/commit/synced\n", "it was killed, and inside of a step"
+    assert trial.same(folder) and ordeals.leftovers(folder) == []
 
 
 def test_a_clock_that_goes_backwards(trials: dict[str, Trial]) -> None:

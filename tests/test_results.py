@@ -18,6 +18,7 @@ from lab.disk import file_sha256
 from lab.execute import job_of
 from lab.records import COLUMNS
 from lab.results import BIN_COLUMNS, RunFolder, to_csv
+from lab.store import seal_of
 from lab.study import Study
 from lab.types import InputError, digest
 
@@ -149,6 +150,7 @@ def test_a_number_that_does_not_exist_is_nan(built: Callable[..., Study], finish
         "sha256": file_sha256(folder / "record.json"),
     }
     manifest["content"] = digest({"record.json": manifest["files"]["record.json"]["sha256"]})
+    manifest["seal"] = seal_of(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     copy.write_tables(study, copy.store)
     assert math.isnan(copy.results()[0]["nll_rare"])

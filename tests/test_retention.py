@@ -6,23 +6,30 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forks
 import pytest
 import yaml
 from conftest import ENVIRONMENT, Reports, lab, listing, run_study, steps_of, store_at, tiny, tiny_config, write_study
 
 from lab import models, space
 from lab.execute import execute, job_of
+from lab.leftovers import ABANDONED
 from lab.plan import plan
 from lab.results import RunFolder
 from lab.retention import Keeper, leftovers, pruning
-from lab.store import MANIFEST, PRUNED, Store, file_sha256
+from lab.store import MANIFEST, PRUNED, Store, file_sha256, seal_of
+from lab.studies import parse_study
 from lab.study import Study, build
-from lab.types import InputError, digest
+from lab.types import InputError, Step, digest
+from lab.weights import lacking
+from lab.worker import UNATTENDED, run_job
 
 COUNTING = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
 CONTINUED = {"train__start": "continue", "population": 2, "regimes": ["replace"]}
@@ -186,6 +193,29 @@ def test_two_shards_that_wait_for_one_dropped_model(built: Make, tmp_path: Path)
     assert len(trained) == len(set(trained)) == 2, "generations 0 and 1, once each"
 
 
+def test_weights_that_another_machine_drops_just_now_are_made_again(
+    built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were there when the shard was planned, and are gone when it begins; so twice in a row."""
+    study, store = built(**COUNTING, regimes=["replace"], keep_models="last"), store_at(tmp_path)
+    go(study, tmp_path / "other")
+    whole = table(tmp_path / "other")
+    shard = steps_of(study, "sample")[0]
+    shutil.rmtree(store.folder("sample", shard.key))
+    assert store.dropped("train", shard.inputs["model"].key)
+    answers = iter([[], [], *[None] * 100])
+
+    def seen(store: Store, step: Step) -> list[Step]:
+        answer = next(answers) if step == shard else None
+        return lacking(store, step) if answer is None else answer
+
+    monkeypatch.setattr("lab.execute.lacking", seen)
+    reports, failures = go(study, tmp_path / "other")
+    assert failures == {} and table(tmp_path / "other") == whole
+    started = reports.of("started")
+    assert started.count(shard.label) == 3 and started.count(shard.inputs["model"].label) == 1
+
+
 def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Path) -> None:
     """As on another machine: here the manifest states the hash of weights that this one does not make."""
     study, store = built(**COUNTING, keep_models="none"), store_at(tmp_path)
@@ -197,6 +227,7 @@ def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Pat
     (name,) = (name for name in manifest["files"] if name.endswith(".safetensors"))
     manifest["files"][name]["sha256"] = "0" * 64
     manifest["content"] = digest({file: entry["sha256"] for file, entry in manifest["files"].items()})
+    manifest["seal"] = seal_of(manifest)
     path.write_text(json.dumps(manifest))
     before = listing(path.parent)
     _, failures = go(study, tmp_path / "tiny")
@@ -285,10 +316,10 @@ def test_leftovers_go_unless_a_living_process_holds_them(copied: Callable[[str],
     store = Store(folder.parent / "store")
     done = next(store.root.glob("train/*")).name
     held, dead = "a" * 40, "b" * 40
-    for name in (f".tmp-{dead}-1", f".old-{dead}-1", f".corrupt-{done}-1", f".tmp-{held}-1", f".scratch-{done}-1"):
+    torn, mine = f".tmp-{dead}-{store.host}-1", f".tmp-{held}-{store.host}-1"
+    for name in (torn, f".old-{dead}-1", f".corrupt-{done}-1", mine):
         (store.root / "train" / name).mkdir()
         (store.root / "train" / name / "file").write_text("12345")
-    (store.root / "train" / f".scratch-{dead}-1").mkdir()  # its step is not in the store: training goes on from it
     (store.root / ".locks").mkdir(exist_ok=True)
     (store.root / ".locks" / dead).write_text("")
     hold = "import sys; from pathlib import Path; from lab.store import Store\n"
@@ -301,14 +332,89 @@ def test_leftovers_go_unless_a_living_process_holds_them(copied: Callable[[str],
         found = list(leftovers(store))
         assert listing(folder.parent) == before
         names = {item.path.name: item.bytes for item in found}
-        expected = dict.fromkeys((f".tmp-{dead}-1", f".old-{dead}-1", f".corrupt-{done}-1", f".scratch-{done}-1"), 5)
+        expected = dict.fromkeys((torn, f".old-{dead}-1", f".corrupt-{done}-1"), 5)
         assert names == {**expected, dead: 0}
         assert pruning(RunFolder(folder), "all").apply(store) == []
         process.stdin.close()
-    assert {path.name for path in store.root.glob("train/.*")} == {f".tmp-{held}-1", f".scratch-{dead}-1"}
+    assert {path.name for path in store.root.glob("train/.*")} == {mine}
     pruning(RunFolder(folder), "all").apply(store)
-    assert {path.name for path in store.root.glob("*/.*")} == {f".scratch-{dead}-1"}
-    assert list((store.root / ".locks").iterdir()) == []
+    assert list(store.root.glob("*/.*")) == [] and list((store.root / ".locks").iterdir()) == []
+
+
+def prune(folder: Path) -> list[str]:
+    """Names of what goes."""
+    found = pruning(RunFolder(folder), "all")
+    assert found.apply(RunFolder(folder).store) == []
+    return sorted(item.path.name for item in found.leftovers)
+
+
+def age(path: Path, seconds: float) -> None:
+    for file in (*path.rglob("*"), path):
+        os.utime(file, (time.time() - seconds,) * 2)
+
+
+def test_what_another_machine_may_be_writing_stays_for_a_day(copied: Callable[[str], Path]) -> None:
+    """Its locks are not seen here.  A training writes nothing but checkpoints for long."""
+    folder, key = copied("counting"), "b" * 40
+    store = RunFolder(folder).store
+    other = store.root / "train" / f".tmp-{key}-0123abcd-1"
+    other.mkdir()
+    (other / "file").write_text("12345")
+    note = store.root / "train" / next(iter(weights(store))) / f".{PRUNED}.0123abcd.1.tmp"
+    note.write_text("{")
+    scratch = store.scratch(key) / "fitting" / "step-00000001"
+    scratch.mkdir(parents=True)
+    for path in (other, note):
+        age(path, ABANDONED - 60)
+    age(store.scratch(key), ABANDONED + 60)
+    assert prune(folder) == [key], "no run has this step: its checkpoints go"
+    for path in (other, note):
+        age(path, ABANDONED + 60)
+    scratch.mkdir(parents=True)
+    assert prune(folder) == sorted([key, note.name]), "what is trained leaves checkpoints"
+    assert prune(folder) == [other.name]
+
+
+def test_the_note_of_a_killed_drop_goes(built: Make, copied: Callable[[str], Path]) -> None:
+    """With `lab prune`, or with the next drop.  Not that of a living process."""
+    folder = copied("counting")
+    store = RunFolder(folder).store
+    with subprocess.Popen(["true"]) as process:
+        pass
+    place = store.root / "train" / next(iter(weights(store)))
+    note, living = (place / f".{PRUNED}.{store.host}.{number}.tmp" for number in (process.pid, os.getppid()))
+    note.write_text("{")
+    living.write_text("{")
+    assert prune(folder) == [note.name]
+    note.write_text("{")
+    assert go(built(**COUNTING, seeds=[0, 1], keep_models="none"), folder)[1] == {}
+    assert not note.exists() and living.exists()
+
+
+def test_checkpoints_stay_while_a_step_of_a_run_goes_on_from_them(
+    built: Make, copied: Callable[[str], Path], corpus_file: Path
+) -> None:
+    """Of this run or of one beside it; while a run beside it cannot be read, all stay."""
+    folder = copied("counting")
+    store, other = RunFolder(folder).store, folder.parent / "other"
+    other.mkdir()
+    mine = steps_of(built(**CHANGES["counting"]), "train")[0].key
+    its = steps_of(built(), "train")[0].key
+    nobodys, done = "c" * 40, steps_of(built(**CHANGES["counting"]), "train")[1].key
+    shutil.rmtree(store.folder("train", mine))
+
+    def checkpoint() -> None:
+        for key in (mine, its, nobodys, done):
+            (store.scratch(key) / "fitting").mkdir(parents=True, exist_ok=True)
+
+    checkpoint()
+    write_study(other / "config.yaml", {**tiny(corpus_file), "name": "other"})
+    assert prune(folder) == sorted([nobodys, done])
+    checkpoint()
+    (other / "config.yaml").write_text("{")
+    assert prune(folder) == [done]
+    shutil.rmtree(other)
+    assert prune(folder) == sorted([its, nobodys])
 
 
 # --- room ----------------------------------------------------------------------------------------------------------
@@ -352,6 +458,21 @@ def test_a_step_that_would_not_fit_fails_with_its_chain(
     monkeypatch.undo()
     assert go(study, tmp_path / "tiny")[1] == {}
     assert table(tmp_path / "tiny") == table(kept["counting"])
+
+
+def test_a_step_needs_room_for_its_checkpoints_less_those_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("lab.space.check_room", lambda folder, what, size: asked.append(size))
+    step = replace(build(parse_study(forks.COUNTS)).human[0], disk=1000, scratch=9000)
+    for there in (0, 4000):
+        store = store_at(tmp_path / str(there))
+        store.scratch(step.key).mkdir(parents=True)
+        (store.scratch(step.key) / "state").write_bytes(bytes(there))
+        run_job(store, job_of(step), lambda _: None, UNATTENDED, fresh=False)
+        assert store.whole(job_of(step)) and not store.scratch(step.key).exists(), "done, it needs them no more"
+    assert asked == [10_000, 6_000]
 
 
 FULL = [

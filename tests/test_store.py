@@ -84,7 +84,9 @@ def test_the_manifest_says_what_how_from_what_and_where(tmp_path: Path) -> None:
         "files": {name: {"bytes": 1, "sha256": sha[name]} for name in sha},
         "content": digest(sha),
         "environment": {"cpu": "some"},
+        "seal": manifest["seal"],
     }
+    assert manifest.pop("seal") == digest(manifest)
     # printf a | sha256sum
     assert sha["a.txt"] == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 
@@ -314,6 +316,27 @@ def test_a_flipped_byte_of_a_small_file_is_seen_at_once(tmp_path: Path) -> None:
     store.run(job, lambda out: void((out / "a.json").write_text("[1]")), {}, fresh=False)
     (store.folder(job.name, job.key) / "a.json").write_text("[2]")
     assert not store_at(tmp_path).whole(job)
+
+
+@pytest.mark.parametrize("entry", ["inputs", "environment", "params"])
+def test_a_manifest_that_says_other_things_is_damaged_not_stale(tmp_path: Path, entry: str) -> None:
+    """It is kept aside and named, like any other damage.  Manifests of before there were seals are as good as ever."""
+    parent, said = make(0), list[str]()
+    Store(tmp_path).run(Job.of(parent, "code"), writing("x"), {}, fresh=False)
+    child = job(1, text=parent)
+    Store(tmp_path).run(child, writing("y"), {"cpu": "some"}, fresh=False)
+    path = tmp_path / "toy" / child.key / MANIFEST
+    manifest = json.loads(path.read_text())
+    del manifest["seal"]
+    path.write_text(json.dumps(manifest))
+    assert Store(tmp_path).whole(child)
+    manifest["seal"] = digest(manifest)
+    other = {"inputs": {"text": {**manifest["inputs"]["text"], "content": "0" * 64}}}
+    path.write_text(json.dumps(manifest | {entry: other.get(entry, {})}))
+    assert Store(tmp_path, note=said.append).run(child, writing("y"), {"cpu": "some"}, fresh=False)
+    (aside,) = (tmp_path / "toy").glob(f".corrupt-{child.key}-*")
+    assert len(said) == 1 and f"it is moved to {aside.name} and made again" in said[0]
+    assert Store(tmp_path).whole(child)
 
 
 def test_a_flipped_byte_of_a_large_file_is_seen_before_use(tmp_path: Path) -> None:
