@@ -1,16 +1,19 @@
 """A whole study: the lab beside a plain script of HF Trainer, `generate` and a loop over the loss.
 
-    python scripts/bench_study.py                     # `quick`, whole, as it is and at one epoch; some ten minutes
+    python scripts/bench_study.py                     # `quick`, whole, as it is and at one epoch; some eleven minutes
     python scripts/bench_study.py --fast              # one seed and two generations of it
     python scripts/bench_study.py --json study.json
+    python scripts/bench_study.py --device cuda       # both on the GPU
 
-The lab is timed as a whole process with an empty store: start-up, human text, tables and all.  The plain script does,
-for every generation, what public collapse repositories do: a new GPT-2, HF Trainer, `generate` in batches, perplexity
-of the test text, distinct-n and the loss of rare tokens in plain Python.  It does so for every regime, seed and
-generation, as it shares nothing.  One of its generations is timed in each turn, and all are taken to last as long,
-which is so by construction: each trains on, draws and scores the same number of tokens.  Its settings are the fastest
-that bench_train.py and bench_sample.py found for these sizes: bfloat16 where the processor has it, generation in
-batches of 256.  Not counted for it: reading text and training the tokenizer.
+The lab is timed as a whole process with an empty store: start-up, human text, tables and all; from what it wrote of its
+own time comes the share that its workers spent in training, sampling and scoring (lab/timings.py).  The plain script
+does, for every generation, what public collapse repositories do: a new GPT-2, HF Trainer, `generate` in batches,
+perplexity of the test text, distinct-n and the loss of rare tokens in plain Python.  It does so for every regime, seed
+and generation, as it shares nothing.  Three of its generations are timed in each turn, one before the lab and two after
+it, and all are taken to last as long as each of these: every one trains on, draws and scores the same number of tokens.
+So a turn has three ratios.  Its settings are the fastest that bench_train.py and bench_sample.py found for these sizes:
+bfloat16 where the processor has it, generation in batches of 256 (on a GPU 1,024).  Not counted for it: reading text
+and training the tokenizer.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,14 @@ import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-from lab import machine
+from lab import machine, timings
 from lab.config import StudyConfig
 from lab.studies import load_study
 
 GOALS = {"as it is": 3.0, "at one epoch": 4.0}
-DRAWN_AT_ONCE, SCORED_AT_ONCE = 256, 16
-TIMED = 1
-"""Generations of the plain script in a turn."""
+DRAWN_AT_ONCE, SCORED_AT_ONCE = {"cpu": 256, "cuda": 1_024}, 16
+BEFORE, AFTER = 1, 2
+"""Generations of the plain script in a turn, before the lab's study and after it."""
 
 
 class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
@@ -55,8 +57,8 @@ class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 class Plain:
     """One generation of the plain script, part by part."""
 
-    def __init__(self, study: StudyConfig, folder: Path) -> None:
-        self.study, self.folder = study, folder
+    def __init__(self, study: StudyConfig, folder: Path, device: str = "cpu") -> None:
+        self.study, self.folder, self.device = study, folder, device
         transformers.utils.logging.set_verbosity_error()
         shape, vocabulary = study.model, study.words.vocab_size
         self.config = GPT2Config(
@@ -95,8 +97,8 @@ class Plain:
             weight_decay=config.weight_decay,
             max_grad_norm=config.clip,
             optim="adamw_torch_fused",
-            bf16=machine.resolve_dtype("auto", "cpu") == "bfloat16",
-            use_cpu=True,
+            bf16=machine.resolve_dtype("auto", self.device) == "bfloat16",
+            use_cpu=self.device == "cpu",
             seed=seed,
             save_strategy="no",
             logging_strategy="no",
@@ -111,8 +113,9 @@ class Plain:
     def draw(self, model: GPT2LMHeadModel) -> torch.Tensor:
         rows, length = self.study.sample_rows, self.study.model.n_positions
         found = []
-        for first in range(0, rows, DRAWN_AT_ONCE):
-            start = torch.zeros(min(DRAWN_AT_ONCE, rows - first), 1, dtype=torch.int64)
+        most = DRAWN_AT_ONCE[self.device]
+        for first in range(0, rows, most):
+            start = torch.zeros(min(most, rows - first), 1, dtype=torch.int64, device=self.device)
             drawn = model.generate(
                 start,
                 attention_mask=torch.ones_like(start),
@@ -122,17 +125,17 @@ class Plain:
                 eos_token_id=None,
                 pad_token_id=0,
             )
-            found.append(drawn)
+            found.append(drawn.cpu())
         return torch.cat(found)
 
     @torch.inference_mode()
     def measure(self, model: GPT2LMHeadModel, drawn: torch.Tensor) -> dict[str, float]:
         losses = []
         for first in range(0, len(self.test), SCORED_AT_ONCE):
-            ids = self.test[first : first + SCORED_AT_ONCE]
+            ids = self.test[first : first + SCORED_AT_ONCE].to(self.device)
             logits = model(ids).logits[:, :-1]
             losses.append(torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none"))
-        nats = torch.cat(losses)
+        nats = torch.cat(losses).cpu()
         counts = Counter(self.human.flatten().tolist())
         rare = torch.tensor([counts[token] <= 3 for token in range(self.config.vocab_size)])[self.test[:, 1:]]
         grams = [Counter[tuple[int, ...]]() for _ in range(3)]
@@ -150,30 +153,56 @@ class Plain:
         self.measure(model, self.draw(model))
 
 
-def lab(overrides: list[str], threads: int, keep: Path | None) -> None:
-    """The whole of it, in processes of its own, from an empty store; one-thread workers, one a core."""
+def lab(overrides: list[str], workers: list[str], keep: Path | None) -> tuple[float, float]:
+    """Seconds of the whole of it, in processes of its own, from an empty store, and its workers' share in kernels."""
     with tempfile.TemporaryDirectory(prefix="bench-study-") as folder:
-        command = [sys.executable, "-m", "lab", "run", "quick", "--checkpoints", str(keep or folder)]
-        command += ["--workers", str(threads)]
+        place = keep or Path(folder)
+        command = [sys.executable, "-m", "lab", "run", "quick", "--checkpoints", str(place), *workers]
         command += [word for override in overrides for word in ("--set", override)]
-        subprocess.run(command, check=True, capture_output=True)
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True)
+        spent = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(f"error: lab run quick ended with {done.returncode}: {done.stderr[-2000:]}")
+        return spent, in_kernels(place / "quick")
+
+
+def in_kernels(run: Path) -> float:
+    """Share of the workers' time that a run spent in training, sampling and scoring, from what it wrote of itself."""
+    found = timings.timings(timings.read(run))
+    if not found:
+        sys.exit(f"error: {run / timings.FILE} has no timings: was the run's store empty?")
+    return 1 - timings.overhead(found)
 
 
 def measured(name: str, changes: list[str], options: Any, folder: Path) -> Iterator[bench.Record]:
     study = load_study("quick", changes)
     chains = len(study.regimes) * len(study.seeds) * study.generations
-    plain, whole = [], []
-    player = bench.Player(partial(lambda: Plain(study, folder).generation), options.threads, "cpu")
+    # On a CPU one-thread workers, one a core; on a GPU as the lab itself has it.
+    workers = ["--workers", str(options.threads)] if options.device == "cpu" else []
+    whole, plain, kernels = [], [], []
+    player = bench.Player(lambda: Plain(study, folder, options.device).generation, options.threads, options.device)
     with player:
         for _ in range(options.repetitions):
-            one = [player.play() for _ in range(TIMED)]
-            plain.append(bench.median(one))
-            start = time.perf_counter()
-            lab(changes, options.threads, options.keep if name == "as it is" else None)
-            whole.append(time.perf_counter() - start)
-            parts = ", ".join(f"{spent:.1f}" for spent in one)
-            print(f"{name}: the lab {whole[-1]:.0f} s; {TIMED} of {chains} plain generations: {parts} s", flush=True)
+            turn = [player.play() for _ in range(BEFORE)]
+            spent, share = lab(changes, workers, options.keep if name == "as it is" else None)
+            turn += [player.play() for _ in range(AFTER)]
+            # The lab's one study stands beside each of the turn's generations.
+            whole += [spent] * len(turn)
+            plain += turn
+            kernels.append(share)
+            parts = ", ".join(f"{one:.1f}" for one in turn)
+            print(f"{name}: the lab {spent:.0f} s; {len(turn)} of {chains} plain generations: {parts} s", flush=True)
+    yield from records(name, study, whole, plain, kernels, options)
+
+
+def records(
+    name: str, study: StudyConfig, whole: list[float], plain: list[float], kernels: list[float], options: Any
+) -> Iterator[bench.Record]:
+    """Of seconds: of the lab's study, and of one generation of the plain script beside it, as many."""
+    chains = len(study.regimes) * len(study.seeds) * study.generations
     ours, theirs = [1 / spent for spent in whole], [1 / (spent * chains) for spent in plain]
+    where = bench.describe(options.device, options.threads)
     yield bench.Record(
         name=f"study `quick` {name}: {chains} generations of {len(study.regimes)} regimes, {len(study.seeds)} seed(s)",
         peer="plain script of HF Trainer + generate",
@@ -181,10 +210,21 @@ def measured(name: str, changes: list[str], options: Any, folder: Path) -> Itera
         ours=bench.Spread.of(ours),
         theirs=bench.Spread.of(theirs),
         ratio=bench.ratio(ours, theirs),
-        goal=None if options.fast else GOALS[name],
+        goal=GOALS.get(name),
         best=True,
         note=f"the lab {bench.median(whole):.0f} s, the plain script {bench.median(plain) * chains:.0f} s (scaled)",
-        machine=bench.describe("cpu", options.threads),
+        machine=where,
+    )
+    outside = 1 - bench.median(kernels)
+    yield bench.Record(
+        name=f"study `quick` {name}: time in train, sample and heldout",
+        peer="",
+        unit="share of the workers' time",
+        ours=bench.Spread.of(kernels),
+        theirs=None,
+        ratio=None,
+        note=f"{outside:.1%} of the workers' time outside of training, sampling and scoring",
+        machine=where,
     )
 
 
@@ -195,19 +235,21 @@ def main() -> int:
         "--keep", type=Path, help="an empty folder to leave the lab's run of `quick` in; one repetition"
     )
     options = parser.parse_args()
-    less = [f"{name}={tokens}" for name, tokens in (("train.tokens", 102_400), ("sample.tokens", 102_400))]
-    small = ["seeds=[0]", "generations=2", "regimes=[human,replace]", *less] if options.fast else []
-    variants = {"as it is": small, "at one epoch": [*small, "train.tokens=204800"]}
+    if options.device == "cuda" and not bench.apart(torch.cuda.is_available):
+        parser.error("--device cuda: torch sees no GPU here; leave it out to measure on the CPU")
+    where = [f"compute.device={options.device}"]
+    variants = {"as it is": where, "at one epoch": [*where, "train.tokens=204800"]}
     if options.fast:
-        del variants["at one epoch"]
-    records: list[bench.Record] = []
+        small = ["seeds=[0]", "generations=2", "regimes=[human,replace]"]
+        variants = {"in small": [*where, *small, "train.tokens=102400", "sample.tokens=102400"]}
+    found: list[bench.Record] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for name, changes in variants.items():
-            records += measured(name, changes, options, Path(folder))
-    bench.print_table(records)
-    for record in records:
+            found += measured(name, changes, options, Path(folder))
+    bench.print_table(found)
+    for record in found:
         print(f"{record.name}: {record.note}")
-    bench.write_json(options.json, records, None)
+    bench.write_json(options.json, found, None)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One Markdown table of what the benchmarks wrote with --json, and one of growth.
+"""One Markdown table of what the benchmarks wrote with --json, every goal met or missed, and one of growth.
 
 python scripts/bench_table.py FOLDER              # FOLDER holds sample.json, train.json, study.json, ...
 python scripts/bench_table.py FOLDER --all        # every setting of every peer
@@ -8,13 +8,78 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 KINDS = ("sample", "train", "study", "evaluate")
-HEAD = ("what", "peer and setting", "unit", "lab", "peer", "ratio [least, most]", "roofline", "goal")
+HEAD = ("what", "peer and setting", "unit", "lab", "peer", "ratio [least, most]", "roofline (goal)", "goal")
+ROOFLINES = {"sample": 0.5, "train": 0.4}
+"""Shares of the roofline that are aimed at, by the first words of a record's name; on a GPU others."""
+GPU_ROOFLINES = {"sample": 0.5, "train 12 x 768,": 0.45}
+
+
+def tokens(record: Mapping[str, Any]) -> int:
+    """Of a name such as "bins, 9,984 tokens, vocabulary 2,048"; 0 without any."""
+    found = re.search(r"(\d[\d,]*) tokens", record["name"])
+    return int(found[1].replace(",", "")) if found else 0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A goal that speaks of no peer: at most so many seconds, or so much overhead, as a record's number stands for."""
+
+    name: str
+    """The first words of its records' names."""
+    what: str
+    unit: str
+    most: float
+    of: Callable[[Mapping[str, Any], float], float]
+    tokens: int = 0
+    """Records of fewer are not meant."""
+
+    def lines(self, found: Sequence[Mapping[str, Any]]) -> list[str]:
+        """One for each record that is meant, or one that says that there is none."""
+        goal = f"at most {self.most:g} {self.unit}"
+        mine = [r for r in found if r["name"].startswith(self.name) and tokens(r) >= self.tokens]
+        lines = []
+        for record in mine:
+            # The number of a record is a speed or a share: its most is the least of what is limited.
+            turned = {"median": "median", "min": "max", "max": "min"}
+            spent = {key: self.of(record, record["ours"][other]) for key, other in turned.items()}
+            verdict = judged(spent["median"] <= self.most)
+            what = (record["name"].partition(":")[0] if self.tokens else self.what) + threads(record)
+            lines.append(f"| {what} |  | {self.unit} | {spread(spent)} |  |  |  | {goal}: {verdict} |")
+        return lines or [f"| {self.what} |  | {self.unit} |  |  |  |  | {goal}: not measured |"]
+
+
+LIMITS = (
+    Limit(
+        "distinct-3, survival and bins together",
+        "distinct-3, survival and bins together, 10,000,000 tokens",
+        "s",
+        10.0,
+        lambda record, speed: tokens(record) / speed,
+        tokens=10_000_000,
+    ),
+    Limit(
+        "study `quick` as it is: 30 generations",
+        "`quick`, a whole process from an empty store",
+        "s",
+        300.0,
+        lambda record, speed: 1 / speed,
+    ),
+    Limit(
+        "study `quick` as it is: time in",
+        "`quick`, workers' time outside of training, sampling and scoring",
+        "%",
+        10.0,
+        lambda record, share: 100 * (1 - share),
+    ),
+)
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -39,18 +104,27 @@ def threads(record: Mapping[str, Any]) -> str:
     return "" if count is None else f", {count} thread{'s' if count > 1 else ''}"
 
 
+def judged(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
+def roofline(record: Mapping[str, Any]) -> str:
+    """The share that was reached, and whether that was aimed at, where this kind of work has a goal."""
+    share = record["roofline"]
+    if share is None:
+        return ""
+    goals = ROOFLINES if "cores" in record["machine"] else GPU_ROOFLINES
+    mine = [goal for name, goal in goals.items() if record["name"].startswith(f"{name} ")]
+    return f"{share:.0%}" + "".join(f" ({goal:.0%}: {judged(share >= goal)})" for goal in mine)
+
+
 def line(record: Mapping[str, Any]) -> str:
     goal = record["goal"]
     met = goal is not None and record["ratio"] is not None and record["ratio"]["median"] >= goal
-    roofline = "" if record["roofline"] is None else f"{record['roofline']:.0%}"
     # A study takes all cores in the lab's own way; its threads are those of the plain script.
     what = record["name"] + ("" if "thread" in record["name"] else threads(record))
     cells = [what, record["peer"], record["unit"], spread(record["ours"]), spread(record["theirs"])]
-    cells += [
-        spread(record["ratio"], ".2f"),
-        roofline,
-        "" if goal is None else f"{goal:g}: {'met' if met else '**missed**'}",
-    ]
+    cells += [spread(record["ratio"], ".2f"), roofline(record), "" if goal is None else f"{goal:g}: {judged(met)}"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -59,9 +133,13 @@ def markdown(lines: Sequence[str], head: Sequence[str] = HEAD) -> str:
 
 
 def table(folder: Path, *, everything: bool) -> str:
-    """Without `everything`: of each peer its fastest setting, and the rows that give it the lab's memory setting."""
-    chosen = (r for r in records(folder) if everything or r["best"] or "memory kept" in r["peer"])
-    return markdown([line(record) for record in chosen])
+    """Without `everything`: of each peer its fastest setting, and the rows that give it the lab's memory setting.
+
+    At the end the goals that speak of no peer.
+    """
+    found = list(records(folder))
+    chosen = [r for r in found if everything or r["best"] or "memory kept" in r["peer"]]
+    return markdown([*map(line, chosen), *(row for limit in LIMITS for row in limit.lines(found))])
 
 
 def machines(folder: Path) -> list[str]:
@@ -95,6 +173,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
+    if next(records(options.folder), None) is None:
+        names = ", ".join(f"{kind}*.json" for kind in KINDS)
+        parser.error(f"{options.folder} has no records ({names}); write some with bench_*.py --json")
     print(table(options.folder, everything=options.all))
     print("\nmeasured on: " + "; ".join(machines(options.folder)))
     if (options.folder / "growth.json").exists():
