@@ -44,6 +44,14 @@ LOGIT_TOKENS = 256
 """Tokens whose logits exist at one time in a scoring pass: they stay in the processor's cache, and a pretrained
 vocabulary may have 150,000 entries."""
 
+GPU_SHARE = 16
+"""On a GPU both are so many times as many: it has no such cache, and a kernel of 256 tokens leaves most of it idle."""
+
+
+def at_once(tokens: int, device: torch.device) -> int:
+    """NATS_TOKENS or LOGIT_TOKENS on this device."""
+    return tokens if device.type == "cpu" else GPU_SHARE * tokens
+
 
 def behind(bos: int, ids_BT: Tensor) -> Tensor:
     """What the model reads to be scored on these tokens: [<bos>, a, b, c] for [a, b, c, d]."""
@@ -55,8 +63,9 @@ def scored(
 ) -> Tensor:
     """Loss of each token behind its state, [N], without keeping logits: x @ weight.T + bias, by `product`."""
     nats_N = torch.empty(len(ids_N), device=x_NC.device)
-    for first in range(0, len(ids_N), LOGIT_TOKENS):
-        part = slice(first, first + LOGIT_TOKENS)
+    size = at_once(LOGIT_TOKENS, x_NC.device)
+    for first in range(0, len(ids_N), size):
+        part = slice(first, first + size)
         nats_N[part] = F.cross_entropy(product(x_NC[part], weight_VC, bias_V), ids_N[part], reduction="none")
     return nats_N
 
@@ -200,7 +209,7 @@ class Causal:
         if rows.ndim != 2 or rows.shape[1] > self.positions:
             raise ValueError(f"rows have shape {rows.shape}; expected [N, T] with T at most {self.positions}")
         nats = np.empty(rows.shape, dtype=np.float32)
-        batch = max(1, NATS_TOKENS // rows.shape[1])
+        batch = max(1, at_once(NATS_TOKENS, self.device) // rows.shape[1])
         for start in range(0, len(rows), batch):
             ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
             nats_N = scored(self.hidden(ids_BT, torch.float32), *self.head(), ids_BT.flatten(), product=F.linear)

@@ -8,24 +8,23 @@ import os
 import re
 import tempfile
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lab.disk import file_sha256
+from lab.folds import SHARES as SHARES
+from lab.folds import assign_folds, first_copies, name_order
 from lab.lookup import suggestion
 from lab.sections import CorpusConfig
 from lab.studies import ROOT
 from lab.types import InputError, digest
-
-SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
-"""Share of each domain's text in each fold.  The reference fold is for judges that must not share M_0's data."""
 
 OPTIONS: dict[str, dict[str, Any]] = {"text": {"sample_by": "document"}, "csv": {"index_col": False}}
 """index_col: else pandas takes the first column of a CSV with one field too many in each row as row names."""
@@ -33,9 +32,13 @@ COMPRESSION = 3
 """How much smaller text is inside Parquet, about."""
 MOST_FILES = 100_000
 """Of a folder: they are all opened at each start, to tell whether the corpus changed."""
+COLUMNS = ("text", "domain", "author", "group")
+"""What a study may name a column for."""
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")])
 GROUP_BYTES = 1 << 24
 """Text in a row group of documents.parquet, about: what is in memory at one time."""
+GROUP_DOCUMENTS = 1 << 14
+"""And no more documents than this: each is an object of Python's while it waits."""
 DOCUMENTS_AT_ONCE = 32
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 PACKED = {
@@ -140,40 +143,60 @@ def write_documents(config: CorpusConfig, path: Path) -> None:
 
 
 def _tables(config: CorpusConfig) -> Iterator[pa.Table]:
-    """The documents with their folds, in tables of about GROUP_BYTES.  The source is read twice: folds need sizes."""
+    """The documents with their folds, in tables of about GROUP_BYTES.
+
+    The source is read three times: what is a copy is known at the end, and folds need the sizes of what is none.
+    """
     with _source(config) as source:
-        sizes = [
-            (d["group"], d["domain"], len(d["text"].encode("utf-8", "replace"))) for d in _documents(source, config)
-        ]
-        folds = assign_folds(*zip(*sizes, strict=True))
-        _check_folds({group for group, _, _ in sizes}, folds, config)
-        held, bytes_ = [], 0
-        for document, (_, _, size), fold in zip(_documents(source, config), sizes, folds, strict=True):
-            held.append({**document, "fold": fold})
-            bytes_ += size
-            if bytes_ >= GROUP_BYTES:
+        _check_columns(source, config)
+        new = first_copies(text for batch in source.batches() for text in batch[config.text].to_pylist())
+        if not new.any():
+            raise InputError(f"corpus {config.path} is empty: {source.rows} rows, none with text")
+        folds, groups = assign_folds((d["group"], d["domain"], _size(d)) for d in _documents(source, config, new))
+        _check_folds(groups, folds, config)
+        held, bytes_, names = [], 0, list(SHARES)
+        for document, fold in zip(_documents(source, config, new), folds, strict=True):
+            held.append({**document, "fold": names[fold]})
+            bytes_ += _size(document)
+            if bytes_ >= GROUP_BYTES or len(held) == GROUP_DOCUMENTS:
                 yield pa.Table.from_pylist(held, schema=DOCUMENTS)
                 held, bytes_ = [], 0
         if held:
             yield pa.Table.from_pylist(held, schema=DOCUMENTS)
 
 
-def _check_folds(groups: set[str], folds: Sequence[str], config: CorpusConfig) -> None:
-    missing = [fold for fold in SHARES if fold not in folds]
+def _size(document: Mapping[str, Any]) -> int:
+    return len(document["text"].encode("utf-8", "replace"))
+
+
+def _check_folds(groups: int, folds: np.ndarray, config: CorpusConfig) -> None:
+    missing = [fold for place, fold in enumerate(SHARES) if place not in folds]
     if missing:
         cure = "lower corpus.piece" if config.piece else "set corpus.piece=8000 to cut documents after 8,000 characters"
         raise InputError(
-            f"corpus {config.path} has {len(groups)} groups, too few to divide: no text for {', '.join(missing)}; "
+            f"corpus {config.path} has {groups} groups, too few to divide: no text for {', '.join(missing)}; "
             f"add documents{'' if config.group else ', or ' + cure}"
         )
 
 
-def fold_order(folder: Path, fold: str) -> tuple[pa.Table, list[int]]:
+def fold_order(folder: Path, fold: str) -> tuple[pa.Table, np.ndarray]:
     """Document, domain and author of the documents of one fold, and the order that a hash of their names decides."""
     columns = ["document", "domain", "author"]
     table = pq.read_table(folder / "documents.parquet", columns=columns, filters=[("fold", "=", fold)])
-    names = table["document"].to_pylist()
-    return table, sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+    batches = table.select(["document"]).to_batches(GROUP_DOCUMENTS)
+    return table, name_order(name for batch in batches for name in batch["document"].to_pylist())
+
+
+def write_names(table: pa.Table, order: np.ndarray, path: Path) -> None:
+    """The rows of a table in this order, to be mapped by `names`."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        for start in range(0, len(order), GROUP_DOCUMENTS):
+            writer.write_table(table.take(order[start : start + GROUP_DOCUMENTS]))
+
+
+def names(path: Path) -> pa.Table:
+    """What `write_names` wrote, in no memory of this process's own."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def fold_texts(folder: Path, fold: str) -> Iterator[list[str]]:
@@ -270,17 +293,20 @@ def _said(config: CorpusConfig) -> Iterator[None]:
         raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {said}") from error
 
 
-def _documents(source: _Source, config: CorpusConfig) -> Iterator[dict[str, Any]]:
-    """Documents with text, each once, cut into pieces where the study says so."""
-    wanted = {name: getattr(config, name) for name in ("text", "domain", "author", "group")}
-    for name, column in wanted.items():
+def _check_columns(source: _Source, config: CorpusConfig) -> None:
+    for name in COLUMNS:
+        column = getattr(config, name)
         if column is not None and column not in source.schema.names:
             hint = suggestion(column, source.schema.names) or f"; it has {', '.join(source.schema.names)}"
             raise InputError(f'corpus {config.path} has no column "{column}" (corpus.{name}){hint}')
     kind = source.schema.field(config.text).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f'corpus {config.path}: column "{config.text}" (corpus.text) holds {kind}, not text')
-    seen: set[bytes] = set()
+
+
+def _documents(source: _Source, config: CorpusConfig, new: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The documents of the rows that are `new`, cut into pieces where the study says so."""
+    wanted = {name: getattr(config, name) for name in COLUMNS}
     first = 0
     for batch in source.batches():
         columns = {name: batch[column].to_pylist() for name, column in wanted.items() if column is not None}
@@ -288,21 +314,17 @@ def _documents(source: _Source, config: CorpusConfig) -> Iterator[dict[str, Any]
         names = batch["document"].to_pylist() if "document" in source.schema.names else here
         first = here.stop
         for place, (index, name, text) in enumerate(zip(here, names, columns["text"], strict=True)):
-            if not text or not text.strip():
+            if not new[index]:
                 continue
-            told = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-            if told.digest() in seen:
-                continue
-            seen.add(told.digest())
             values = {name: column[place] for name, column in columns.items()}
             meta = {field: _label(values, field, index, config) for field in ("domain", "author", "group")}
             document = {**meta, "text": text, "document": str(name)}
-            defaults = {"domain": "all", "group": told.hexdigest()}
-            document |= {field: value for field, value in defaults.items() if meta[field] is None}
+            if config.domain is None:
+                document["domain"] = "all"
+            if config.group is None:
+                document["group"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
             whole = config.group is not None
             yield from cut_document(document, config.piece, keep_group=whole) if config.piece else [document]
-    if not seen:
-        raise InputError(f"corpus {config.path} is empty: {source.rows} rows, none with text")
 
 
 def _label(values: Mapping[str, Any], field: str, index: int, config: CorpusConfig) -> str | None:
@@ -336,25 +358,3 @@ def cut_document(document: Mapping[str, Any], size: int, *, keep_group: bool) ->
         {**document, "text": piece, "document": name, "group": document["group"] if keep_group else name}
         for name, piece in named
     ]
-
-
-def assign_folds(groups: Sequence[str], domains: Sequence[str], sizes: Sequence[int]) -> list[str]:
-    """The fold of each document.  A group stands in one fold, each domain is divided by SHARES, chance is a hash.
-
-    Within a domain groups come in sha256 order, each to the fold that still lacks the most text.
-    A group that spans domains is divided with the first of them by name.
-    """
-    home: dict[str, str] = {}
-    size: dict[str, int] = defaultdict(int)
-    for group, domain, bytes_ in zip(groups, domains, sizes, strict=True):
-        home[group] = min(home.get(group, domain), domain)
-        size[group] += bytes_
-    fold: dict[str, str] = {}
-    for domain in sorted(set(home.values())):
-        members = sorted((g for g in home if home[g] == domain), key=lambda g: hashlib.sha256(g.encode()).digest())
-        total = sum(size[group] for group in members)
-        lacking = {name: share * total for name, share in SHARES.items()}
-        for group in members:
-            fold[group] = max(lacking, key=lambda name: lacking[name])
-            lacking[fold[group]] -= size[group]
-    return [fold[group] for group in groups]

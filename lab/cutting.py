@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +37,13 @@ def token_type(vocab_size: int) -> type[np.unsignedinteger[Any]]:
 class Encoded:
     """The tokens of documents, in a temporary file, to be read in another order than they came in."""
 
-    def __init__(self, documents: Iterable[Sequence[int]], order: Sequence[int], vocab_size: int) -> None:
+    def __init__(self, documents: Iterable[Sequence[int]], order: Sequence[int] | np.ndarray, vocab_size: int) -> None:
         self.file = tempfile.TemporaryFile(prefix="lab-tokens-")  # noqa: SIM115  closed by __exit__
-        self.dtype, lengths = np.dtype(token_type(vocab_size)), []
+        self.dtype, lengths = np.dtype(token_type(vocab_size)), array("q")
         for tokens in documents:
             self.file.write(np.asarray(tokens, self.dtype).data)
             lengths.append(len(tokens))
-        self.lengths = np.array(lengths, dtype=np.int64)
+        self.lengths = np.frombuffer(lengths, np.int64)
         self.starts = np.cumsum(self.lengths) - self.lengths
         self.order = order
 

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from lab import caches, causal, counting, graphs
 from lab.blocks import norm, product
-from lab.causal import NATS_TOKENS, Causal, behind, scored
+from lab.causal import NATS_TOKENS, Causal, at_once, behind, scored
 from lab.sections import ModelConfig
 from lab.store import PRUNED
 from lab.types import InputError
@@ -279,7 +279,7 @@ class Gpt2:
         if rows.ndim != 2 or rows.shape[1] > self.positions:
             raise ValueError(f"rows have shape {rows.shape}; expected [N, T] with T at most {self.positions}")
         nats = np.empty(rows.shape, dtype=np.float32)
-        batch = max(1, NATS_TOKENS // rows.shape[1])
+        batch = max(1, at_once(NATS_TOKENS, self.device) // rows.shape[1])
         for start in range(0, len(rows), batch):
             ids_BT = torch.from_numpy(rows[start : start + batch].astype(np.int64)).to(self.device)
             nats_N = scored(self.hidden(ids_BT, torch.float32), *self.head(), ids_BT.flatten(), product=product)

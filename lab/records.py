@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_losses, rare_survival
 from lab.metrics.variety import token_entropy, zipf_exponent
 from lab.metrics.words import count_words, find_words, word_counts
-from lab.rows import before_end
+from lab.rows import ROWS, before_end
 from lab.sources import Source, is_source
 from lab.tokenizer import load_special, load_tokenizer, token_bytes
 from lab.types import ARCHIVE, HUMAN
@@ -93,8 +93,7 @@ def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str
         **{"nll": mean_nats(nats[scored]), "perplexity": perplexity(nats[scored])},
         **{"disagreement": _disagreement([nats[scored] for nats in members])},
     }
-    fed = human if eos is None else human[_text(human, eos)]
-    by_token = loss_by_token_bin(test[scored], nats[scored], fed, special["vocab_size"])
+    by_token = loss_by_token_bin(test[scored], nats[scored], _texts(human, eos), special["vocab_size"])
     bins = {"token": [asdict(bin) for bin in by_token]}
     texts = [head(rows, prompt, budget, eos) for rows in (sample, human, resample)]
     if texts[0] is not None:
@@ -118,6 +117,13 @@ def _text(rows: np.ndarray, eos: int | None) -> np.ndarray:
     return np.ones(rows.shape, np.bool_) if eos is None else before_end(rows, eos)
 
 
+def _texts(rows: np.ndarray, eos: int | None) -> Iterator[np.ndarray]:
+    """The tokens of text in rows, a block of rows at a time."""
+    for start in range(0, len(rows), ROWS):
+        block = rows[start : start + ROWS]
+        yield block[_text(block, eos)]
+
+
 def head(rows: np.ndarray, prompt: int, budget: int, eos: int | None) -> np.ndarray | None:
     """The first `budget` tokens of text behind the prompts of rows [N, T]; None where there is less text.
 
@@ -127,11 +133,17 @@ def head(rows: np.ndarray, prompt: int, budget: int, eos: int | None) -> np.ndar
     text = rows[:, prompt:]
     if eos is None:
         return text[: budget // text.shape[1]] if text.size >= budget else None
-    kept = before_end(rows, eos)[:, prompt:]
-    upto = np.cumsum(kept).reshape(kept.shape)
-    if not upto.size or upto[-1, -1] < budget:
-        return None
-    return np.where(kept & (upto <= budget), text, eos)[: int(np.searchsorted(upto[:, -1], budget)) + 1]
+    parts, found = [], 0
+    for start in range(0, len(text), ROWS):
+        block = slice(start, start + ROWS)
+        kept = before_end(rows[block], eos)[:, prompt:]
+        upto = found + np.cumsum(kept).reshape(kept.shape)
+        parts.append(np.where(kept & (upto <= budget), text[block], eos))
+        found = int(upto[-1, -1]) if upto.size else 0
+        if found >= budget and upto.size:
+            parts[-1] = parts[-1][: int(np.searchsorted(upto[:, -1], budget)) + 1]
+            return np.concatenate(parts)
+    return None
 
 
 def _level(texts: Sequence[np.ndarray | None], eos: int) -> list[np.ndarray] | None:

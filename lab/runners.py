@@ -72,7 +72,6 @@ def _run_tokenizer(params: Mapping[str, Any], inputs: Folders, out: Path, attemp
 
 def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     tokenizer, special = tokenizers.load_tokenizer(inputs["tokenizer"])
-    documents = {}
     for fold in corpora.SHARES:
         table, order = corpora.fold_order(inputs["corpus"], fold)
         encoded = (
@@ -82,8 +81,7 @@ def _run_rows(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: At
         )
         with cutting.Encoded(encoded, order, tokenizer.get_vocab_size()) as ids:
             cutting.write_cut(out, fold, ids, params["layout"], eos=special["eos"], positions=params["positions"])
-        documents[fold] = table.take(order).to_pylist()
-    _write_json(out / "documents.json", documents)
+        corpora.write_names(table, order, out / f"{fold}-names.arrow")
 
 
 def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
@@ -92,18 +90,18 @@ def _run_heldout_rows(params: Mapping[str, Any], inputs: Folders, out: Path, att
     chosen = cutting.choose_rows(rows, params["rows"], fold)
     np.save(out / "tokens.npy", chosen.tokens)
     np.save(out / "document.npy", chosen.document)
-    _write_json(out / "documents.json", _read_json(inputs["rows"] / "documents.json")[fold])
+    shutil.copyfile(inputs["rows"] / f"{fold}-names.arrow", out / "names.arrow")
 
 
 def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
     tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
-    documents = _read_json(inputs["rows"] / "documents.json")["train"]
+    names = corpora.names(inputs["rows"] / "train-names.arrow")
     mine = cutting.draw_rows(tokens, params["seed"], params["after"], params["rows"])
     if "beside" in inputs:
         mine = cutting.enough_rows(
             tokens,
-            np.load(inputs["beside"] / "tokens.npy"),
+            np.load(inputs["beside"] / "tokens.npy", mmap_mode="r"),
             eos=tokenizers.load_special(inputs["tokenizer"])["eos"],
             budget=params["tokens"],
             **{name: params[name] for name in ("seed", "after", "prompt")},
@@ -112,8 +110,7 @@ def _run_human(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: A
 
     def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
         rows, owners = tokens[mine[some]], owner[mine[some], 0]
-        labels = {name: [documents[i][name] for i in owners] for name in ("domain", "document")}
-        return rows, {**spell(rows), **labels}
+        return rows, {**spell(rows), **names.select(["domain", "document"]).take(owners).to_pydict()}
 
     cutting.write_rows(out, (len(mine), tokens.shape[1]), block, origin=params["origin"])
 
@@ -366,11 +363,11 @@ def _run_record(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: 
 HUMAN_STEPS = ("corpus", "tokenizer", "rows", "heldout-rows", "human", "source", "source-rows")
 """The steps that read and divide human text."""
 _MODELS = ("runners.py", "models.py", "blocks.py", "caches.py", "graphs.py", "causal.py", "counting.py", "seeds.py")
-_HUMAN = ("runners.py", "corpus.py", "cutting.py", "tokenizer.py", "seeds.py")
+_HUMAN = ("runners.py", "corpus.py", "folds.py", "cutting.py", "tokenizer.py", "seeds.py")
 KINDS = {
     "corpus": Kind(_run_corpus, _HUMAN, version="1"),
     "tokenizer": Kind(_run_tokenizer, _HUMAN, version="1"),
-    "rows": Kind(_run_rows, _HUMAN, version="1"),
+    "rows": Kind(_run_rows, _HUMAN, version="2"),
     "heldout-rows": Kind(_run_heldout_rows, _HUMAN, version="1"),
     "human": Kind(_run_human, _HUMAN, version="1"),
     "source": Kind(_run_source, (*_HUMAN, "sources.py"), version="1"),

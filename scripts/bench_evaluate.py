@@ -3,6 +3,7 @@
     python scripts/bench_evaluate.py                  # two sizes of model, 10 million tokens
     python scripts/bench_evaluate.py --fast           # about a minute
     python scripts/bench_evaluate.py --threads 1 --json evaluate.json
+    python scripts/bench_evaluate.py --device cuda    # scoring alone: metrics and records are a CPU's work
 
 Scoring: the lab's pass beside transformers' own forward and cross_entropy on the same GPT-2 and tokens, in several
 batch sizes, and beside the loop of public repositories: model(ids, labels=ids).loss, a batch of texts at a time (it
@@ -73,21 +74,23 @@ def labels(model: Any, rows: torch.Tensor, batch: int) -> float:
 def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Record]:
     layers, width, heads, vocabulary, positions = SIZES[name]
     shape = ModelConfig(n_layer=layers, n_embd=width, n_head=heads, n_positions=positions, initializer_range=0.04)
-    tokens = SCORED // 4 if arguments.fast or layers > 2 else SCORED
+    tokens = SCORED // 4 if arguments.device == "cpu" and (arguments.fast or layers > 2) else SCORED
     rows = np.random.default_rng(0).integers(0, vocabulary, (tokens // positions, positions)).astype(np.uint16)
+    device = arguments.device
     ids = torch.from_numpy(rows.astype(np.int64))
     read = F.pad(ids[:, :-1], (1, 0), value=0)
 
     def ours() -> Callable[[], Any]:
         machine.keep_memory()  # as the lab's workers do
-        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0)
-        assert np.allclose(forward(model.module, read, ids, 8).numpy(), model.nats(rows), rtol=1e-5)
+        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0, device=device)
+        want = forward(model.module, read.to(device), ids.to(device), 8).cpu().numpy()
+        assert np.allclose(want, model.nats(rows), rtol=1e-5)
         return partial(model.nats, rows)
 
     def theirs(kind: str, work: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
-        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0).module
+        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0, device=device).module
         model.set_attn_implementation(kind)
-        return partial(work, model, *inputs)
+        return partial(work, model, *(part.to(device) if isinstance(part, torch.Tensor) else part for part in inputs))
 
     contestants: dict[str, bench.Setup] = {"ours": ours}
     for kind in ("sdpa", "eager"):
@@ -97,7 +100,7 @@ def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Rec
             contestants[f"loop over model(labels=...), {kind}, batch {batch}"] = partial(
                 theirs, kind, labels, ids, batch
             )
-    taken = bench.alternate(contestants, arguments.repetitions, arguments.threads)
+    taken = bench.alternate(contestants, arguments.repetitions, arguments.threads, device)
     best = min((sum(spent), peer) for peer, spent in taken.items() if peer != "ours")[1]
     operations = 2 * (12 * layers * width**2 + width * vocabulary) + 2 * layers * width * positions
     fast = bench.speeds(rows.size, taken.pop("ours"))
@@ -112,7 +115,7 @@ def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Rec
             ratio=bench.ratio(fast, slow),
             roofline=bench.median(fast) * operations / peaks.float32,
             best=peer == best,
-            machine=bench.describe("cpu", arguments.threads),
+            machine=bench.describe(device, arguments.threads),
         )
 
 
@@ -329,12 +332,13 @@ def main() -> None:
     arguments = bench.parser(__doc__).parse_args()
     if arguments.fast:
         arguments.repetitions = min(arguments.repetitions, 2)
-    peaks = bench.peaks("cpu", arguments.threads)
+    peaks = bench.peaks(arguments.device, arguments.threads)
     print(peaks.text())
-    records = list(record_step(arguments))
+    on_cpu = arguments.device == "cpu"
+    records = list(record_step(arguments)) if on_cpu else []
     for name in list(SIZES)[: 1 if arguments.fast else None]:
         records += scoring(name, arguments, peaks)
-    for vocabulary in (2_048,) if arguments.fast else (2_048, 50_257):
+    for vocabulary in () if not on_cpu else (2_048,) if arguments.fast else (2_048, 50_257):
         records += metrics(vocabulary, arguments)
     bench.print_table(records)
     bench.write_json(arguments.json, records, peaks)

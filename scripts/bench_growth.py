@@ -2,6 +2,7 @@
 
     python scripts/bench_growth.py                    # generations 1, 10, 30; corpora of 7, 40 and 400 MB
     python scripts/bench_growth.py --fast --json growth.json
+    python scripts/bench_growth.py --corpora 7,40,400 --given-tokenizer   # only corpora, one tokenizer for all of them
 
 Every measured step runs in a process of its own (Linux only).  Printed are the most memory that it had resident above
 what it had with its libraries loaded (VmHWM), and beside it the most that was no mapped file (RssAnon, looked at every
@@ -50,7 +51,9 @@ BYTES_PER_TOKEN = 3.3
 """Of human text at a vocabulary of 2,048, about."""
 
 
-def study(corpus: Path, tokens: int, generations: int, *, sampled: int = TOKENS, **train: Any) -> Study:
+def study(
+    corpus: Path, tokens: int, generations: int, *, sampled: int = TOKENS, tokenizer: Path | None = None, **train: Any
+) -> Study:
     return build(
         parse_study(
             {
@@ -59,7 +62,7 @@ def study(corpus: Path, tokens: int, generations: int, *, sampled: int = TOKENS,
                 "generations": generations,
                 "regimes": ["accumulate"],
                 "corpus": {"path": str(corpus), "domain": "domain", "tokens": tokens},
-                "tokenizer": {"vocab_size": 2048},
+                "tokenizer": {"pretrained": str(tokenizer)} if tokenizer else {"vocab_size": 2048},
                 "model": {"n_layer": 1, "n_head": 2, "n_embd": 32, "n_positions": POSITIONS},
                 "train": {**(train or {"tokens": TOKENS}), "batch_rows": 16, "lr": 5e-3, "validation_tokens": 4096},
                 "sample": {"tokens": sampled, "shard_rows": 128},
@@ -157,31 +160,43 @@ def run(study: Study, root: Path, watched: set[Step]) -> Iterator[tuple[Step, di
             forked(partial(run_job, store, job, lambda _: None, UNATTENDED, fresh=False))
 
 
-def row(name: str, step: str, numbers: dict[str, float]) -> dict[str, Any]:
+def row(name: str, step: str, numbers: dict[str, float], tokens: int | None = None) -> dict[str, Any]:
+    """`tokens`: of human text, that the step's time is divided by."""
+    each = {} if tokens is None else {"microseconds_per_token": numbers["seconds"] / tokens * 1e6}
     print(
-        f"{name:28}  {step:12}  {numbers['peak']:8,.0f} MB  {numbers['own']:8,.0f} MB  {numbers['seconds']:8,.2f} s",
+        f"{name:28}  {step:12}  {numbers['peak']:8,.0f} MB  {numbers['own']:8,.0f} MB  {numbers['seconds']:8,.2f} s"
+        + "".join(f"  {number:8.3f} us/token" for number in each.values()),
         flush=True,
     )
     return {"name": f"{name}: {step}", "resident_megabytes": numbers["peak"], "own_megabytes": numbers["own"]} | {
         "idle_megabytes": numbers["idle"],
         "seconds": numbers["seconds"],
+        **each,
     }
 
 
-def of_corpora(folder: Path, sizes: list[int]) -> Iterator[dict[str, Any]]:
-    """Each kind of step of generation 1, for corpora of so many megabytes."""
+def of_corpora(folder: Path, sizes: list[int], *, given_tokenizer: bool) -> Iterator[dict[str, Any]]:
+    """Each kind of step of generation 1, for corpora of so many megabytes.
+
+    given_tokenizer: only the first corpus has its tokenizer trained, and the others are cut by that one.
+    """
+    tokenizer: Path | None = None
     for size in sizes:
         path = folder / f"{size}.parquet"
         written = forked(partial(write_corpus, path, size))
         tokens = int(0.65 * written / BYTES_PER_TOKEN / 2) // POSITIONS * POSITIONS
-        chain = study(path, tokens, 2)
+        chain = study(path, tokens, 2, tokenizer=tokenizer)
         last = chain.generations[-1]
         watched = {step for step in chain.steps if step.label != "validation rows" and "gen 0" not in step.label}
         shards = set(last.synthetic.inputs.values()) - {last.synthetic.inputs["shard-000000"]}
         watched -= {step for step in shards if step.name == "sample"}
         for step, numbers in run(chain, folder / f"store-{size}", watched):
             kind = "resample" if step.label.startswith("resample") else step.name
-            yield row(f"corpus of {size} MB", kind, numbers)
+            kind = "tokenizer, given" if tokenizer and step.name == "tokenizer" else kind
+            yield row(f"corpus of {size} MB", kind, numbers, tokens)
+        if given_tokenizer and tokenizer is None:
+            job = next(job_of(step) for step in chain.steps if step.name == "tokenizer")
+            tokenizer = Store(folder / f"store-{size}").folder(job.name, job.key)
 
 
 def of_generations(folder: Path, generations: list[int]) -> Iterator[dict[str, Any]]:
@@ -242,7 +257,13 @@ def planned(path: Path, tokens: int, positions: int, regime: Any) -> dict[str, d
 
 
 def main() -> None:
-    arguments = bench.parser(__doc__).parse_args()
+    parser = bench.parser(__doc__)
+    parser.add_argument("--corpora", help="megabytes of the corpora, with commas: measure nothing else")
+    parser.add_argument("--given-tokenizer", action="store_true", help="train it for the first corpus only")
+    arguments = parser.parse_args()
+    if arguments.device != "cpu":
+        parser.error("memory is this process's own: --device cpu")
+    sizes = list(map(int, arguments.corpora.split(","))) if arguments.corpora else None
     bench.pin(1)
     print(f"{'what':28}  {'step':12}  {'above idle':>11}  {'own':>11}  {'time':>10}")
     found: list[dict[str, Any]] = []
@@ -250,12 +271,11 @@ def main() -> None:
         importlib.import_module(library)  # what steps load counts as there before
     with tempfile.TemporaryDirectory(prefix="lab-growth-") as name:
         folder = Path(name)
-        for rows in (
-            of_plans(folder, 10**8 if arguments.fast else 10**9),
-            of_generations(folder, [1, 4] if arguments.fast else [1, 10, 30]),
-            of_corpora(folder, [2, 7] if arguments.fast else [7, 40, 400]),
-        ):
-            found += rows
+        if sizes is None:
+            found += of_plans(folder, 10**8 if arguments.fast else 10**9)
+            found += of_generations(folder, [1, 4] if arguments.fast else [1, 10, 30])
+            sizes = [2, 7] if arguments.fast else [7, 40, 400]
+        found += of_corpora(folder, sizes, given_tokenizer=arguments.given_tokenizer)
     if arguments.json is not None:
         machine = bench.describe("cpu", 1)
         arguments.json.write_text(json.dumps([{**row, "machine": machine} for row in found], indent=1) + "\n")

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab import corpus, cutting
-from lab.corpus import SHARES, assign_folds, cut_document, read_documents
+from lab.corpus import SHARES, cut_document, read_documents
 from lab.cutting import Encoded, Rows, choose_rows, write_cut, write_rows
+from lab.folds import assign_folds
 from lab.rows import RecipeRows
 from lab.sections import CorpusConfig
 from lab.seeds import generator
@@ -189,10 +190,16 @@ def many() -> tuple[list[str], list[str], list[int]]:
     return groups, domains, rng.integers(50, 150, size=600).tolist()
 
 
+def folds_of(groups: list[str], domains: list[str], sizes: list[int]) -> list[str]:
+    found, count = assign_folds(zip(groups, domains, sizes, strict=True))
+    assert count == len(set(groups))
+    return [list(SHARES)[place] for place in found]
+
+
 def test_no_group_stands_on_two_sides() -> None:
     groups, domains, sizes = many()
     sides = defaultdict(set)
-    for group, fold in zip(groups, assign_folds(groups, domains, sizes), strict=True):
+    for group, fold in zip(groups, folds_of(groups, domains, sizes), strict=True):
         sides[group].add(fold)
     assert all(len(folds) == 1 for folds in sides.values()) and len(sides) == 200
 
@@ -200,7 +207,7 @@ def test_no_group_stands_on_two_sides() -> None:
 def test_each_domain_is_divided_by_the_shares() -> None:
     """A domain has 100 groups of about 300: a fold is off by less than one group, 1.5 % or so."""
     groups, domains, sizes = many()
-    folds = assign_folds(groups, domains, sizes)
+    folds = folds_of(groups, domains, sizes)
     for domain in ("verse", "prose"):
         mine = [i for i, name in enumerate(domains) if name == domain]
         found = shares_of([folds[i] for i in mine], [sizes[i] for i in mine])
@@ -210,17 +217,17 @@ def test_each_domain_is_divided_by_the_shares() -> None:
 def test_folds_do_not_depend_on_the_order_of_rows() -> None:
     groups, domains, sizes = many()
     domains[0] = "prose"  # a group that spans two domains
-    folds = assign_folds(groups, domains, sizes)
+    folds = folds_of(groups, domains, sizes)
     order = generator(0).permutation(600)
-    shuffled = assign_folds([groups[i] for i in order], [domains[i] for i in order], [sizes[i] for i in order])
+    shuffled = folds_of([groups[i] for i in order], [domains[i] for i in order], [sizes[i] for i in order])
     assert shuffled == [folds[i] for i in order]
 
 
 def test_folds_are_a_hash_and_not_an_order_of_names() -> None:
     """Were groups taken by name, the first ones would share the big folds in a fixed pattern."""
     names = [f"{i:03}" for i in range(100)]
-    folds = assign_folds(names, ["all"] * 100, [1] * 100)
-    other = assign_folds([f"x{name}" for name in names], ["all"] * 100, [1] * 100)
+    folds = folds_of(names, ["all"] * 100, [1] * 100)
+    other = folds_of([f"x{name}" for name in names], ["all"] * 100, [1] * 100)
     assert Counter(folds) == Counter(other) == {"train": 65, "reference": 20, "validation": 5, "test": 10}
     assert folds != other
 
@@ -228,7 +235,7 @@ def test_folds_are_a_hash_and_not_an_order_of_names() -> None:
 def test_a_group_that_spans_domains_stays_on_one_side() -> None:
     groups = ["spanning", "spanning", *map(str, range(40))]
     domains = ["verse", "prose", *(("verse", "prose")[i % 2] for i in range(40))]
-    folds = assign_folds(groups, domains, [10] * 42)
+    folds = folds_of(groups, domains, [10] * 42)
     assert folds[0] == folds[1]
 
 

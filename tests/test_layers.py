@@ -12,7 +12,7 @@ LAYERS = [
     {"regimes", "metrics", "stats", "theory"},
     {
         *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "space", "folders"),
-        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers"),
+        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers", "folds"),
     },
     {"train", "sample", "probes", "records", "checkpoints"},
     {"runners", "human", "steps", "study", "worker", "execute", "plan", "timings", "weights", "preflight"},

@@ -7,14 +7,15 @@ has no rare tokens, but every text has rare words, and a word's loss does not de
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress, repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.metrics.words import TOKENS_AT_ONCE, Words, word_counts, word_nats
+from lab.metrics.words import TOKENS_AT_ONCE, Words, word_nats
 
 RARE = range(1, 4)
 """Training counts of a rare word: 1, 2, 3."""
@@ -57,11 +58,12 @@ def bin_label(index: int) -> str:
 def loss_by_token_bin(
     test_rows: NDArray[np.integer[Any]],
     nats: NDArray[np.floating[Any]],
-    train_rows: NDArray[np.integer[Any]],
+    train_rows: NDArray[np.integer[Any]] | Iterable[NDArray[np.integer[Any]]],
     vocab_size: int,
 ) -> list[TokenBin]:
     """Mean loss of held-out tokens by the count of their type in the human training rows, EOS included.
 
+    The training rows may come in blocks.
     Unit: nats per token.  Lower = better.  Bins with no held-out token are left out, so no text gives [].
     """
     if test_rows.shape != nats.shape:
@@ -135,21 +137,26 @@ def rare_survival(human_words: Words, other_words: Words) -> float:
             f"{human_words.tokens:,} human tokens against {other_words.tokens:,}: survival grows with the size of a "
             f"text; cut both to {min(human_words.tokens, other_words.tokens):,} tokens"
         )
-    rare = {word for word, count in word_counts(human_words).items() if count in RARE}
+    counts = np.bincount(human_words.word, minlength=len(human_words.types))
+    rare = set(compress(human_words.types, ((counts >= RARE.start) & (counts < RARE.stop)).tolist()))
     return len(rare.intersection(other_words.types)) / len(rare) if rare else math.nan
 
 
-def _type_counts(rows: NDArray[np.integer[Any]], vocab_size: int) -> NDArray[np.int64]:
+def _type_counts(
+    rows: NDArray[np.integer[Any]] | Iterable[NDArray[np.integer[Any]]], vocab_size: int
+) -> NDArray[np.int64]:
     """How often each token type occurs.  A part at a time: bincount makes a copy of 8 bytes a token."""
-    flat, counts = rows.reshape(-1), np.zeros(vocab_size, dtype=np.int64)
-    for start in range(0, len(flat), TOKENS_AT_ONCE):
-        counts += np.bincount(flat[start : start + TOKENS_AT_ONCE], minlength=vocab_size)
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for block in [rows] if isinstance(rows, np.ndarray) else rows:
+        flat = block.reshape(-1)
+        for start in range(0, len(flat), TOKENS_AT_ONCE):
+            counts += np.bincount(flat[start : start + TOKENS_AT_ONCE], minlength=vocab_size)
     return counts
 
 
 def _training_counts(words: Words, train_counts: Mapping[str, int]) -> NDArray[np.int64]:
     """The training count of each of the words' types."""
-    return np.array([train_counts.get(word, 0) for word in words.types], dtype=np.int64)
+    return np.fromiter(map(train_counts.get, words.types, repeat(0)), np.int64, len(words.types))
 
 
 def _common(words: Words, counts: NDArray[np.int64]) -> NDArray[np.bool_]:

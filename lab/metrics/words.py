@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, compress
+from operator import ne
 from typing import Any
 
 import numpy as np
@@ -81,12 +83,15 @@ def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos
         distinct, which = np.unique(np.concatenate([keys for _, _, keys in mine]), return_inverse=True)
         word[np.concatenate([at + index for at, index, _ in mine])] = which + len(spellings)
         # One call lowers all of them: a line break parts letters for the one rule that looks at neighbours, of sigma.
-        text = b"\n".join(distinct.view(f"S{width}").tolist())
+        text = b"\n".join(_characters(distinct, width).tolist())
         spellings += text.decode().lower().split("\n")
-    types = sorted(set(spellings))
-    index = dict(zip(types, range(len(types)), strict=True))
-    lowered = np.fromiter(map(index.__getitem__, spellings), np.int32, len(spellings))
-    return Words(types, lowered[word], first, last, (rows.shape[0], rows.shape[1]))
+    # Those of one width are sorted but for what was lowered, so this is a merge: it asks for little beyond one look.
+    order = sorted(range(len(spellings)), key=spellings.__getitem__)
+    types = list(map(spellings.__getitem__, order))
+    new = np.fromiter(map(ne, types, chain([None], types)), np.bool_, len(types))
+    lowered = np.empty(len(types), np.int32)
+    lowered[order] = np.cumsum(new) - 1
+    return Words(list(compress(types, new.tolist())), lowered[word], first, last, (rows.shape[0], rows.shape[1]))
 
 
 def count_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos: int) -> dict[str, int]:
@@ -136,8 +141,9 @@ class _ByteTable:
         """The bytes of a run of tokens, the token of each byte, and the first byte of each token."""
         length = self.length[ids]
         start = np.cumsum(length) - length
-        token = np.repeat(np.arange(len(ids)), length)
-        return self.data[np.arange(len(token)) + (self.start[ids] - start)[token]], token, start
+        place = np.repeat(self.start[ids] - start, length)
+        place += np.arange(len(place))
+        return self.data.take(place), np.repeat(np.arange(len(ids)), length), start
 
 
 @dataclass(frozen=True)
@@ -169,17 +175,22 @@ def _spellings(
 ) -> dict[int, tuple[NDArray[np.int64], NDArray[Any]]]:
     """data[begin:end] of each word, in arrays of one width: 8 bytes, as integers, or 16, 32, ... for longer words."""
     length = ends - begins
-    needed = 8 << np.ceil(np.log2(np.maximum(length, 8) / 8)).astype(np.int64)
+    doublings = np.frexp((length - 1) // 8)[1]
     found: dict[int, tuple[NDArray[np.int64], NDArray[Any]]] = {}
-    for width in np.unique(needed).tolist():
-        mine = np.flatnonzero(needed == width)
+    for power in np.flatnonzero(np.bincount(doublings)).tolist():
+        width, mine = 8 << power, np.flatnonzero(doublings == power)
         padded = np.append(data, np.zeros(width, np.uint8))
         # All windows of `width` bytes, overlapping, of which only those at the words are read.
         windows = np.ndarray((len(data) + 1,), f"V{width}", padded, strides=(1,))[begins[mine]]
         keys = windows.view(np.uint64).reshape(len(mine), width // 8)
         keys &= _HEAD[np.clip(length[mine, None] - np.arange(0, width, 8), 0, 8)]
-        found[width] = (mine, keys.ravel() if width == 8 else keys.view(f"S{width}").ravel())
+        found[width] = (mine, keys.ravel().byteswap() if width == 8 else keys.view(f"S{width}").ravel())
     return found
+
+
+def _characters(keys: NDArray[Any], width: int) -> NDArray[np.bytes_]:
+    """The bytes of words of one width.  Those of 8 are numbers, first byte foremost, that sort as their bytes do."""
+    return (keys.byteswap() if width == 8 else keys).view(f"S{width}")
 
 
 def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
