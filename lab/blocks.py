@@ -14,6 +14,10 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN_DTYPES = {torch.float32}
+"""What oneDNN multiplies on this processor; torch has its own, slower products for the rest."""
+if ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    ONEDNN_DTYPES.add(torch.bfloat16)
 
 
 def product(x_NC: Tensor, weight_MC: Tensor, bias_M: Tensor | None = None) -> Tensor:
@@ -23,7 +27,8 @@ def product(x_NC: Tensor, weight_MC: Tensor, bias_M: Tensor | None = None) -> Te
     torch's bfloat16 products, does not; torch calls it by this operator, which knows no gradients.
     """
     weight_MC, bias_M = weight_MC.to(x_NC.dtype), None if bias_M is None else bias_M.to(x_NC.dtype)
-    if ONEDNN and torch.is_inference_mode_enabled() and x_NC.device.type == "cpu":
+    fast = ONEDNN and torch.is_inference_mode_enabled() and x_NC.device.type == "cpu"
+    if fast and x_NC.dtype in ONEDNN_DTYPES:
         found: Tensor = torch.ops.mkldnn._linear_pointwise(x_NC, weight_MC, bias_M, "none", [], "")
         return found
     return F.linear(x_NC, weight_MC, bias_M)
@@ -46,16 +51,22 @@ class Blocks:
     def __init__(self, module: GPT2LMHeadModel, dtype: torch.dtype, gelu: str) -> None:
         self.gpt2, self.dtype, self.gelu = module.transformer, dtype, gelu
         self.products = [[_cast(layer, dtype) for layer in _layers(block)] for block in self.gpt2.h]
-        self.output_VC = self.gpt2.wte.weight.to(dtype)
+        self.output_CV = self.gpt2.wte.weight.to(dtype).T
 
     def logits(self, x_BC: Tensor, pasts: Sequence[Attention]) -> Tensor:
-        """[B, V], float32.  Norms are float32 too, what goes through a product is in the dtype of the products."""
+        """[B, V], float32.  Norms are float32 too; what goes through a product of a block is in the dtype of products.
+
+        Logits are never rounded to bfloat16: in a pretrained model they share a large offset, and would tie.
+        """
         for block, past, (qkv, mixed, wide, narrow) in zip(self.gpt2.h, pasts, self.products, strict=True):
             qkv_B3C = product(norm(block.ln_1, x_BC).to(self.dtype), *qkv)
             x_BC = x_BC + product(past.attend(qkv_B3C), *mixed)
             wide_BM = F.gelu(product(norm(block.ln_2, x_BC).to(self.dtype), *wide), approximate=self.gelu)
             x_BC = x_BC + product(wide_BM, *narrow)
-        return product(norm(self.gpt2.ln_f, x_BC).to(self.dtype), self.output_VC).float()
+        x_BC = norm(self.gpt2.ln_f, x_BC)
+        if x_BC.is_cuda and self.dtype != torch.float32:
+            return torch.mm(x_BC.to(self.dtype), self.output_CV, out_dtype=torch.float32)
+        return product(x_BC, self.gpt2.wte.weight)
 
 
 def _layers(block: Any) -> tuple[Any, ...]:

@@ -145,9 +145,11 @@ def alternate(
 class Player:
     """A contestant in a process of its own."""
 
-    def __init__(self, setup: Setup, threads: int, device: str) -> None:
+    def __init__(self, setup: Setup, threads: int, device: str, *, daemon: bool = False) -> None:
+        """`daemon`: it ends with the process that has made it, and has no contestants of its own."""
         self.here, there = multiprocessing.Pipe()
-        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=(there, setup, threads, device))
+        arguments = (there, setup, threads, device)
+        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=daemon)
         self.process.start()
         there.close()
 

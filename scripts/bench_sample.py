@@ -6,18 +6,20 @@
     python scripts/bench_sample.py --device cuda      # 124 million weights beside the small sizes
 
 All draw from the model's own distribution (temperature 1, nothing cut off), every row full length.  The lab runs twice
-on a CPU that has bfloat16: with float32 and with bfloat16 products and caches.  Weights are random and wide
+on a CPU that has bfloat16: with float32 and with bfloat16 products in the blocks, and caches; each in as many workers
+of one thread as there are threads, as `lab run` does, with a shard each.  Weights are random and wide
 (initializer_range .2), so that the distributions are not flat.  CTranslate2 is timed where it is installed
 (pip install ctranslate2), vLLM likewise on a GPU.
 
-Every setting of every peer has one turn; the fastest of each peer then takes turns with the lab.  "memory kept" is
+Every setting of every peer has two turns, the first not counted; the fastest of each peer then takes turns with the
+lab.  A peer in several workers shares its rows out likewise.  "memory kept" is
 the allocator's setting that the lab gives its own workers.
 
 The roofline of one token: operations / matrix peak + bytes of cache read / memory bandwidth, with
     operations = 2 x (weights of the blocks and of the vocabulary product) + 4 x width x layers x mean position
     bytes      = 2 x width x layers x mean position x bytes of a number
-at the data types used (on a GPU also the weights, read once a step for all rows).  The two do not overlap in a step,
-so they add.
+at the data types used: on a CPU the vocabulary product is float32 always (on a GPU also the weights are read, once a
+step for all rows).  The two do not overlap in a step, so they add.
 """
 
 from __future__ import annotations
@@ -71,18 +73,20 @@ class Size:
 
     def best_speed(self, peaks: bench.Peaks, rows: int, device: str, dtype: str) -> float:
         """Tokens a second if products ran at the matrix peak and the cache were read at the memory's bandwidth."""
-        weights = 12 * self.layers * self.width**2 + self.width * self.vocabulary
+        blocks, output = 12 * self.layers * self.width**2, self.width * self.vocabulary
         mean = (self.positions + 1) / 2
-        operations = 2 * weights + 4 * self.width * self.layers * mean
         number, peak = (2, peaks.bfloat16) if dtype == BFLOAT16 else (4, peaks.float32)
-        read = 2 * self.width * self.layers * mean * number + (number * weights / rows if device == "cuda" else 0)
-        return 1 / (operations / peak + read / peaks.bandwidth)
+        last = peak if device == "cuda" else peaks.float32
+        work = (2 * blocks + 4 * self.width * self.layers * mean) / peak + 2 * output / last
+        read = 2 * self.width * self.layers * mean * number
+        read += number * (blocks + output) / rows if device == "cuda" else 0
+        return 1 / (work + read / peaks.bandwidth)
 
 
 QUICK = Size(2, 128, 2, 2_048, 128)
 LARGER = Size(4, 256, 8, 8_192, 256)
 GPT2_SMALL = Size(12, 768, 12, 50_257, 256)
-ROWS = {QUICK: 400, LARGER: 512, GPT2_SMALL: 1_024}
+ROWS = {QUICK: 400, LARGER: 256, GPT2_SMALL: 1_024}
 """Rows of the lab's shard: those of the study `quick`, and about as many."""
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
@@ -104,6 +108,19 @@ class Peer:
         if self.kept:
             machine.keep_memory()
         return self.setup()
+
+
+def together(setup: bench.Setup, workers: int) -> Callable[[], Any]:
+    """The same work in so many processes of one thread at once."""
+    team = [bench.Player(setup, 1, "cpu", daemon=True) for _ in range(workers)]
+
+    def work() -> None:
+        for player in team:
+            player.here.send(True)
+        for player in team:
+            player.here.recv()
+
+    return work
 
 
 def ours(size: Size, rows: int, device: str, dtype: str) -> Callable[[], Any]:
@@ -135,7 +152,7 @@ def hf(
     return draw
 
 
-def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
+def hf_peers(size: Size, device: str, threads: int, fast: bool) -> Iterator[Peer]:
     """Batches by caches, and of one batch what else may matter."""
     dtype = BFLOAT16 if device == "cuda" else FLOAT32
     batches = [256, 1_024] if device == "cuda" else [256] if fast else [64, 256, 1_024] if size == QUICK else [128, 256]
@@ -143,7 +160,7 @@ def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
     for rows in batches:
         setup = partial(hf, size, rows, device, dtype)
         yield Peer("HF generate", f"{dtype}, batch {rows}, dynamic cache", rows, setup, dtype)
-        if not fast:
+        if not fast and (size == QUICK or rows == middle):
             setup = partial(hf, size, rows, device, dtype, static=True)
             yield Peer("HF generate", f"{dtype}, batch {rows}, static cache", rows, setup, dtype)
         if not fast and rows == middle:  # a minute each
@@ -151,6 +168,10 @@ def hf_peers(size: Size, device: str, fast: bool) -> Iterator[Peer]:
             yield Peer("HF generate", f"{dtype}, batch {rows}, static cache, torch.compile", rows, setup, dtype)
     if device == "cpu" and not fast:
         plain = partial(hf, size, middle, device, dtype)
+        if threads > 1:
+            shared = partial(together, partial(hf, size, middle // threads, device, dtype), threads)
+            said = f"{dtype}, batch {middle // threads}, dynamic cache, in {threads} workers of one thread"
+            yield Peer("HF generate", said, middle // threads * threads, shared)
         yield Peer("HF generate", f"{dtype}, batch {middle}, dynamic cache", middle, plain, kept=True)
         half = partial(hf, size, middle, device, BFLOAT16)
         yield Peer("HF generate", f"{BFLOAT16}, batch {middle}, dynamic cache", middle, half, BFLOAT16)
@@ -162,7 +183,7 @@ def ctranslate2_peers(size: Size, folder: Path, threads: int, fast: bool) -> Ite
         print("CTranslate2 is not installed (pip install ctranslate2): left out")
         return
     bench.apart(partial(convert_for_ctranslate2, size, folder))
-    batches = [256] if fast else [64, 256, 1_024] if size == QUICK else [32, 64, 256]
+    batches = [64] if fast else [64, 256, 1_024] if size == QUICK else [32, 64, 128]
     for (kind, name), rows in itertools.product(CTRANSLATE2.items(), batches):
         if kind == "float32" or not fast:
             setup = partial(ctranslate2_, size, folder, kind, rows, (1, threads))
@@ -228,20 +249,24 @@ def vllm_(size: Size, folder: Path, rows: int) -> Callable[[], Any]:
 
 def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[bench.Record]:
     device, rows, threads = options.device, ROWS[size], options.threads
-    peers = list(hf_peers(size, device, options.fast))
+    peers = list(hf_peers(size, device, threads, options.fast))
     if device == "cpu":
         peers += ctranslate2_peers(size, folder, threads, options.fast)
     else:
         peers += vllm_peers(size, folder)
     once = {peer: bench.speeds(peer.rows * size.positions, screened(peer, threads, device)) for peer in peers}
     mine = [BFLOAT16] if device == "cuda" else sorted({FLOAT32, machine.resolve_dtype("auto", device)}, reverse=True)
-    contestants: dict[Any, bench.Setup] = {dtype: partial(ours, size, rows, device, dtype) for dtype in mine}
+    workers = threads if device == "cpu" else 1
+    setups = {dtype: partial(ours, size, rows, device, dtype) for dtype in mine}
+    contestants: dict[Any, bench.Setup] = {
+        dtype: partial(together, setup, workers) if workers > 1 else setup for dtype, setup in setups.items()
+    }
     contestants |= {peer: peer.work for peer in finalists(once)}
     taken = bench.alternate(contestants, options.repetitions, threads, device)
     theirs = {peer: bench.speeds(peer.rows * size.positions, taken.get(peer, [])) or once[peer] for peer in peers}
     records = []
     for dtype in mine:
-        speeds = bench.speeds(rows * size.positions, taken[dtype])
+        speeds = bench.speeds(workers * rows * size.positions, taken[dtype])
         share = bench.Spread.of(speeds).median / size.best_speed(peaks, rows, device, dtype)
         found = [peer for peer in peers if peer.dtype == FLOAT32 or dtype == BFLOAT16]
         records += compared(size, dtype, speeds, {peer: theirs[peer] for peer in found}, share, options)
@@ -249,10 +274,9 @@ def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[
 
 
 def screened(peer: Peer, threads: int, device: str) -> list[float]:
-    """Seconds of one turn; one before it, if something is compiled or set up in it."""
-    warm = device == "cuda" or "compile" in peer.setting
+    """Seconds of one turn, after one that does not count."""
     with bench.Player(peer.work, threads, device) as player:
-        return [player.play() for _ in range(1 + warm)][-1:]
+        return [player.play() for _ in range(2)][-1:]
 
 
 def finalists(once: Mapping[Peer, Sequence[float]]) -> list[Peer]:
@@ -278,15 +302,20 @@ def compared(
             unit="tokens/s",
             ours=bench.Spread.of(mine),
             theirs=bench.Spread.of(speeds),
-            ratio=bench.ratio(mine, speeds if len(speeds) == len(mine) else [speeds[0]] * len(mine)),
+            ratio=bench.ratio(mine, speeds) if len(speeds) == len(mine) else once_only(mine, speeds[0]),
             roofline=share,
             goal=goals.get(peer.name) if best[peer.name] == peer else None,
             best=best[peer.name] == peer,
-            note=f"the lab: one shard of {ROWS[size]} rows; the peer: {len(speeds)} turn{'s' * (len(speeds) > 1)}",
+            note=f"the lab: shards of {ROWS[size]} rows; the peer: {len(speeds)} turn{'s' * (len(speeds) > 1)}",
             machine=bench.describe(options.device, options.threads),
         )
         for peer, speeds in theirs.items()
     ]
+
+
+def once_only(mine: Sequence[float], theirs: float) -> bench.Spread:
+    """No spread: the two were not timed in turns."""
+    return bench.Spread.of([bench.Spread.of(mine).median / theirs])
 
 
 def main() -> int:

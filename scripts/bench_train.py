@@ -83,8 +83,8 @@ LARGER = Shape(4, 256, 8, 8192, 256)
 GPT2_SMALL = Shape(12, 768, 12, 50_257, 1024)
 """124 million weights: on a GPU only."""
 QUICK_BATCHES, LARGER_BATCHES, SMALL_BATCHES = (4, 16, 64), (16, 64), (8, 16)
-TIMED = {QUICK: 15_000, LARGER: 8_000, GPT2_SMALL: 400_000}
-"""Tokens of a turn, at least: about a second."""
+TIMED = {QUICK: 60_000, LARGER: 30_000, GPT2_SMALL: 400_000}
+"""Tokens of a turn, about: a second or a few."""
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ def main() -> None:
                     found += records(work, threads, timings(contestants, work, repetitions), peak)
                 if threads == counts[-1]:
                     for shape, batches in shapes.items():
-                        steps = (50_000 if options.fast else 200_000) // (batches[0] * shape.positions)
+                        steps = (50_000 if options.fast else 100_000) // (batches[0] * shape.positions)
                         work = Work(shape, batches[0], steps, options.device, rows[shape], 64)
                         curves[f"{shape.name}, batch {batches[0]}"] = print_curves(contestants, work)
     print()

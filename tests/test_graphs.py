@@ -48,7 +48,7 @@ def test_the_logits_are_those_of_the_decoder_of_a_cpu() -> None:
 
 @pytest.mark.parametrize("kind", [CachedDecoder, GraphDecoder])
 def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[CachedDecoder | GraphDecoder]) -> None:
-    """KL(float32 || bfloat16) of the next token, mean over positions: 4.5e-4 nats here, where the entropy is 2.6."""
+    """KL(float32 || bfloat16) of the next token, mean over positions: 3e-4 nats here, where the entropy is 2.6."""
     model = wide(n_embd=64)
     exact, rounded = (decoded(model, dtype, kind).double().log_softmax(-1) for dtype in (torch.float32, torch.bfloat16))
     kl = F.kl_div(rounded, exact, log_target=True, reduction="none").sum(-1)
@@ -57,11 +57,38 @@ def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[Cac
     assert float(kl.max()) < 1e-2 < float(entropy.mean())
 
 
+@pytest.mark.parametrize("kind", [CachedDecoder, GraphDecoder])
+def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CachedDecoder | GraphDecoder]) -> None:
+    """As pretrained models have it.  In bfloat16 logits about -100 are .5 apart: they would tie."""
+    model = wide(n_embd=64)
+    with torch.no_grad():
+        gpt2 = model.module.transformer
+        gpt2.ln_f.bias += 6.0
+        gpt2.wte.weight += -100 / (6.0 * 64)
+    exact, rounded = (decoded(model, dtype, kind).double() for dtype in (torch.float32, torch.bfloat16))
+    assert -150 < float(exact.min()) < float(exact.max()) < -50
+    kl = F.kl_div(rounded.log_softmax(-1), exact.log_softmax(-1), log_target=True, reduction="none").sum(-1)
+    assert 0 < float(kl.mean()) < 1e-3
+    assert all(len(row.unique()) == V for row in rounded.flatten(0, 1))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_graphs_replay_what_the_cpu_computes() -> None:
-    model = wide()
-    want = decoded(model, torch.float32)
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("bfloat16", 5e-2)])
+def test_graphs_replay_what_the_cpu_computes(dtype: str, bound: float) -> None:
+    """With the deterministic kernels that workers ask for; half way three of the rows leave."""
+    model, kept = wide(), torch.tensor([3, 0])
+    want = decoded(model, torch.float32)[kept]
     model.module.to("cuda")
-    decoder = model.decoder(B)
-    found = torch.stack([decoder.step(tokens.to("cuda")).clone() for tokens in text().T], dim=1)
-    assert torch.allclose(found.cpu(), want, rtol=0, atol=1e-4 * float(want.abs().max()))
+    model.decoding = dtype
+    found = []
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        decoder, rows = model.decoder(B), text().to("cuda")
+        for t, tokens in enumerate(rows.T):
+            if t == T // 2:
+                decoder.keep(kept.to("cuda"))
+            found.append(decoder.step(tokens if t < T // 2 else tokens[kept]).clone())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    found = [logits[kept] if len(logits) == B else logits for logits in found]
+    assert torch.allclose(torch.stack(found, 1).cpu(), want, rtol=0, atol=bound * float(want.abs().max()))
