@@ -71,9 +71,13 @@ class Checkpoints:
             raise Stopped
 
     def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, told: Mapping[str, Any]) -> None:
-        """Write one, `told` with it, and remove all but the two newest.  Where there is no room: none, with a note."""
+        """Write one, `told` with it, and remove all but the two newest.
+
+        None, with a note, where there would be no room left for the trained model.
+        """
         size = sum(tensor.nbytes for tensor in _tensors(module, optimizer).values())
-        if free(self.folder) < size + SPARE:
+        model = sum(parameter.nbytes for parameter in module.parameters())
+        if free(self.folder) < size + model + SPARE:
             self.note(
                 f"no room for a checkpoint of {size / 1e6:,.1f} MB in {self.folder}: the training goes on without"
             )

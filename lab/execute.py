@@ -169,7 +169,8 @@ class Walk:
         parent = next(parent for parent in step.inputs.values() if parent.key == key)
         self.repairs[step] += 1
         if self.repairs[step] > len(step.inputs) * ATTEMPTS:
-            self.fail(step, f"its input {parent.label} is damaged again and again; see to the disk", "")
+            what = "is damaged, or its weights are dropped by another run,"
+            self.fail(step, f"its input {parent.label} {what} again and again; see to the disk, or to keep_models", "")
             return
         self.miss(parent)
         if parent in self.done and self.must_run(parent):

@@ -25,7 +25,7 @@ def untouched(*paths: Path) -> bool:
 
 def left(temporary: Path) -> bool:
     """Whether the writer of a temporary file is gone; where that cannot be told, whether it is untouched for long."""
-    *_, machine, process, _ = temporary.name.rsplit(".", 3)
+    *_, machine, process, _ = ("", "", *temporary.name.rsplit(".", 3))
     if machine != host() or not process.isdigit():
         return untouched(temporary)
     try:

@@ -85,7 +85,9 @@ class Neighbours:
     def look(self) -> None:
         found = sorted(self.own.absolute().parent.glob("*/config.yaml"))
         others = [path for path in found if path.parent.resolve() != self.own.resolve()]
-        seen = tuple((str(path), path.stat().st_mtime_ns) for path in others)
+        # env.json too: it is written last, and names the machine, on which the keys of the steps depend.
+        files = [file for path in others for file in (path, path.with_name("env.json")) if file.exists()]
+        seen = tuple((str(file), file.stat().st_mtime_ns) for file in files)
         if seen == self.seen:
             return
         self.seen, self.claims, self.steps, self.unreadable = seen, [], [], {}

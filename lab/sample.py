@@ -1,9 +1,9 @@
 """Ancestral sampling from BOS, or from behind a prompt, under a `Decoding`; by default temperature 1, no truncation:
 an exact draw from the model's distribution.
 
-The tokens depend on the weights, the seed, the shape, the decoding, the prompts, the threads and the type of machine,
-and on nothing else.  Unless told to stop there, EOS does not end a row: the text goes on with the next document, as it
-does in the rows trained on.
+The tokens depend on the weights, the seed, the shape, the decoding, the prompts, the stop, the dtype of the products,
+the threads and the type of machine, and on nothing else.  Unless told to stop there, EOS does not end a row: the text
+goes on with the next document, as it does in the rows trained on.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def sample(
              before it is the same as without `stop`, but for float sums, whose order depends on how many rows go on.
 
     nats: what the token costs its writer, the model itself at temperature 1 and unfiltered, whatever the decoding and
-    the penalty.  So they mean what a judge's nats mean, and filtered text costs less than the model's entropy.
+    the penalty.  So they mean what a judge's nats mean, but for the dtype of the products, and filtered text costs less
+    than the model's entropy.
     ValueError where the shapes do not fit.
     """
     text_TB = _context(model, rows, positions, bos, prompts)

@@ -47,15 +47,13 @@ class Job:
     source: str
     """Hash of the lab modules the step's code lives in; differs from the manifest's when the code was edited."""
     disk: int = 0
-    """Bytes it will write, about, checkpoints with it."""
+    """Bytes it will write, about.  Not its checkpoints: it goes on without where there is no room for them."""
 
     @classmethod
     def of(cls, step: Step, source: str) -> Job:
         inputs = {role: (parent.name, parent.key) for role, parent in step.inputs.items()}
         params = {**step.params, **step.where}
-        return cls(
-            step.name, step.key, step.version, params, inputs, step.label, step.work, source, step.disk + step.scratch
-        )
+        return cls(step.name, step.key, step.version, params, inputs, step.label, step.work, source, step.disk)
 
     def to_json(self) -> str:
         return canonical({**self.__dict__, "inputs": {role: list(ref) for role, ref in self.inputs.items()}})

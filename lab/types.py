@@ -232,7 +232,7 @@ class Step:
     disk: int = 0
     """Bytes it will write, about: for estimates, not part of the key."""
     scratch: int = 0
-    """The same of checkpoints, which are there while it runs and gone when it is done."""
+    """The same of checkpoints, which are there while it runs and gone when it is done.  Not part of the key."""
     label: str = ""
     """For people: "train replace seed 0 gen 3".  Not part of the key."""
     where: Mapping[str, Any] = field(default_factory=dict)

@@ -67,7 +67,7 @@ def run_job(
         raise Stopped
 
     def write(folder: Path) -> None:
-        space.check_room(store.root, job.label, job.disk - space.size_of(store.scratch(job.key)))
+        space.check_room(store.root, job.label, job.disk)
         known = store.dropped(job.name, job.key) and store.whole(job)
         _check_inputs(store, job)
         if "machine" in job.params:

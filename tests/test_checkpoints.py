@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lab.causal import Causal, Lora
 from lab.checkpoints import STATE, TENSORS, Checkpoints
 from lab.models import Gpt2
 from lab.rows import RecipeRows
 from lab.sections import ModelConfig, TrainConfig
-from lab.space import CHECKPOINTS
+from lab.space import CHECKPOINTS, SPARE
 from lab.train import fit
 from lab.types import HUMAN, Attempt, Part, Recipe, Source, Stopped
 
@@ -104,6 +105,22 @@ def test_cut_short_twice_it_gives_the_same_bits(make: Any, dtype: str, device: s
     assert rows_again.so_far() == rows.so_far() and rows.fed_tokens == STEPS * 4 * T
     if device == "cpu":
         assert bits(make(device), tmp_path / "c") != bits(again, tmp_path / "d"), "it has learned something"
+
+
+def test_a_checkpoint_leaves_room_for_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte less, and the training goes on without, says so, and ends with the same weights."""
+    whole = Training(tmp_path / "whole")
+    whole.cut(after=1)
+    size = sum(tensor.nbytes for tensor in load_file(whole.scratch / "step-00000001" / TENSORS).values())
+    needed = size + sum(parameter.nbytes for parameter in gpt2("cpu").module.parameters()) + SPARE
+    model = whole.attempt()[0]
+    for room, notes in {needed: 0, needed - 1: STEPS - 1}.items():
+        monkeypatch.setattr("lab.checkpoints.free", lambda folder, room=room: room)
+        trial = Training(tmp_path / str(room))
+        found = trial.attempt(seconds=0)[0]
+        assert len(trial.notes) == notes and trial.scratch.exists() == (notes == 0)
+        assert all("goes on without" in note for note in trial.notes)
+        assert bits(found, tmp_path / f"a{room}") == bits(model, tmp_path / f"b{room}")
 
 
 @pytest.mark.parametrize("make", [gpt2, llama, lora])

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from conftest import ENVIRONMENT, Finished, Reports, listing, run_study, store_at, tiny, tiny_config, write_study
 
-from lab import runners
+from lab import models, runners
 from lab.execute import ATTEMPTS, Walk, _bury, execute, job_of, prepare_human
 from lab.store import MANIFEST, PRUNED, Store
 from lab.study import Study, build
@@ -356,3 +356,23 @@ def kill_run(cwd: Path, study: Path, workers: int, moment: str, chance: random.R
     assert process.poll() is None, "it must still be at work when it is killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpt2_samples_in_the_dtype_that_it_was_trained_in(
+    dtype: str, tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is loaded to train further or to score is told nothing of it."""
+    load, told = models.load, []
+
+    def seen(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
+        told.append(model.decoding)
+        return model
+
+    monkeypatch.setattr(models, "load", seen)
+    study = build(tiny_config(corpus_file, regimes=["replace"], generations=1, compute={"dtype": dtype}))
+    run_study(study, tmp_path / "tiny")
+    shards = sum(step.name == "sample" for step in study.steps)
+    assert shards > 0 and told.count("bfloat16") == (shards if dtype == "bfloat16" else 0)
+    assert told.count("float32") == len(told) - told.count("bfloat16") > 0, "scoring"
