@@ -119,7 +119,8 @@ def _set_arithmetic(resolved: Mapping[str, Any]) -> None:
     torch.set_num_threads(resolved["threads"])
     machine.keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False  # nothing reads it
     # A kernel without a deterministic form (cumsum on a GPU) warns instead of failing the step.
     torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=True)
 
