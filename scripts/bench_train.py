@@ -372,7 +372,7 @@ def main() -> None:
     if options.only is not None:
         shapes = {QUICK: QUICK_BATCHES} if options.only == "quick" else {LARGER: LARGER_BATCHES[:1]}
     if options.device == "cuda":
-        shapes = {LARGER: (64,), GPT2_SMALL: SMALL_BATCHES}
+        shapes = {GPT2_SMALL: SMALL_BATCHES, LARGER: (64,)}
     found: list[Record] = []
     curves: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -385,6 +385,7 @@ def main() -> None:
                     steps = SKIPPED + max(2, TIMED[shape] // (batch_rows * shape.positions))
                     work = Work(shape, batch_rows, steps, options.device, rows[shape], 1)
                     found += records(work, threads, timings(contestants, work, repetitions), peak)
+                    write_json(options.json, found, None, curves)
                 if threads == counts[-1]:
                     for shape, batches in shapes.items():
                         steps = (50_000 if options.fast else 100_000) // (batches[0] * shape.positions)
