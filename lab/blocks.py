@@ -56,7 +56,7 @@ class Blocks:
     def logits(self, x_BC: Tensor, pasts: Sequence[Attention]) -> Tensor:
         """[B, V], float32.  Norms are float32 too; what goes through a product of a block is in the dtype of products.
 
-        Logits are never rounded to bfloat16: in a pretrained model they share a large offset, and would tie.
+        Logits are never rounded to bfloat16: where they share a large offset they would tie.
         """
         for block, past, (qkv, mixed, wide, narrow) in zip(self.gpt2.h, pasts, self.products, strict=True):
             qkv_B3C = product(norm(block.ln_1, x_BC).to(self.dtype), *qkv)

@@ -68,7 +68,7 @@ def test_documents_cost_bytes_and_no_objects() -> None:
         return peak
 
     few, many = 10_000, 40_000
-    assert (most(many) - most(few)) / (many - few) < 200
+    assert (most(many) - most(few)) / (many - few) < 148
 
 
 def test_blocks_of_rows_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:

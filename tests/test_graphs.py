@@ -59,7 +59,7 @@ def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[Cac
 
 @pytest.mark.parametrize("kind", [CachedDecoder, GraphDecoder])
 def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CachedDecoder | GraphDecoder]) -> None:
-    """As pretrained models have it.  In bfloat16 logits about -100 are .5 apart: they would tie."""
+    """In bfloat16 logits about -100 are .5 apart: they would tie."""
     model = wide(n_embd=64)
     with torch.no_grad():
         gpt2 = model.module.transformer
