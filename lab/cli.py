@@ -165,7 +165,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
     from lab import machine
     from lab.execute import execute
     from lab.plan import Estimator
-    from lab.preflight import check_base
+    from lab.preflight import check_base, check_compiler
     from lab.progress import RunProgress
     from lab.retention import Keeper
     from lab.worker import Wishes
@@ -174,6 +174,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
     wishes = Wishes(stopping, graph.config.compute.checkpoint_seconds)
     try:
         check_base(graph, store)
+        check_compiler(graph, store)
         _read_human(store, graph.human)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
         _say_stale(store, graph, fresh)

@@ -1,4 +1,4 @@
-"""A pretrained base is tried before a run writes anything: what is wrong with it is said in one line, not by a step."""
+"""What can be tried before a run writes anything: what is wrong with it is said in one line, not by a step."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ def check_base(study: Study, store: Store) -> None:
             raise InputError(f"{base} cannot be run: {type(error).__name__}: {error}") from error
         if not (np.isfinite(nats).all() and all(bool(w.isfinite().all()) for w in model.module.parameters())):
             raise InputError(f"{base} has weights that are NaN, infinite or so large that its losses are: get it again")
+
+
+def check_compiler(study: Study, store: Store) -> None:
+    """InputError where trainings are still to be done that want torch.compile, and it does not work here."""
+    if any(step.params.get("train", {}).get("compile") and not store.whole(job_of(step)) for step in study.steps):
+        from lab import kernels
+
+        kernels.check(study.machine.device)

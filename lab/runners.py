@@ -375,7 +375,7 @@ KINDS = {
     # Its parameters hold the hash of the one regime's source: adding a regime must not train the others again.
     "pool": Kind(_run_pool, ("runners.py", "regimes.py", "rows.py", "seeds.py", "types.py"), version="2"),
     "base": Kind(_run_base, _MODELS, version="1"),
-    "train": Kind(_run_train, ("train.py", "checkpoints.py", *_MODELS, "rows.py"), version="2"),
+    "train": Kind(_run_train, ("train.py", "kernels.py", "checkpoints.py", *_MODELS, "rows.py"), version="2"),
     "sample": Kind(_run_sample, ("sample.py", "decoding.py", "beams.py", "rows.py", *_MODELS), version="3"),
     "synthetic": Kind(_run_synthetic, _HUMAN, version="1"),
     "heldout": Kind(_run_heldout, ("probes.py", *_MODELS), version="1"),

@@ -209,8 +209,9 @@ def _network(
     assert place.human.validation is not None  # there is one wherever a study trains
     model = study.model.model_dump(exclude={"path", "revision"})
     config = config.divided(members)
-    # Where the weights begin is an input, `began`, or its absence.
-    training = config.model_dump(exclude={"base", "start"} | ({"lora"} if began is None else set()))
+    # Where the weights begin is an input, `began`, or its absence.  A key says nothing of what is not used.
+    unused = ({"lora"} if began is None else set()) | (set() if config.compile else {"compile"})
+    training = config.model_dump(exclude={"base", "start"} | unused)
     params: dict[str, Any] = {"model": model, "train": training, **_trained_part(study, recipe)}
     params |= {"machine": place.machine.__dict__, "seed": place.seed, "generation": place.t}
     inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer, "validation": place.human.validation}

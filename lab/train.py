@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from lab import kernels
 from lab.checkpoints import Checkpoints
 from lab.models import Trainable
 from lab.sections import TrainConfig
@@ -74,32 +75,37 @@ def fit(
     `checkpoints`, for a world of one: it goes on from the newest, leaves new ones, and raises Stopped when asked to
     stop.  `model`, `rows` and all else must be as they were at the start of the attempt that left them.
     """
-    if len(rows) == 0:
-        raise ValueError("there are no rows to train on; the recipe is empty")
     row_tokens = validation.shape[1] if row_tokens is None else row_tokens
-    total = config.rows(len(rows), row_tokens)
+    total = _rows_to_feed(rows, config, row_tokens)
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
-    mean_loss = accelerator.prepare(_MeanLoss(model, DTYPES[dtype]))
+    mean_loss = accelerator.prepare(_MeanLoss(model, DTYPES[dtype], compiled=config.compile))
     counted = np.ones(validation.shape, np.bool_) if counted is None else counted
-    course = _resumed(checkpoints, model, optimizer, rows, processes)
-    course = course or _Course(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
-    for step in range(course.step, steps):
-        lr = lr_at(step, steps, config)
-        batch = batch_at(step, seed=seed, rows=len(rows), batch_rows=config.batch_rows, total=total)
-        course.since.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
-        _check_finite(course.since[-1], step, steps, lr, config)
-        seen = round(min((step + 1) * config.batch_rows, total) * row_tokens)
-        progress(seen)
-        if _ends_part(step, steps, LOG_POINTS):
-            scored = model.nats(validation)[counted] if _ends_part(step, steps, 2) else None
-            course.log.append(_line(step + 1, seen, lr, float(np.mean(course.since)), scored))
-            course.since = []
-        course.step = step + 1
-        if checkpoints is not None and course.step < steps:
-            checkpoints.after_step(model.module, optimizer, course.step, partial(_told, course, rows))
+    if (course := _resumed(checkpoints, model, optimizer, rows, processes)) is None:
+        course = _Course(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
+    with kernels.workshop(config.compile):
+        for step in range(course.step, steps):
+            lr = lr_at(step, steps, config)
+            batch = batch_at(step, seed=seed, rows=len(rows), batch_rows=config.batch_rows, total=total)
+            course.since.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
+            _check_finite(course.since[-1], step, steps, lr, config)
+            seen = round(min((step + 1) * config.batch_rows, total) * row_tokens)
+            progress(seen)
+            if _ends_part(step, steps, LOG_POINTS):
+                scored = model.nats(validation)[counted] if _ends_part(step, steps, 2) else None
+                course.log.append(_line(step + 1, seen, lr, float(np.mean(course.since)), scored))
+                course.since = []
+            course.step = step + 1
+            if checkpoints is not None and course.step < steps:
+                checkpoints.after_step(model.module, optimizer, course.step, partial(_told, course, rows))
     return course.log
+
+
+def _rows_to_feed(rows: RowSource, config: TrainConfig, row_tokens: float) -> int:
+    if len(rows) == 0:
+        raise ValueError("there are no rows to train on; the recipe is empty")
+    return config.rows(len(rows), row_tokens)
 
 
 @dataclass
@@ -216,13 +222,23 @@ def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
     return permutation(seed, epoch, rows)
 
 
+def compiled_once(work: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`work` by torch.compile, kernels for each shape of its arguments; no choice among them is made by timing.
+
+    Nothing of it is kept on the disk for other processes: torch's caches are pickles, and a killed compiler may have
+    left half of one.
+    """
+    options: dict[str, Any] = {"deterministic": True, "fx_graph_cache": False, "compile_threads": 1}
+    return torch.compile(work, dynamic=False, options=options)
+
+
 class _MeanLoss(nn.Module):
     """Mean loss of a batch of rows, as a module so that accelerate can wrap it for several processes."""
 
-    def __init__(self, model: Trainable, dtype: torch.dtype) -> None:
+    def __init__(self, model: Trainable, dtype: torch.dtype, *, compiled: bool = False) -> None:
         super().__init__()
         self.module = model.module
-        self.hidden = model.hidden
+        self.hidden = compiled_once(model.hidden) if compiled else model.hidden
         self.head = model.head
         self.dtype = dtype
 

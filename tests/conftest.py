@@ -123,10 +123,11 @@ def run_study(study: Study, folder: Path, *, workers: int = 0) -> Reports:
     return reports
 
 
-def lab(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command line, as a user's shell runs it off a terminal."""
+def lab(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line, as a user's shell runs it off a terminal, where these variables are set too."""
     command = [sys.executable, "-m", "lab", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    environment = ENVIRONMENT | environment
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:

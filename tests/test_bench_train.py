@@ -20,7 +20,7 @@ def test_both_sides_of_the_benchmark_learn_the_same(monkeypatch: pytest.MonkeyPa
     shape = bench.Shape(n_layer=1, n_embd=32, n_head=2, vocab=40, positions=16)
     rows = ((np.arange(50)[:, None] * 7 + np.arange(16)) % 40).astype(np.uint16)
     work = bench.Work(shape, 4, 40, "cpu", tmp_path, 10)
-    ours = bench._lab(work, rows[:-10], rows[-10:], curve=True)
+    ours = bench._lab(bench.LAB, work, rows[:-10], rows[-10:], curve=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = bench._peer(bench.FLOAT32, work, rows[:-10], rows[-10:], curve=True, folder=str(tmp_path))

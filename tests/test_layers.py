@@ -12,7 +12,7 @@ LAYERS = [
     {"regimes", "metrics", "stats", "theory"},
     {
         *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "space", "folders"),
-        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers", "folds"),
+        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers", "folds", "kernels"),
     },
     {"train", "sample", "probes", "records", "checkpoints"},
     {"runners", "human", "steps", "study", "worker", "execute", "plan", "timings", "weights", "preflight"},
@@ -24,7 +24,7 @@ PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
 """Beside the standard library: what L0 and L1 may import."""
 HEAVY = {
     "torch": {"models", "blocks", "caches", "graphs", "causal", "beams", "decoding", "train", "sample"}
-    | {"probes", "worker", "doctor", "checkpoints"},
+    | {"probes", "worker", "doctor", "checkpoints", "kernels"},
     "accelerate": {"train"},
 }
 HEAVY |= {

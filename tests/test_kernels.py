@@ -1,0 +1,59 @@
+"""torch.compile in training: the same training but for rounding, equal bytes each time, one line where it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import lab
+from test_train import Rows, T, counting, fresh, quiet, settings
+
+from lab.models import Gpt2
+from lab.studies import load_study
+from lab.study import build
+from lab.train import fit
+
+CURVE = 1e-5
+"""Nats between a compiled training's losses and those of one that is not, in float32: 20 steps of rounding."""
+
+
+def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float]]]:
+    """Its last batch is shorter than the others: another shape."""
+    model = fresh()
+    config = settings(tokens=(24 * 8 - 3) * T, compile=compile)
+    return model, fit(
+        model, Rows(counting(30)), config, validation=counting(4), seed=1, dtype="float32", progress=quiet
+    )
+
+
+def weights(model: Gpt2) -> bytes:
+    return b"".join(parameter.detach().numpy().tobytes() for parameter in model.module.parameters())
+
+
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of what torch itself does
+def test_a_compiled_training_is_the_same_training() -> None:
+    model, curve = trained(compile=False)
+    ours, compiled = trained(compile=True)
+    for line, other in zip(curve, compiled, strict=True):
+        for name in ("train", "validation"):
+            assert (line[name] is None) == (other[name] is None)
+            assert line[name] is None or abs(line[name] - other[name]) < CURVE, (line, other)
+    assert weights(ours) != weights(model)  # it was compiled: other sums
+    torch._dynamo.reset()  # compile anew, as another process would
+    assert weights(trained(compile=True)[0]) == weights(ours)
+
+
+def test_only_a_compiled_training_says_so_in_its_key() -> None:
+    plain, compiled = (build(load_study("smoke", [f"train.compile={wanted}"])) for wanted in ("false", "true"))
+    for one, other in zip(plain.steps, compiled.steps, strict=True):
+        assert "compile" not in one.params.get("train", {})
+        assert other.params.get("train", {}).get("compile") == (True if other.name == "train" else None)
+
+
+def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path: Path) -> None:
+    said = lab("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path, CXX="/no/g++")
+    assert said.returncode == 2, said
+    assert said.stderr.startswith("error: train.compile is true, but torch.compile does not work here")
+    assert len(said.stderr.splitlines()) == 1
+    assert not (tmp_path / "smoke").exists()
