@@ -27,8 +27,8 @@ def product(x_NC: Tensor, weight_MC: Tensor, bias_M: Tensor | None = None) -> Te
     torch's bfloat16 products, does not; torch calls it by this operator, which knows no gradients.
     """
     weight_MC, bias_M = weight_MC.to(x_NC.dtype), None if bias_M is None else bias_M.to(x_NC.dtype)
-    fast = ONEDNN and torch.is_inference_mode_enabled() and x_NC.device.type == "cpu"
-    if fast and x_NC.dtype in ONEDNN_DTYPES:
+    fast = ONEDNN and x_NC.device.type == "cpu" and not torch.compiler.is_compiling()  # which cannot see the mode
+    if fast and torch.is_inference_mode_enabled() and x_NC.dtype in ONEDNN_DTYPES:
         found: Tensor = torch.ops.mkldnn._linear_pointwise(x_NC, weight_MC, bias_M, "none", [], "")
         return found
     return F.linear(x_NC, weight_MC, bias_M)

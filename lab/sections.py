@@ -283,8 +283,9 @@ class TrainConfig(Frozen):
     """The base, where the model is not a pretrained one."""
     lora: LoraConfig | None = None
     compile: bool = False
-    """Whether torch.compile makes the kernels of forward and backward passes: meant for GPUs.  On a CPU it takes longer
-    to start and no step is faster; a C++ compiler is needed.  Weights differ by rounding from those without."""
+    """Whether torch.compile makes the kernels of forward and backward passes: meant for GPUs.  On a CPU a C++ compiler
+    is needed, it works for 20 seconds or more, and steps are at most a few percent faster.  Weights differ by rounding
+    from those without."""
 
     @model_validator(mode="after")
     def one_of_three(self) -> TrainConfig:

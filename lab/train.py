@@ -222,23 +222,13 @@ def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
     return permutation(seed, epoch, rows)
 
 
-def compiled_once(work: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`work` by torch.compile, kernels for each shape of its arguments; no choice among them is made by timing.
-
-    Nothing of it is kept on the disk for other processes: torch's caches are pickles, and a killed compiler may have
-    left half of one.
-    """
-    options: dict[str, Any] = {"deterministic": True, "fx_graph_cache": False, "compile_threads": 1}
-    return torch.compile(work, dynamic=False, options=options)
-
-
 class _MeanLoss(nn.Module):
     """Mean loss of a batch of rows, as a module so that accelerate can wrap it for several processes."""
 
     def __init__(self, model: Trainable, dtype: torch.dtype, *, compiled: bool = False) -> None:
         super().__init__()
         self.module = model.module
-        self.hidden = compiled_once(model.hidden) if compiled else model.hidden
+        self.hidden = kernels.compiled(model.hidden) if compiled else model.hidden
         self.head = model.head
         self.dtype = dtype
 

@@ -152,6 +152,19 @@ def machines(folder: Path) -> list[str]:
     return list(found)
 
 
+def curves(folder: Path) -> str:
+    """Loss on the same validation rows after the same tokens: a table for each training."""
+    parts = []
+    for path in sorted(folder.glob("train*.json")):
+        for name, found in (json.loads(path.read_text(encoding="utf-8")).get("curves") or {}).items():
+            lines = [
+                f"| {who} | " + " | ".join(f"{nats:.4f}" for nats in curve.values()) + " |"
+                for who, curve in found.items()
+            ]
+            parts.append(markdown(lines, [f"{name}; tokens seen", *next(iter(found.values()))]))
+    return "\n\n".join(parts)
+
+
 def growth(folder: Path) -> str:
     """Peak memory above an idle process, megabytes, and seconds: a line for each kind of step."""
     rows = json.loads((folder / "growth.json").read_text(encoding="utf-8"))
@@ -177,6 +190,8 @@ def main() -> int:
         names = ", ".join(f"{kind}*.json" for kind in KINDS)
         parser.error(f"{options.folder} has no records ({names}); write some with bench_*.py --json")
     print(table(options.folder, everything=options.all))
+    if drawn := curves(options.folder):
+        print("\nvalidation loss, nats a token\n\n" + drawn)
     print("\nmeasured on: " + "; ".join(machines(options.folder)))
     if (options.folder / "growth.json").exists():
         print("\n" + growth(options.folder))

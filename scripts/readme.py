@@ -1,4 +1,5 @@
-"""Regenerate what README.md takes from elsewhere: quick's table, figure and meaning, timings, the file tree.
+"""Regenerate what README.md takes from elsewhere: quick's table, figure and meaning, timings, the file tree; and the
+page of all benchmarks.
 
 python scripts/readme.py --run checkpoints/quick    # take a finished run's results into data/results/, then rewrite
 python scripts/readme.py --run checkpoints/exact    # the same for the comparison with exact theory
@@ -28,6 +29,7 @@ from lab.results import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
+BENCH = RESULTS / "bench"
 OTHERS = {
     "pyproject.toml, constraints.txt": "what the lab needs, and the versions it is tested with",
     "scripts/lab, scripts/test": "bootstrap .venv (scripts/bootstrap.sh), then run the command line or the tests",
@@ -93,7 +95,7 @@ def meaning(rows: list[dict[str, Any]]) -> str:
         words by {common:.2f}. The generated text holds {first:.1%} of the rare words at generation 0 and {final:.1%} at
         generation {last}, where as much fresh human text would hold {fresh:.0%}: a small model loses most of them in
         one step, and collapse takes from what is left."""
-    return textwrap.fill(" ".join(text.split()), 128, break_on_hyphens=False)
+    return filled(text)
 
 
 REGIMES = ("replace", "accumulate")
@@ -129,7 +131,7 @@ def null_rates() -> str:
         {study["corpus"]["tokens"]:,} human tokens a seed from {study["corpus"]["path"]}, seeds
         {study["seeds"].replace("..", "to")}; two seeds share {found["rows"]["shared"]:.1%} of their rows on average, so
         the intervals speak of other draws from this text, not of other corpora."""
-    return "\n".join(lines) + "\n\n" + textwrap.fill(" ".join(text.split()), 128, break_on_hyphens=False)
+    return "\n".join(lines) + "\n\n" + filled(text)
 
 
 def experiments() -> str:
@@ -171,18 +173,29 @@ TRIED = {
 
 
 def performance() -> str:
-    """What the benchmarks wrote: each peer in its fastest setting, then all settings, then growth."""
-    folder = RESULTS / "bench"
-    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
-    parts = [textwrap.fill(f"Measured on {'; '.join(bench_table.machines(folder))}; {notes['how']}", 128)]
-    parts.append(bench_table.table(folder, everything=False))
-    parts += [textwrap.fill(f"- {note}", 128, subsequent_indent="  ") for note in notes["misses"]]
-    whole = bench_table.table(folder, everything=True)
-    parts.append(f"<details><summary>Every setting of every peer</summary>\n\n{whole}\n\n</details>")
-    if (folder / "growth.json").exists():
-        parts.append(textwrap.fill(notes["growth"], 128))
-        parts.append(bench_table.growth(folder))
+    """What the benchmarks wrote: each peer in its fastest setting, losses beside those of Trainer, and growth."""
+    notes = json.loads((BENCH / "notes.json").read_text(encoding="utf-8"))
+    parts = [filled(f"Measured on {'; '.join(bench_table.machines(BENCH))}; {notes['how']}")]
+    parts.append(bench_table.table(BENCH, everything=False))
+    parts.append("Every setting of every peer is in [data/results/bench](data/results/bench/README.md).")
+    parts += [filled(f"- {note}", indent="  ") for note in notes["misses"]]
+    if drawn := bench_table.curves(BENCH):
+        parts += ["Validation loss after equal tokens, nats a token:", drawn]
+    if (BENCH / "growth.json").exists():
+        parts += [filled(notes["growth"]), bench_table.growth(BENCH)]
     return "\n\n".join(parts)
+
+
+def every_setting() -> str:
+    """The page beside the benchmarks' records."""
+    said = f"""What scripts/bench_*.py wrote with --json, as one table: every setting of every peer, measured on
+        {"; ".join(bench_table.machines(BENCH))}. The main README says which goals are missed, and why; this page is
+        written by scripts/readme.py."""
+    return f"# Benchmarks, whole\n\n{filled(said)}\n\n{bench_table.table(BENCH, everything=True)}\n"
+
+
+def filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(" ".join(text.split()), 128, subsequent_indent=indent, break_on_hyphens=False)
 
 
 SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexity")
@@ -218,15 +231,17 @@ def main() -> int:
     options = parser.parse_args()
     if options.run is not None:
         take(options.run)
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = rendered(old)
-    if options.check:
-        if new != old:
-            print("README.md is not what scripts/readme.py writes; run it", file=sys.stderr)
-        return int(new != old)
-    readme.write_text(new, encoding="utf-8")
-    return 0
+    pages = {ROOT / "README.md": rendered, BENCH / "README.md": lambda old: every_setting()}
+    stale = False
+    for page, written in pages.items():
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        new = written(old)
+        if options.check and new != old:
+            print(f"{page.relative_to(ROOT)} is not what scripts/readme.py writes; run it", file=sys.stderr)
+            stale = True
+        elif not options.check:
+            page.write_text(new, encoding="utf-8")
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import lab
-from test_train import Rows, T, counting, fresh, quiet, settings
+from test_train import Rows, counting, fresh, quiet, settings
 
+from lab import kernels
 from lab.models import Gpt2
 from lab.studies import load_study
 from lab.study import build
@@ -19,9 +21,7 @@ CURVE = 1e-5
 
 
 def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float]]]:
-    """Its last batch is shorter than the others: another shape."""
-    model = fresh()
-    config = settings(tokens=(24 * 8 - 3) * T, compile=compile)
+    model, config = fresh(n_layer=1), settings(compile=compile)
     return model, fit(
         model, Rows(counting(30)), config, validation=counting(4), seed=1, dtype="float32", progress=quiet
     )
@@ -31,7 +31,11 @@ def weights(model: Gpt2) -> bytes:
     return b"".join(parameter.detach().numpy().tobytes() for parameter in model.module.parameters())
 
 
-@pytest.mark.filterwarnings("default")  # torch's compiler warns of what torch itself does
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler warns of what torch itself does
+
+
+@needs_compiler
 def test_a_compiled_training_is_the_same_training() -> None:
     model, curve = trained(compile=False)
     ours, compiled = trained(compile=True)
@@ -42,6 +46,25 @@ def test_a_compiled_training_is_the_same_training() -> None:
     assert weights(ours) != weights(model)  # it was compiled: other sums
     torch._dynamo.reset()  # compile anew, as another process would
     assert weights(trained(compile=True)[0]) == weights(ours)
+
+
+@needs_compiler
+def test_all_of_it_is_compiled_or_nothing() -> None:
+    """Also for more shapes than torch compiles of one function by default, and never in parts."""
+    for length in range(1, 11):
+        assert float(kernels.compiled(thrice)(torch.ones(length)).sum()) == 3 * length
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        kernels.compiled(broken)(torch.ones(1))
+
+
+def thrice(numbers: torch.Tensor) -> torch.Tensor:
+    assert torch.compiler.is_compiling()
+    return 3 * numbers
+
+
+def broken(numbers: torch.Tensor) -> torch.Tensor:
+    print("torch.compile would go on behind this in another part")
+    return 3 * numbers
 
 
 def test_only_a_compiled_training_says_so_in_its_key() -> None:
