@@ -41,6 +41,7 @@ GOALS = {"as it is": 3.0, "at one epoch": 4.0}
 DRAWN_AT_ONCE, SCORED_AT_ONCE = {"cpu": 256, "cuda": 1_024}, 16
 BEFORE, AFTER = 1, 2
 """Generations of the plain script in a turn, before the lab's study and after it."""
+PARTS = ("train", "generate", "measure")
 
 
 class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
@@ -149,8 +150,16 @@ class Plain:
         }
 
     def generation(self) -> None:
+        """All parts of one, and how long each took."""
+        spent = [time.perf_counter()]
         model = self.train(0)
-        self.measure(model, self.draw(model))
+        spent.append(time.perf_counter())
+        drawn = self.draw(model)
+        spent.append(time.perf_counter())
+        self.measure(model, drawn)
+        spent.append(time.perf_counter())
+        parts = (f"{name} {b - a:.1f} s" for name, a, b in zip(PARTS, spent, spent[1:], strict=False))
+        print(f"a plain generation: {', '.join(parts)}", flush=True)
 
 
 def lab(overrides: list[str], workers: list[str], keep: Path | None) -> tuple[float, float]:
