@@ -11,9 +11,10 @@ does, for every generation, what public collapse repositories do: a new GPT-2, H
 perplexity of the test text, distinct-n and the loss of rare tokens in plain Python.  It does so for every regime, seed
 and generation, as it shares nothing.  Three of its generations are timed in each turn, one before the lab and two after
 it, and all are taken to last as long as each of these: every one trains on, draws and scores the same number of tokens.
-So a turn has three ratios.  Its settings are the fastest that bench_train.py and bench_sample.py found for these sizes:
-bfloat16 where the processor has it, generation in batches of 256 (on a GPU 1,024).  Not counted for it: reading text
-and training the tokenizer.
+So a turn has three ratios.  It is one process with all threads, as such scripts are; within that its settings are the
+fastest that bench_train.py and bench_sample.py found for these sizes: bfloat16 where the processor has it, generation
+with a cache of keys and values in batches of 256 (on a GPU 1,024).  Not counted for it: reading text and training the
+tokenizer.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class Plain:
                 attention_mask=torch.ones_like(start),
                 do_sample=True,
                 top_k=0,
+                use_cache=True,  # Trainer turns it off in the config, which all models of the script have
                 max_new_tokens=length - 1,
                 eos_token_id=None,
                 pad_token_id=0,
