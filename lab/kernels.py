@@ -9,6 +9,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from lab.types import InputError
 
 ENDLESS = 2**30
+FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Where torch's compiler keeps files.  It sets the second itself, to a folder within the first, if nobody has."""
 
 
 @contextlib.contextmanager
@@ -29,15 +32,15 @@ def workshop(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
+    before = {name: os.environ[name] for name in FOLDERS if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="lab-kernels-") as folder:
-        os.environ[name] = folder
+        os.environ |= {name: str(Path(folder, name.lower())) for name in FOLDERS}
         try:
             yield
         finally:
-            del os.environ[name]
-            os.environ |= {} if before is None else {name: before}
+            for name in FOLDERS:
+                del os.environ[name]
+            os.environ |= before
 
 
 def compiled(work: Callable[..., Tensor]) -> Callable[..., Tensor]:

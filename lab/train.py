@@ -282,7 +282,9 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_grad_NC, *others = ctx.saved_tensors
         scale = grads[0] / max(len(x_grad_NC), 1)
-        return x_grad_NC * scale.to(x_grad_NC.dtype), *(None if g is None else g * scale for g in others), None
+        # The scale stays a float32 scalar, which does not widen the product: rounded to bfloat16, it would give the
+        # body another learning rate than the output.
+        return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None
 
 
 def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

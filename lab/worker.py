@@ -71,7 +71,7 @@ def run_job(
         known = store.dropped(job.name, job.key) and store.whole(job)
         _check_inputs(store, job)
         if "machine" in job.params:
-            _set_arithmetic(job.params["machine"])
+            set_arithmetic(job.params["machine"], strict=job.name == "train")
         scratch = store.scratch(job.key) / _fitting(store, job)
         attempt = Attempt(report, wishes.stopping, scratch, wishes.checkpoint_seconds, store.note)
         try:
@@ -112,8 +112,12 @@ def _fitting(store: Store, job: Job) -> str:
     return digest([job.source, job.params, contents, machine.versions(), processor])[:16]
 
 
-def _set_arithmetic(resolved: Mapping[str, Any]) -> None:
-    """Threads and deterministic kernels: the same bytes wherever the step runs on this type of machine.  And memory."""
+def set_arithmetic(resolved: Mapping[str, Any], *, strict: bool) -> None:
+    """Threads and deterministic kernels: the same bytes wherever the step runs on this type of machine.  And memory.
+
+    `strict`, on a GPU: an operation without a deterministic form is an error.  Where it only warns, torch also takes
+    the faster, non-deterministic backward pass of fused attention, so training is strict; sampling needs a cumsum.
+    """
     import torch
 
     torch.set_num_threads(resolved["threads"])
@@ -121,8 +125,9 @@ def _set_arithmetic(resolved: Mapping[str, Any]) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     deterministic: Any = torch.utils.deterministic
     deterministic.fill_uninitialized_memory = False  # nothing reads it
-    # A kernel without a deterministic form (cumsum on a GPU) warns instead of failing the step.
-    torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=True)
+    if resolved["device"] == "cuda":
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS has no deterministic form
+    torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=not strict)
 
 
 def reason_of(error: Exception) -> str:
@@ -146,7 +151,6 @@ class Worker:
             "MKL_NUM_THREADS": str(threads),
             "RAYON_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "TRANSFORMERS_VERBOSITY": "error",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }

@@ -22,6 +22,7 @@ self-BLEU is compared on the same 200 rows with sacrebleu, where that is install
 from __future__ import annotations
 
 import logging
+import math
 import re
 import tempfile
 from collections import Counter
@@ -35,13 +36,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lab import machine
 from lab.metrics.diversity import compression_ratio, distinct_n, self_bleu
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_survival
 from lab.metrics.variety import token_entropy, zipf_exponent
 from lab.metrics.words import Words, find_words, word_counts
 from lab.models import Gpt2
 from lab.sections import ModelConfig
+from lab.worker import set_arithmetic
 
 SIZES = {"2 x 128": (2, 128, 2, 2_048, 128), "4 x 256": (4, 256, 4, 8_192, 256)}
 """Layers, width, heads, vocabulary, positions."""
@@ -81,7 +82,7 @@ def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Rec
     read = F.pad(ids[:, :-1], (1, 0), value=0)
 
     def ours() -> Callable[[], Any]:
-        machine.keep_memory()  # as the lab's workers do
+        set_arithmetic({"threads": torch.get_num_threads(), "device": device}, strict=False)  # as a worker does
         model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0, device=device)
         want = forward(model.module, read.to(device), ids.to(device), 8).cpu().numpy()
         assert np.allclose(want, model.nats(rows), rtol=1e-5)
@@ -177,7 +178,8 @@ def plain_bins(texts: Texts) -> dict[int, float]:
 
 def plain_entropy(texts: Texts) -> float:
     counts = Counter(token for row in texts.rows.tolist() for token in row)
-    return -sum(count / counts.total() * np.log(count / counts.total()) for count in counts.values())
+    total = counts.total()
+    return -sum(count / total * math.log(count / total) for count in counts.values())
 
 
 def bins(texts: Texts) -> None:

@@ -3,7 +3,7 @@
     python scripts/bench_sample.py                    # two sizes, every setting of the peers
     python scripts/bench_sample.py --fast             # about a minute
     python scripts/bench_sample.py --threads 1 --json sample.json
-    python scripts/bench_sample.py --device cuda      # 124 million weights beside the small sizes
+    python scripts/bench_sample.py --device cuda      # 124 million weights
 
 All draw from the model's own distribution (temperature 1, nothing cut off), every row full length.  The lab runs twice
 on a CPU that has bfloat16: with float32 and with bfloat16 products in the blocks, and caches; each in as many workers
@@ -11,15 +11,15 @@ of one thread as there are threads, as `lab run` does, with a shard each.  Weigh
 (initializer_range .2), so that the distributions are not flat.  CTranslate2 is timed where it is installed
 (pip install ctranslate2), vLLM likewise on a GPU.
 
-Every setting of every peer has two turns, the first not counted; the fastest of each peer then takes turns with the
-lab.  A peer in several workers shares its rows out likewise.  "memory kept" is
+Every setting of every peer has two turns, the first not counted ("one turn" in the table); the fastest of each peer in
+each data type then takes turns with the lab.  A peer in several workers shares its rows out likewise.  "memory kept" is
 the allocator's setting that the lab gives its own workers.
 
 The roofline of one token: operations / matrix peak + bytes of cache read / memory bandwidth, with
     operations = 2 x (weights of the blocks and of the vocabulary product) + 4 x width x layers x mean position
     bytes      = 2 x width x layers x mean position x bytes of a number
-at the data types used: on a CPU the vocabulary product is float32 always (on a GPU also the weights are read, once a
-step for all rows).  The two do not overlap in a step, so they add.
+at the data types used, and at the highest peaks seen before and after: on a CPU the vocabulary product is float32
+always (on a GPU also the weights are read, once a step for all rows).  The two do not overlap in a step, so they add.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from lab import machine
 from lab.models import Gpt2
 from lab.sample import sample
 from lab.sections import ModelConfig
+from lab.worker import set_arithmetic
 
 GOALS = {"HF generate": 5.0, "CTranslate2": 3.0}
 CTRANSLATE2 = {"float32": "CTranslate2", "int8": "CTranslate2 int8"}
@@ -124,10 +125,9 @@ def together(setup: bench.Setup, workers: int) -> Callable[[], Any]:
 
 
 def ours(size: Size, rows: int, device: str, dtype: str) -> Callable[[], Any]:
-    machine.keep_memory()  # as the lab's workers do
     model = size.model(device)
     model.decoding = dtype
-    torch.use_deterministic_algorithms(device == "cuda", warn_only=True)
+    set_arithmetic({"threads": torch.get_num_threads(), "device": device}, strict=False)  # as a worker does
     return lambda: sample(model, rows=rows, positions=size.positions, bos=0, seed=1, progress=lambda _: None)
 
 
@@ -167,15 +167,17 @@ def hf_peers(size: Size, device: str, threads: int, fast: bool) -> Iterator[Peer
             setup = partial(hf, size, rows, device, dtype, static=True, compiled=True)
             yield Peer("HF generate", f"{dtype}, batch {rows}, static cache, torch.compile", rows, setup, dtype)
     if device == "cpu" and not fast:
-        plain = partial(hf, size, middle, device, dtype)
-        if threads > 1:
-            shared = partial(together, partial(hf, size, middle // threads, device, dtype), threads)
-            said = f"{dtype}, batch {middle // threads}, dynamic cache, in {threads} workers of one thread"
-            yield Peer("HF generate", said, middle // threads * threads, shared)
-        yield Peer("HF generate", f"{dtype}, batch {middle}, dynamic cache", middle, plain, kept=True)
-        half = partial(hf, size, middle, device, BFLOAT16)
-        yield Peer("HF generate", f"{BFLOAT16}, batch {middle}, dynamic cache", middle, half, BFLOAT16)
-        yield Peer("HF generate", f"{BFLOAT16}, batch {middle}, dynamic cache", middle, half, BFLOAT16, kept=True)
+        for dtype, workers, kept in itertools.product((FLOAT32, BFLOAT16), sorted({1, threads}), (False, True)):
+            if (dtype, workers, kept) != (FLOAT32, 1, False):  # that was above
+                each = middle // workers
+                alone = partial(hf, size, each, device, dtype)
+                setup = partial(together, alone, workers) if workers > 1 else alone
+                said = f"{dtype}, batch {each}, dynamic cache{in_workers(workers)}"
+                yield Peer("HF generate", said, each * workers, setup, dtype, kept=kept)
+
+
+def in_workers(count: int) -> str:
+    return f", in {count} workers of one thread" * (count > 1)
 
 
 def ctranslate2_peers(size: Size, folder: Path, threads: int, fast: bool) -> Iterator[Peer]:
@@ -183,15 +185,15 @@ def ctranslate2_peers(size: Size, folder: Path, threads: int, fast: bool) -> Ite
         print("CTranslate2 is not installed (pip install ctranslate2): left out")
         return
     bench.apart(partial(convert_for_ctranslate2, size, folder))
-    batches = [64] if fast else [64, 256, 1_024] if size == QUICK else [32, 64, 128]
+    batches = [64] if fast else [64, 256, 1_024] if size == QUICK else [64, 128, 256]
     for (kind, name), rows in itertools.product(CTRANSLATE2.items(), batches):
         if kind == "float32" or not fast:
             setup = partial(ctranslate2_, size, folder, kind, rows, (1, threads))
             yield Peer(name, f"{kind}, batch {rows}", rows, setup)
     if threads > 1 and not fast:
-        for rows in batches:
+        for rows, kept in itertools.product(batches, (False, True)):
             setup = partial(ctranslate2_, size, folder, "float32", rows, (threads, 1))
-            yield Peer("CTranslate2", f"float32, batch {rows} in {threads} workers of one thread", rows, setup)
+            yield Peer("CTranslate2", f"float32, {rows} rows{in_workers(threads)}", rows, setup, kept=kept)
         setup = partial(ctranslate2_, size, folder, "float32", 64, (1, threads))
         yield Peer("CTranslate2", "float32, batch 64", 64, setup, kept=True)
 
@@ -263,6 +265,7 @@ def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[
     }
     contestants |= {peer: peer.work for peer in finalists(once)}
     taken = bench.alternate(contestants, options.repetitions, threads, device)
+    peaks = peaks.raised(bench.peaks(device, threads))
     theirs = {peer: bench.speeds(peer.rows * size.positions, taken.get(peer, [])) or once[peer] for peer in peers}
     records = []
     for dtype in mine:
@@ -298,7 +301,7 @@ def compared(
     return [
         bench.Record(
             name=f"{size}, {dtype}",
-            peer=str(peer),
+            peer=str(peer) + ", one turn" * (len(speeds) < len(mine)),
             unit="tokens/s",
             ours=bench.Spread.of(mine),
             theirs=bench.Spread.of(speeds),
@@ -322,12 +325,14 @@ def main() -> int:
     parser = bench.parser(__doc__)
     parser.add_argument("--only", choices=["quick", "larger"], help="one of the two sizes")
     options = parser.parse_args()
+    if options.only is not None and (options.fast or options.device == "cuda"):
+        parser.error("--only goes with neither --fast nor --device cuda, which have sizes of their own")
     peaks = bench.peaks(options.device, options.threads)
     print(bench.describe(options.device, options.threads))
     print(peaks.text())
     sizes = [QUICK] if options.fast or options.only == "quick" else [LARGER] if options.only else [QUICK, LARGER]
     if options.device == "cuda" and not options.fast:
-        sizes.insert(0, GPT2_SMALL)  # the goals are for this one
+        sizes = [GPT2_SMALL]  # the goals are for this one
     records = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -44,7 +44,8 @@ class Limit:
     def lines(self, found: Sequence[Mapping[str, Any]]) -> list[str]:
         """One for each record that is meant, or one that says that there is none."""
         goal = f"at most {self.most:g} {self.unit}"
-        mine = [r for r in found if r["name"].startswith(self.name) and tokens(r) >= self.tokens]
+        whose = [r for r in found if r["name"].startswith(self.name) and tokens(r) >= self.tokens]
+        mine = [r for r in whose if r["best"] or r["theirs"] is None]  # once, not beside each peer
         lines = []
         for record in mine:
             # The number of a record is a speed or a share: its most is the least of what is limited.

@@ -8,13 +8,16 @@ its default attention is the one compared (*).  It scores nothing, saves nothing
 Operations a token, forward and backward:   6 x (12 L C^2 + V C) + 12 L T C
 
     L layers of width C: 12 C^2 weights each in matrix products, V C in the output; each takes part in a
-    multiplication and an addition forward and two of each backward.  Attention: 2 products of T x C, as computed,
-    with what the mask hides.  The roofline is that, times tokens/s, over the machine's bfloat16 peak.
+    multiplication and an addition forward and two of each backward.  Attention: 2 products of T x C, as computed on a
+    CPU, with what the mask hides; on a GPU, where that is left out, half of it.  The roofline is that, times tokens/s,
+    over the machine's bfloat16 peak: the highest seen before and after.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import gc
 import io
 import multiprocessing
 import tempfile
@@ -40,11 +43,14 @@ from lab.models import Gpt2
 from lab.sections import CorpusConfig, ModelConfig, TrainConfig
 from lab.tokenizer import train_tokenizer
 from lab.train import batch_at, fit, lr_at
+from lab.worker import set_arithmetic
 
 CORPUS = Path(__file__).parents[1] / "data" / "human-small.parquet"
 BOS, SEED, SKIPPED = 0, 0, 3
 GOAL = 2.0
 QUARTERS = 4
+LEAST_STEPS = 10 * QUARTERS
+"""Of a training whose losses are compared."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,11 @@ class Shape:
     def name(self) -> str:
         return f"{self.n_layer} x {self.n_embd}, vocabulary {self.vocab:,}, rows of {self.positions}"
 
-    @property
-    def operations(self) -> int:
+    def operations(self, device: str) -> int:
         """A token, forward and backward."""
         weights = self.n_layer * 12 * self.n_embd**2 + self.vocab * self.n_embd
-        return 6 * weights + 12 * self.n_layer * self.positions * self.n_embd
+        attention = 12 * self.n_layer * self.positions * self.n_embd
+        return 6 * weights + (attention // 2 if device == "cuda" else attention)
 
     def model(self, device: str, attention: str = "sdpa") -> Gpt2:
         config = ModelConfig(
@@ -254,9 +260,11 @@ def _peer(setting: Setting, work: Work, tokens: np.ndarray, validation: np.ndarr
     return watch.found()
 
 
-def _contestant(setting: Setting, threads: int, pipe: Connection) -> None:
+def _contestant(setting: Setting, threads: int, device: str, pipe: Connection) -> None:
     """The life of a contestant's process: a training for each piece of work, until it is told to end."""
     pin(threads)
+    if not setting.peer:
+        set_arithmetic({"threads": threads, "device": device}, strict=True)  # as a worker does for a training
     warnings.simplefilter("ignore")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -271,16 +279,21 @@ def _contestant(setting: Setting, threads: int, pipe: Connection) -> None:
                 pipe.send(_peer(setting, work, tokens, validation, curve=curve, folder=folder))
             else:
                 pipe.send(_lab(setting, work, tokens, validation, curve=curve))
+            if device == "cuda":  # all contestants share its memory
+                gc.collect()
+                torch.cuda.empty_cache()
 
 
 class Contestants:
     """Processes, one for each setting, that train when they are asked to, one at a time."""
 
-    def __init__(self, settings: Sequence[Setting], threads: int) -> None:
+    def __init__(self, settings: Sequence[Setting], threads: int, device: str) -> None:
         context, self.pipes, self.processes = multiprocessing.get_context("spawn"), {}, []
         for setting in settings:
             self.pipes[setting], theirs = context.Pipe()
-            self.processes.append(context.Process(target=_contestant, args=(setting, threads, theirs), daemon=True))
+            self.processes.append(
+                context.Process(target=_contestant, args=(setting, threads, device, theirs), daemon=True)
+            )
             self.processes[-1].start()
             theirs.close()
 
@@ -329,7 +342,7 @@ def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak
             ours=Spread.of(ours),
             theirs=Spread.of(theirs),
             ratio=ratio(ours, theirs),
-            roofline=work.shape.operations * median(ours) / peak.bfloat16,
+            roofline=work.shape.operations(work.device) * median(ours) / peak.bfloat16,
             goal=GOAL if setting == best[lab] else None,
             best=setting == best[lab],
             machine=describe(work.device, threads) | {"peaks": asdict(peak)},
@@ -342,6 +355,13 @@ def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak
 
 def counted(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}"
+
+
+def extra(options: argparse.Namespace) -> tuple[Setting, ...]:
+    """Settings without a goal.  A GPU has no memory for eager attention at 1,024 tokens, and none of glibc's."""
+    if options.device == "cuda":
+        return ()
+    return EXTRA[-1:] if options.fast else EXTRA
 
 
 def print_curves(contestants: Contestants, work: Work) -> dict[str, dict[str, float]]:
@@ -372,11 +392,13 @@ def main() -> None:
     options_of.add_argument("--compiled", action="store_true", help="both with torch.compile too: minutes more")
     options_of.add_argument("--only", choices=["quick", "larger"], help="one of the two sizes")
     options = options_of.parse_args()
+    if options.only is not None and (options.fast or options.device == "cuda"):
+        options_of.error("--only goes with neither --fast nor --device cuda, which have sizes of their own")
     pin(options.threads)
     repetitions = min(options.repetitions, 3) if options.fast else options.repetitions
     # One too: the lab's workers have one thread each.
     counts = [options.threads] if options.fast or options.device == "cuda" else sorted({options.threads, 1})
-    settings = (LAB, *COMPARED, *EXTRA[-1:]) if options.fast else (LAB, *COMPARED, *EXTRA)
+    settings = (LAB, *COMPARED, *extra(options))
     settings += (LAB_COMPILED, COMPILED) if options.compiled else ()
     shapes = {QUICK: QUICK_BATCHES} if options.fast else {QUICK: QUICK_BATCHES, LARGER: LARGER_BATCHES}
     if options.only is not None:
@@ -390,15 +412,20 @@ def main() -> None:
         for threads in counts:
             peak = peaks(options.device, threads)
             print(f"{counted(threads)}; {peak.text()}", flush=True)
-            with Contestants(settings, threads) as contestants:
+            taken: list[tuple[Work, dict[Setting, list[float]]]] = []
+            earlier = found
+            with Contestants(settings, threads, options.device) as contestants:
                 for shape, batch_rows in [(shape, rows) for shape, batches in shapes.items() for rows in batches]:
                     steps = SKIPPED + max(2, TIMED[shape] // (batch_rows * shape.positions))
                     work = Work(shape, batch_rows, steps, options.device, rows[shape], 1)
-                    found += records(work, threads, timings(contestants, work, repetitions), peak)
+                    taken.append((work, timings(contestants, work, repetitions)))
+                    peak = peak.raised(peaks(options.device, threads))
+                    found = [*earlier, *(row for work, turns in taken for row in records(work, threads, turns, peak))]
                     write_json(options.json, found, None, curves)
                 if threads == counts[-1]:
                     for shape, batches in shapes.items():
-                        steps = (50_000 if options.fast else 100_000) // (batches[0] * shape.positions)
+                        tokens = 50_000 if options.fast else 100_000
+                        steps = max(tokens // (batches[0] * shape.positions), LEAST_STEPS)
                         work = Work(shape, batches[0], steps, options.device, rows[shape], 64)
                         curves[f"{shape.name}, batch {batches[0]}"] = print_curves(contestants, work)
     print()

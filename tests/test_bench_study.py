@@ -24,7 +24,9 @@ OPTIONS = argparse.Namespace(device="cpu", threads=2)
 def test_ratios_by_hand_and_the_table_that_judges_them(tmp_path: Path) -> None:
     """30 generations of 10, 20 and 30 s beside a study of 100 s: 3, 6 and 9 times as fast."""
     found = list(
-        bench_study.records("as it is", load_study("quick", []), [100] * 3, [10, 20, 30], [0.95, 0.97], OPTIONS)
+        bench_study.records(
+            "as it is", load_study("quick", []), [100] * 3, {bench_study.PLAIN: [10, 20, 30]}, [0.95, 0.97], OPTIONS
+        )
     )
     assert [found[0].ratio.median, found[0].ratio.min, found[0].ratio.max] == pytest.approx([6, 3, 9])
     assert found[0].goal == 3 and found[1].goal is None
@@ -36,7 +38,9 @@ def test_ratios_by_hand_and_the_table_that_judges_them(tmp_path: Path) -> None:
 
 
 def test_a_small_study_has_no_goal(tmp_path: Path) -> None:
-    found = list(bench_study.records("in small", load_study("quick", []), [1.0], [1.0], [0.5], OPTIONS))
+    found = list(
+        bench_study.records("in small", load_study("quick", []), [1.0], {bench_study.PLAIN: [1.0]}, [0.5], OPTIONS)
+    )
     assert [record.goal for record in found] == [None, None]
     bench.write_json(tmp_path / "study.json", found, None)
     assert bench_table.table(tmp_path, everything=False).count("not measured") == 3
@@ -62,8 +66,11 @@ def plain(tmp_path: Path) -> Iterator[bench_study.Plain]:
 
 def test_the_plain_script_does_its_work(plain: bench_study.Plain) -> None:
     """Rows of the study's number and length; its perplexity is that of transformers' own loss."""
-    model = plain.train(0)
+    model = [plain.train(0) for _ in range(2)][-1]  # a later one's config is what Trainer left of the first's
+    read = []
+    model.transformer.wte.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[1]))
     drawn = plain.draw(model)
+    assert set(read) == {1}  # a token at a time: the past is in the cache
     assert drawn.shape == (32, 16) and drawn.max() < 300
     found = plain.measure(model, drawn)
     with torch.inference_mode():

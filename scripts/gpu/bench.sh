@@ -38,10 +38,10 @@ on=(--device "$device" --repetitions 3)
 compiled=()
 [ "$device" = cpu ] || compiled=(--compiled) # what a GPU is for; on a CPU it is slower and takes minutes
 [ "$device" = cpu ] || step tests 35 -m pytest -q tests/test_graphs.py tests/test_checkpoints.py -k "cuda or replay"
-step sample 145 scripts/bench_sample.py "${on[@]}" ${short[@]+"${short[@]}"} --json "$folder/sample.json"
-step train 190 scripts/bench_train.py "${on[@]}" ${short[@]+"${short[@]}"} ${compiled[@]+"${compiled[@]}"} --json "$folder/train.json"
-# Evaluation works on the CPU, and whole studies take longer than there is time.
-step evaluate 90 scripts/bench_evaluate.py --fast --json "$folder/evaluate.json"
+step sample 170 scripts/bench_sample.py "${on[@]}" ${short[@]+"${short[@]}"} --json "$folder/sample.json"
+step train 195 scripts/bench_train.py "${on[@]}" ${short[@]+"${short[@]}"} ${compiled[@]+"${compiled[@]}"} --json "$folder/train.json"
+# On a GPU its scoring alone; metrics are a CPU's work, and whole studies take longer than there is time.
+step evaluate 60 scripts/bench_evaluate.py --device "$device" --fast --json "$folder/evaluate.json"
 step study 110 scripts/bench_study.py --device "$device" --fast --json "$folder/study.json"
 "$lab_python" scripts/bench_table.py "$folder" | tee "$folder/table.md"
 [ ${#failed[@]} = 0 ] || { echo "error: did not finish: ${failed[*]}" >&2; exit 1; }
