@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,28 @@ def test_all_of_it_is_compiled_or_nothing() -> None:
         assert float(kernels.compiled(thrice)(torch.ones(length)).sum()) == 3 * length
     with pytest.raises(torch._dynamo.exc.Unsupported):
         kernels.compiled(broken)(torch.ones(1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("before", [True, False])
+def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's files lie in a folder that is gone in the end, whoever had named another; no graph is kept."""
+    for name in kernels.FOLDERS:
+        if before:
+            monkeypatch.setenv(name, str(tmp_path / name))
+        else:
+            monkeypatch.delenv(name, raising=False)
+    named = {name: os.environ.get(name) for name in kernels.FOLDERS}
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters["inductor"]
+    counters.clear()
+    with kernels.workshop(True):
+        inside = [Path(os.environ[name]) for name in kernels.FOLDERS]
+        assert float(kernels.compiled(thrice)(torch.ones(3)).sum()) == 9
+        assert any(inside[0].rglob("*.so"))
+    assert {name: os.environ.get(name) for name in kernels.FOLDERS} == named
+    assert not any(folder.exists() for folder in inside) and not any(tmp_path.iterdir())
+    assert not [name for name in counters if name.startswith("fxgraph_cache") and counters[name]]
 
 
 def thrice(numbers: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ short=()
 on=(--device "$device" --repetitions 3)
 compiled=()
 [ "$device" = cpu ] || compiled=(--compiled) # what a GPU is for; on a CPU it is slower and takes minutes
-[ "$device" = cpu ] || step tests 35 -m pytest -q tests/test_graphs.py tests/test_checkpoints.py -k "cuda or replay"
+[ "$device" = cpu ] || step tests 35 -m pytest -q tests/test_graphs.py tests/test_checkpoints.py tests/test_train.py -k "cuda or replay"
 step sample 170 scripts/bench_sample.py "${on[@]}" ${short[@]+"${short[@]}"} --json "$folder/sample.json"
 step train 195 scripts/bench_train.py "${on[@]}" ${short[@]+"${short[@]}"} ${compiled[@]+"${compiled[@]}"} --json "$folder/train.json"
 # On a GPU its scoring alone; metrics are a CPU's work, and whole studies take longer than there is time.
