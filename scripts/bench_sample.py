@@ -249,7 +249,8 @@ def vllm_(size: Size, folder: Path, rows: int) -> Callable[[], Any]:
     return lambda: engine.generate(prompts, options, use_tqdm=False)
 
 
-def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[bench.Record]:
+def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> tuple[list[bench.Record], bench.Peaks]:
+    """The records, and the peaks that their rooflines stand on."""
     device, rows, threads = options.device, ROWS[size], options.threads
     peers = list(hf_peers(size, device, threads, options.fast))
     if device == "cpu":
@@ -267,13 +268,13 @@ def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> list[
     taken = bench.alternate(contestants, options.repetitions, threads, device)
     peaks = peaks.raised(bench.peaks(device, threads))
     theirs = {peer: bench.speeds(peer.rows * size.positions, taken.get(peer, [])) or once[peer] for peer in peers}
-    records = []
+    records: list[bench.Record] = []
     for dtype in mine:
         speeds = bench.speeds(workers * rows * size.positions, taken[dtype])
         share = bench.Spread.of(speeds).median / size.best_speed(peaks, rows, device, dtype)
         found = [peer for peer in peers if peer.dtype == FLOAT32 or dtype == BFLOAT16]
         records += compared(size, dtype, speeds, {peer: theirs[peer] for peer in found}, share, options)
-    return records
+    return records, peaks
 
 
 def screened(peer: Peer, threads: int, device: str) -> list[float]:
@@ -336,7 +337,8 @@ def main() -> int:
     records = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            records += measure(size, options, peaks, Path(folder))
+            found, peaks = measure(size, options, peaks, Path(folder))
+        records += found
         bench.write_json(options.json, records, peaks)
     for name, share in {record.name: record.roofline for record in records}.items():
         print(f"{name}: {share:.0%} of the roofline (goal {HALF:.0%}: {'met' if share >= HALF else 'MISSED'})")

@@ -203,7 +203,15 @@ def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
     try:
         for _ in range(2):
             model = Gpt2.fresh(config, vocab_size=V, bos=0, seed=1, device="cuda")
-            fit(model, Rows(rows), settings(tokens=10 * 8 * 512), validation=rows[:1], seed=1, dtype="bfloat16", progress=quiet)
+            fit(
+                model,
+                Rows(rows),
+                settings(tokens=10 * 8 * 512),
+                validation=rows[:1],
+                seed=1,
+                dtype="bfloat16",
+                progress=quiet,
+            )
             found.append(b"".join(part.detach().cpu().numpy().tobytes() for part in model.module.parameters()))
     finally:
         torch.use_deterministic_algorithms(False)
