@@ -50,7 +50,7 @@ class Spread:
 class Peaks:
     """What this machine can do with so many threads, measured now.
 
-    They differ from process to process (memory) and from minute to minute (neighbours), so they are measured in several
+    They differ from process to process (memory) and from hour to hour, so they are measured in several
     processes, again behind what they judge, and the highest count.
     """
 
