@@ -13,7 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from lab import machine, retention, space
-from lab.store import MANIFEST, Store
+from lab.manifests import MANIFEST
+from lab.store import Store
 from lab.studies import ROOT
 
 LEVELS = ("ok", "warn", "bad")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab import runners, space
-from lab.store import MANIFEST, Damaged, Dropped, Job, Store
+from lab.manifests import MANIFEST
+from lab.store import Damaged, Dropped, Job, Store
 from lab.types import Step, Stopped
 from lab.weights import lacking
 from lab.worker import UNATTENDED, Wishes, Worker, reason_of, run_job

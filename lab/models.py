@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from lab import caches, causal, counting, graphs
 from lab.blocks import norm, product
 from lab.causal import NATS_TOKENS, Causal, at_once, behind, scored
+from lab.manifests import PRUNED
 from lab.sections import ModelConfig
-from lab.store import PRUNED
 from lab.types import InputError
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}

@@ -22,15 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import disk, faults
+from lab import disk, faults, manifests
 from lab.disk import file_sha256, make_folder, renamed, write_text
-from lab.types import Step, Stopped, canonical, digest
-
-MANIFEST = "manifest.json"
-PRUNED = "pruned.json"
-"""Beside the manifest of an artifact whose weights were dropped: {"files": those that the manifest states in vain}."""
-HASHED_AT_ONCE = 1 << 16
-"""Files of at most so many bytes are hashed whenever a manifest is read, larger ones before they are used."""
+from lab.manifests import MANIFEST, dropped_files
+from lab.types import Step, Stopped, canonical
 
 
 @dataclass(frozen=True)
@@ -108,29 +103,11 @@ class Store:
         Files that were dropped on purpose (see `dropped`) are not missed.
         """
         if (name, key) not in self._manifests:
-            found = self._read(self.folder(name, key))
+            found = manifests.read(self.folder(name, key))
             if found is None:
                 return None
             self._manifests[name, key] = found
         return self._manifests[name, key]
-
-    @staticmethod
-    def _read(folder: Path) -> dict[str, Any] | None:
-        try:
-            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-            dropped = dropped_files(folder)
-            files = {name: entry for name, entry in manifest["files"].items() if name not in dropped}
-            sizes = {name: (folder / name).stat().st_size for name in files}
-            same = manifest["content"] == _content(manifest["files"]) and manifest["key"] == folder.name
-            for name, entry in files.items():
-                same &= sizes[name] == entry["bytes"]
-                small = entry["bytes"] <= HASHED_AT_ONCE
-                same = same and not (small and file_sha256(folder / name) != entry["sha256"])
-            manifest["inputs"], manifest["source"]
-            same = same and manifest.get("seal") in (None, seal_of(manifest))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return manifest if same else None
 
     def verify(self, name: str, key: str, *, again: bool = False) -> None:
         """Hash every file of an artifact, once in this process or `again`.  Damaged if it is missing or damaged."""
@@ -144,10 +121,9 @@ class Store:
             seen = (name, key, (folder / MANIFEST).stat().st_ino)
             if seen in self._verified and not again:
                 return
-            there = (file for file in manifest["files"] if file not in dropped_files(folder))
-            if any(file_sha256(folder / file) != manifest["files"][file]["sha256"] for file in there):
+            if not manifests.intact(folder, manifest["files"]):
                 raise Damaged(name, key)
-        except OSError:
+        except (OSError, ValueError, TypeError, KeyError):  # the latter: the note of what was dropped is torn
             raise Damaged(name, key) from None
         self._verified.add(seen)
 
@@ -283,10 +259,10 @@ class Store:
             "params": job.params,
             "inputs": inputs,
             "files": files,
-            "content": _content(files),
+            "content": manifests.content_of(files),
             "environment": environment,
         }
-        manifest["seal"] = seal_of(json.loads(json.dumps(manifest)))  # as it is read back: names are text
+        manifest["seal"] = manifests.seal_of(json.loads(json.dumps(manifest)))  # as it is read back: names are text
         text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
         write_text(temporary / MANIFEST, text, point=f"{job.name}/{self.place}/manifest")
         for folder in {path.parent for path in temporary.rglob("*")}:
@@ -351,15 +327,6 @@ class Store:
             os.close(handle)
 
 
-def dropped_files(folder: Path) -> frozenset[str]:
-    """Names of the files that were dropped from an artifact.  ValueError, TypeError, KeyError: the note is torn."""
-    try:
-        text = (folder / PRUNED).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return frozenset()
-    return frozenset(json.loads(text)["files"])
-
-
 def _wait_for(handle: int, stopping: Callable[[], bool]) -> None:
     """Lock an open file.  By asking again and again: a wait inside the kernel would not answer a signal."""
     pause = 0.01
@@ -378,13 +345,3 @@ def _inode(path: Path) -> int | None:
         return path.lstat().st_ino
     except FileNotFoundError:
         return None
-
-
-def seal_of(manifest: Mapping[str, Any]) -> str:
-    """The hash of all else that a manifest says.  Manifests of before 2026-11-22 have none."""
-    return digest({name: value for name, value in manifest.items() if name != "seal"})
-
-
-def _content(files: Mapping[str, Any]) -> str:
-    """What the files of an artifact hold, as one hash."""
-    return digest({name: entry["sha256"] for name, entry in files.items()})

@@ -16,9 +16,10 @@ from typing import Any
 from lab import exact, machine
 from lab.disk import file_sha256
 from lab.execute import execute, job_of
+from lab.manifests import MANIFEST, dropped_files, seal_of
 from lab.results import RunFolder
 from lab.runners import source_hash
-from lab.store import MANIFEST, Store, dropped_files, seal_of
+from lab.store import Store
 from lab.study import Study, build, in_order
 from lab.types import Step, digest
 
@@ -206,7 +207,7 @@ def _fault(folder: Path, name: str, size: int, sha256: str) -> str | None:
             return f"{name} has {path.stat().st_size:,} bytes, not the {size:,} that were committed"
         return None if file_sha256(path) == sha256 else f"{name} is damaged: its sha256 is not that of the manifest"
     except FileNotFoundError:
-        return f"{name} is missing"
+        return None if name in _dropped(folder) else f"{name} is missing"  # dropped while this process looked
     except OSError as error:
         return f"{name} cannot be read ({error.strerror})"
 

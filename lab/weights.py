@@ -12,8 +12,9 @@ from pathlib import Path
 from lab import faults, runners
 from lab.disk import file_sha256, write_text
 from lab.leftovers import sweep
+from lab.manifests import PRUNED
 from lab.space import is_full
-from lab.store import PRUNED, Job, Store
+from lab.store import Job, Store
 from lab.types import InputError, Step
 
 WEIGHTS = ".safetensors"

@@ -386,11 +386,11 @@ def become(
     """
     import resource
 
-    from lab import disk, store, worker
+    from lab import disk, manifests, store, worker
 
     disk.fsync = lambda path: None  # nobody pulls the plug, and waiting for the disk is most of the time
     if hash_all:
-        store.HASHED_AT_ONCE = -1
+        manifests.HASHED_AT_ONCE = -1
     if not locks:
         store._wait_for = lambda handle, stopping: None
     if host:

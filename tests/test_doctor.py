@@ -16,7 +16,7 @@ from conftest import ENVIRONMENT, Finished, lab, listing
 from lab import doctor, machine
 from lab.disk import host
 from lab.doctor import Check, examine
-from lab.store import MANIFEST
+from lab.manifests import MANIFEST
 
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "accelerate", "matplotlib", "pandas")
 

@@ -21,7 +21,8 @@ from conftest import ENVIRONMENT, Finished, Reports, listing, run_study, store_a
 
 from lab import models, runners
 from lab.execute import ATTEMPTS, Walk, _bury, execute, job_of, prepare_human
-from lab.store import MANIFEST, PRUNED, Store
+from lab.manifests import MANIFEST, PRUNED
+from lab.store import Store
 from lab.study import Study, build
 from lab.types import InputError, Step
 
@@ -188,7 +189,7 @@ def test_an_artifact_that_is_gone_is_missed(toys: Toys, monkeypatch: pytest.Monk
     (toys.store.folder("toy", b.key) / "text").write_text("")
     (said,) = toys.execute(0)[1].of("noted")
     assert "was damaged: it is moved to .corrupt-" in said
-    monkeypatch.setattr("lab.store.HASHED_AT_ONCE", -1)  # so that it shows only when c is about to read it
+    monkeypatch.setattr("lab.manifests.HASHED_AT_ONCE", -1)  # so that it shows only when c is about to read it
     (folder / "text").write_text("x")
     shutil.rmtree(toys.store.folder("toy", c.key))
     said, missed = sorted(toys.execute(0)[1].of("noted"))

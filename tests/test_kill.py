@@ -21,7 +21,7 @@ import forks  # noqa: E402
 import ordeals  # noqa: E402
 from ordeals import Trial, store  # noqa: E402
 
-from lab.store import seal_of  # noqa: E402
+from lab.manifests import seal_of  # noqa: E402
 
 STUDIES = tuple(forks.STUDIES)
 

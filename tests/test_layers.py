@@ -11,8 +11,8 @@ LAYERS = [
     | {"fields", "strictyaml", "escape", "faults", "disk"},
     {"regimes", "metrics", "stats", "theory"},
     {
-        *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "space", "folders"),
-        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers", "folds", "kernels"),
+        *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "manifests", "space"),
+        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers", "folds", "kernels", "folders"),
     },
     {"train", "sample", "probes", "records", "checkpoints"},
     {"runners", "human", "steps", "study", "worker", "execute", "plan", "timings", "weights", "preflight"},

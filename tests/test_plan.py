@@ -7,8 +7,8 @@ import pytest
 from conftest import store_at
 
 from lab.execute import job_of
+from lab.manifests import MANIFEST
 from lab.plan import GUESS, OVERHEAD, RECENT, Estimator, plan
-from lab.store import MANIFEST
 from lab.study import Study
 from lab.types import Step
 

@@ -16,9 +16,9 @@ from conftest import Finished, run_study, tiny_config
 import lab
 from lab.disk import file_sha256
 from lab.execute import job_of
+from lab.manifests import seal_of
 from lab.records import COLUMNS
 from lab.results import BIN_COLUMNS, RunFolder, to_csv
-from lab.store import seal_of
 from lab.study import Study
 from lab.types import InputError, digest
 

@@ -19,16 +19,19 @@ import yaml
 from conftest import ENVIRONMENT, Reports, lab, listing, run_study, steps_of, store_at, tiny, tiny_config, write_study
 
 from lab import models, space
+from lab.disk import file_sha256
 from lab.execute import execute, job_of
 from lab.leftovers import ABANDONED, left
+from lab.manifests import MANIFEST, PRUNED, dropped_files, seal_of
 from lab.plan import plan
 from lab.results import RunFolder
 from lab.retention import Keeper, leftovers, pruning
-from lab.store import MANIFEST, PRUNED, Store, file_sha256, seal_of
+from lab.store import Store
 from lab.studies import parse_study
 from lab.study import Study, build
 from lab.types import InputError, Step, digest
-from lab.weights import lacking
+from lab.verify import inspect
+from lab.weights import drop, lacking, weights_of
 from lab.worker import UNATTENDED, run_job
 
 COUNTING = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
@@ -238,6 +241,38 @@ def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Pat
     assert not store.folder("sample", shard.key).exists()
     shutil.rmtree(path.parent)  # as the message says
     assert go(study, tmp_path / "tiny")[1] == {} and store.folder("sample", shard.key).exists()
+
+
+@pytest.mark.parametrize("after", ["manifests.dropped_files", "manifests.file_sha256", "verify.dropped_files"])
+def test_weights_that_another_process_drops_while_this_one_looks_are_not_missing(
+    built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """Else a step made from them would look as if it were made from other inputs, and be computed a second time."""
+    study, store = built(**COUNTING, regimes=["replace"], keep_models="all"), store_at(tmp_path)
+    go(study, tmp_path / "tiny")
+    model = steps_of(study, "train")[0]
+    files, folder = weights_of(store, model), store.folder("train", model.key)
+    read: Callable[..., Any] = {"dropped_files": dropped_files, "file_sha256": file_sha256}[after.split(".")[1]]
+    looks: dict[str, Callable[[], Any]] = {
+        "manifests": lambda: store_at(tmp_path).verify("train", model.key),  # raises; reads the manifest first
+        "verify": lambda: inspect(folder, model)[1],
+    }
+
+    turns = iter(range(100))
+    stated = json.loads((folder / MANIFEST).read_text())["files"]
+    weighty = [*stated].index(*files) if after.startswith("verify") else 0
+
+    def interrupted(path: Path) -> Any:
+        found = read(path)
+        if next(turns) < weighty:  # inspect reads the note anew for each file
+            return found
+        monkeypatch.undo()
+        assert drop(store_at(tmp_path), model, files)
+        return found
+
+    monkeypatch.setattr(f"lab.{after}", interrupted)
+    assert not looks[after.split(".")[0]]()
+    assert dropped_files(folder) == frozenset(files) != frozenset(), "they were dropped meanwhile"
 
 
 def test_killed_between_the_note_and_the_weights(built: Make, tmp_path: Path) -> None:

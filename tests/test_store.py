@@ -17,7 +17,8 @@ import pytest
 from conftest import store_at
 
 from lab.disk import file_sha256, write_text
-from lab.store import HASHED_AT_ONCE, MANIFEST, Damaged, Job, Store
+from lab.manifests import HASHED_AT_ONCE, MANIFEST
+from lab.store import Damaged, Job, Store
 from lab.types import Step, digest
 
 Write = Callable[[Path], None]

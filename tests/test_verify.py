@@ -10,9 +10,11 @@ import pytest
 from conftest import lab, listing, run_study, steps_of, tiny_config
 
 from lab import machine
+from lab.disk import file_sha256
+from lab.manifests import MANIFEST, seal_of
 from lab.results import RunFolder
 from lab.retention import pruning
-from lab.store import MANIFEST, Store, file_sha256, seal_of
+from lab.store import Store
 from lab.study import Study, build
 from lab.types import Step, digest
 from lab.verify import Verified, compute_again, differences, verify
