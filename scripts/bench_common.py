@@ -100,7 +100,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     found.add_argument("--threads", type=_count, default=machine.cpu_cores(), help="of the lab and of its peers")
     found.add_argument("--repetitions", type=_count, default=5)
     found.add_argument("--fast", action="store_true", help="about a minute: the sizes of `quick`, fewer settings")
-    found.add_argument("--json", type=_new_file, help="write one record a measured row")
+    found.add_argument("--json", type=new_file, help="write one record a measured row")
     found.add_argument("--device", type=_device, default="cpu", metavar="{cpu,cuda}")
     return found
 
@@ -111,7 +111,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _new_file(text: str) -> Path:
+def new_file(text: str) -> Path:
+    """The type of an argument: a file to write."""
     if not Path(text).parent.is_dir():
         raise argparse.ArgumentTypeError(f"the folder of {text} does not exist; make it first")
     return Path(text)

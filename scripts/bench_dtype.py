@@ -1,6 +1,7 @@
 """What bfloat16 products do to a GPT-2's distribution when it samples, beside float32 ones: the price of the speed.
 
     python scripts/bench_dtype.py checkpoints/store/train/*            # trained models, each in its folder
+    python scripts/bench_dtype.py MODEL --sharper 2 4                  # queries and keys made so many times as large
 
 Each model writes 64 rows in float32, and both decoders read them.  Printed are, over all positions of these rows, in
 nats a token: the mean and the largest KL(float32 || bfloat16), the entropy, and by how much bfloat16 changes it, with
@@ -31,6 +32,15 @@ def log_probabilities(model: Gpt2, read_BT: Tensor, dtype: str) -> Tensor:
     return torch.stack(logits, 1).log_softmax(-1)
 
 
+def sharpen(model: Gpt2, factor: float) -> None:
+    """Attention as it may be in larger models, which small ones do not learn: scores grow by the factor's square."""
+    width = model.module.config.n_embd
+    with torch.no_grad():
+        for block in model.module.transformer.h:
+            block.attn.c_attn.weight[:, : 2 * width] *= factor
+            block.attn.c_attn.bias[: 2 * width] *= factor
+
+
 def compare(model: Gpt2) -> str:
     options = {"rows": ROWS, "positions": model.positions, "bos": model.bos, "seed": SEED}
     tokens, _ = sample(model, **options, progress=lambda _: None)
@@ -49,9 +59,16 @@ def compare(model: Gpt2) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path, help="folders of GPT-2 models")
-    for folder in parser.parse_args().models:
-        model = load(folder)
-        print(f"{folder.name[:12]}  {compare(model) if isinstance(model, Gpt2) else 'no GPT-2: always float32'}")
+    parser.add_argument("--sharper", nargs="+", type=float, default=[1.0], metavar="FACTOR")
+    options = parser.parse_args()
+    for folder in options.models:
+        for factor in options.sharper:
+            model = load(folder)
+            if not isinstance(model, Gpt2):
+                print(f"{folder.name[:12]}  no GPT-2: always float32")
+                break
+            sharpen(model, factor)
+            print(f"{folder.name[:12]}  {f'x {factor:g}: ' * (factor != 1)}{compare(model)}")
     return 0
 
 

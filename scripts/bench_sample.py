@@ -11,9 +11,9 @@ of one thread as there are threads, as `lab run` does, with a shard each.  Weigh
 (initializer_range .2), so that the distributions are not flat.  CTranslate2 is timed where it is installed
 (pip install ctranslate2), vLLM likewise on a GPU.
 
-Every setting of every peer has two turns, the first not counted ("one turn" in the table); the fastest of each peer in
-each data type then takes turns with the lab.  A peer in several workers shares its rows out likewise.  "memory kept" is
-the allocator's setting that the lab gives its own workers.
+Every setting of every peer takes three turns with the lab (on a GPU one), a few settings at a time, after a turn that
+does not count; the fastest of each peer in each data type then takes as many as --repetitions says.  A peer in several
+workers shares its rows out likewise.  "memory kept" is the allocator's setting that the lab gives its own workers.
 
 The roofline of one token: operations / matrix peak + bytes of cache read / memory bandwidth, with
     operations = 2 x (weights of the blocks and of the vocabulary product) + 4 x width x layers x mean position
@@ -90,6 +90,12 @@ GPT2_SMALL = Size(12, 768, 12, 50_257, 256)
 ROWS = {QUICK: 400, LARGER: 256, GPT2_SMALL: 1_024}
 """Rows of the lab's shard: those of the study `quick`, and about as many."""
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
+HEAT = {"cpu": 4, "cuda": 1}
+"""Settings that take turns with the lab at a time: each holds the memory of its caches meanwhile."""
+TURNS = {"cpu": 3, "cuda": 1}
+"""Of every setting, before the fastest are chosen."""
+Turns = tuple[Sequence[float], Sequence[float]]
+"""Speeds of the lab and of a peer, turn by turn."""
 
 
 @dataclass(frozen=True)
@@ -251,75 +257,77 @@ def vllm_(size: Size, folder: Path, rows: int) -> Callable[[], Any]:
 
 def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> tuple[list[bench.Record], bench.Peaks]:
     """The records, and the peaks that their rooflines stand on."""
-    device, rows, threads = options.device, ROWS[size], options.threads
+    device, threads = options.device, options.threads
     peers = list(hf_peers(size, device, threads, options.fast))
     if device == "cpu":
         peers += ctranslate2_peers(size, folder, threads, options.fast)
     else:
         peers += vllm_peers(size, folder)
-    once = {peer: bench.speeds(peer.rows * size.positions, screened(peer, threads, device)) for peer in peers}
     mine = [BFLOAT16] if device == "cuda" else sorted({FLOAT32, machine.resolve_dtype("auto", device)}, reverse=True)
-    workers = threads if device == "cpu" else 1
-    setups = {dtype: partial(ours, size, rows, device, dtype) for dtype in mine}
-    contestants: dict[Any, bench.Setup] = {
-        dtype: partial(together, setup, workers) if workers > 1 else setup for dtype, setup in setups.items()
-    }
-    contestants |= {peer: peer.work for peer in finalists(once)}
-    taken = bench.alternate(contestants, options.repetitions, threads, device)
+    taken: dict[tuple[str, Peer], Turns] = {}
+    if len({(peer.name, peer.dtype) for peer in peers}) < len(peers):  # there is something to choose
+        for first in range(0, len(peers), HEAT[device]):
+            taken |= turns(size, mine, peers[first : first + HEAT[device]], TURNS[device], options)
+    finals = finalists(peers, mine[0], taken)
+    taken |= turns(size, mine, finals, options.repetitions, options)
     peaks = peaks.raised(bench.peaks(device, threads))
-    theirs = {peer: bench.speeds(peer.rows * size.positions, taken.get(peer, [])) or once[peer] for peer in peers}
     records: list[bench.Record] = []
     for dtype in mine:
-        speeds = bench.speeds(workers * rows * size.positions, taken[dtype])
-        share = bench.Spread.of(speeds).median / size.best_speed(peaks, rows, device, dtype)
-        found = [peer for peer in peers if peer.dtype == FLOAT32 or dtype == BFLOAT16]
-        records += compared(size, dtype, speeds, {peer: theirs[peer] for peer in found}, share, options)
+        found = {peer: taken[dtype, peer] for peer in peers if peer.dtype == FLOAT32 or dtype == BFLOAT16}
+        records += compared(size, dtype, found, finals, size.best_speed(peaks, ROWS[size], device, dtype), options)
     return records, peaks
 
 
-def screened(peer: Peer, threads: int, device: str) -> list[float]:
-    """Seconds of one turn, after one that does not count."""
-    with bench.Player(peer.work, threads, device) as player:
-        return [player.play() for _ in range(2)][-1:]
+def turns(
+    size: Size, mine: Sequence[str], peers: Sequence[Peer], count: int, options: Any
+) -> dict[tuple[str, Peer], Turns]:
+    """Speeds of the lab in each data type and of each of these peers, all in turn."""
+    rows, workers = ROWS[size], options.threads if options.device == "cpu" else 1
+    setups = {dtype: partial(ours, size, rows, options.device, dtype) for dtype in mine}
+    contestants: dict[Any, bench.Setup] = {
+        dtype: partial(together, setup, workers) if workers > 1 else setup for dtype, setup in setups.items()
+    }
+    contestants |= {peer: peer.work for peer in peers}
+    spent = bench.alternate(contestants, count, options.threads, options.device)
+    lab = {dtype: bench.speeds(workers * rows * size.positions, spent[dtype]) for dtype in mine}
+    theirs = {peer: bench.speeds(peer.rows * size.positions, spent[peer]) for peer in peers}
+    return {(dtype, peer): (lab[dtype], theirs[peer]) for dtype in mine for peer in peers}
 
 
-def finalists(once: Mapping[Peer, Sequence[float]]) -> list[Peer]:
-    """The fastest of each peer, in each data type."""
+def finalists(peers: Sequence[Peer], dtype: str, taken: Mapping[tuple[str, Peer], Turns]) -> list[Peer]:
+    """The fastest of each peer, in each data type, beside the lab in that of `dtype`; all where none has had turns."""
+    if not taken:
+        return list(peers)
     found: dict[tuple[str, str], Peer] = {}
-    for peer in sorted(once, key=lambda peer: -once[peer][0]):
+    for peer in sorted(peers, key=lambda peer: bench.ratio(*taken[dtype, peer]).median):
         found.setdefault((peer.name, peer.dtype), peer)
     return list(found.values())
 
 
 def compared(
-    size: Size, dtype: str, mine: Sequence[float], theirs: Mapping[Peer, Sequence[float]], share: float, options: Any
+    size: Size, dtype: str, taken: Mapping[Peer, Turns], finals: Sequence[Peer], best_speed: float, options: Any
 ) -> list[bench.Record]:
-    best: dict[str, Peer] = {}
-    for peer in sorted(theirs, key=lambda peer: bench.Spread.of(theirs[peer]).median):
-        if len(theirs[peer]) == len(mine):
-            best[peer.name] = peer
+    """A record for each peer.  The goal speaks of the fastest of the finals; of these are the turns of the roofline."""
+    last = [peer for peer in finals if peer in taken]
+    best = {peer.name: peer for peer in sorted(last, key=lambda peer: -bench.ratio(*taken[peer]).median)}
+    share = bench.Spread.of(taken[last[0]][0]).median / best_speed
     goals = GOALS if options.device == "cpu" else GPU_GOALS
     return [
         bench.Record(
             name=f"{size}, {dtype}",
-            peer=str(peer) + ", one turn" * (len(speeds) < len(mine)),
+            peer=str(peer),
             unit="tokens/s",
             ours=bench.Spread.of(mine),
-            theirs=bench.Spread.of(speeds),
-            ratio=bench.ratio(mine, speeds) if len(speeds) == len(mine) else once_only(mine, speeds[0]),
+            theirs=bench.Spread.of(theirs),
+            ratio=bench.ratio(mine, theirs),
             roofline=share,
             goal=goals.get(peer.name) if best[peer.name] == peer else None,
             best=best[peer.name] == peer,
-            note=f"the lab: shards of {ROWS[size]} rows; the peer: {len(speeds)} turn{'s' * (len(speeds) > 1)}",
+            note=f"the lab: shards of {ROWS[size]} rows; {len(mine)} turn{'s' * (len(mine) > 1)} each",
             machine=bench.describe(options.device, options.threads),
         )
-        for peer, speeds in theirs.items()
+        for peer, (mine, theirs) in taken.items()
     ]
-
-
-def once_only(mine: Sequence[float], theirs: float) -> bench.Spread:
-    """No spread: the two were not timed in turns."""
-    return bench.Spread.of([bench.Spread.of(mine).median / theirs])
 
 
 def main() -> int:
