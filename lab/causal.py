@@ -184,7 +184,8 @@ class Causal:
 
     def save(self, folder: Path) -> None:
         """Weights, configuration and generation defaults, for AutoModelForCausalLM.from_pretrained as well."""
-        self.module.save_pretrained(folder)
+        with quietly():
+            self.module.save_pretrained(folder)
 
     def head(self) -> tuple[Tensor, Tensor | None]:
         """The output matrix [V, C] and its bias [V], if it has one: logits = hidden @ matrix.T + bias."""

@@ -25,6 +25,7 @@ from lab.blocks import norm, product
 from lab.causal import NATS_TOKENS, Causal, at_once, behind, scored
 from lab.manifests import PRUNED
 from lab.sections import ModelConfig
+from lab.tokenizer import quietly
 from lab.types import InputError
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -252,7 +253,8 @@ class Gpt2:
 
     def save(self, folder: Path) -> None:
         """Weights, configuration and generation defaults, for AutoModelForCausalLM.from_pretrained as well."""
-        self.module.save_pretrained(folder)
+        with quietly():
+            self.module.save_pretrained(folder)
 
     def head(self) -> tuple[Tensor, None]:
         """The output matrix [V, C], which is that of the embeddings; there is no bias."""

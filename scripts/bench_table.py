@@ -1,4 +1,4 @@
-"""One Markdown table of what the benchmarks wrote with --json, every goal met or missed, and one of growth.
+"""One Markdown table of what the benchmarks wrote with --json, every goal met or missed; profiles, growth.
 
 python scripts/bench_table.py FOLDER              # FOLDER holds sample.json, train.json, study.json, ...
 python scripts/bench_table.py FOLDER --all        # every setting of every peer
@@ -133,13 +133,20 @@ def markdown(lines: Sequence[str], head: Sequence[str] = HEAD) -> str:
     return "\n".join(["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *lines])
 
 
-def table(folder: Path, *, everything: bool) -> str:
-    """Without `everything`: of each peer its fastest setting, and Trainer too with the lab's memory setting.
+def main_row(record: Mapping[str, Any]) -> bool:
+    """Of each peer its fastest setting, and Trainer too with the lab's memory setting.
 
-    At the end the goals that speak of no peer.
+    What is compiled only on a GPU, which is what that is for; and no int8, which is another model.
     """
+    if "cores" in record["machine"] and re.search("compiled|int8", record["name"] + record["peer"]):
+        return False
+    return bool(record["best"]) or ("memory kept" in record["peer"] and not record["name"].startswith("sample"))
+
+
+def table(folder: Path, *, everything: bool) -> str:
+    """Every record, or the main rows; at the end the goals that speak of no peer."""
     found = list(records(folder))
-    chosen = [r for r in found if everything or r["best"] or ("memory kept" in r["peer"] and r["name"][:6] != "sample")]
+    chosen = [record for record in found if everything or main_row(record)]
     return markdown([*map(line, chosen), *(row for limit in LIMITS for row in limit.lines(found))])
 
 
@@ -182,6 +189,15 @@ def growth(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def profile(folder: Path) -> str:
+    """Shares of the time of a loop by group of operations: a line for each loop."""
+    rows = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+    lines = [
+        "| " + " | ".join([row["name"], *(f"{share:.0%}" for share in row["shares"].values())]) + " |" for row in rows
+    ]
+    return markdown(lines, ["time of one process of one thread", *rows[0]["shares"]])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -191,11 +207,12 @@ def main() -> int:
         names = ", ".join(f"{kind}*.json" for kind in KINDS)
         parser.error(f"{options.folder} has no records ({names}); write some with bench_*.py --json")
     print(table(options.folder, everything=options.all))
-    if drawn := curves(options.folder):
-        print("\nvalidation loss, nats a token\n\n" + drawn)
+    if losses := curves(options.folder):
+        print("\nvalidation loss, nats a token\n\n" + losses)
     print("\nmeasured on: " + "; ".join(machines(options.folder)))
-    if (options.folder / "growth.json").exists():
-        print("\n" + growth(options.folder))
+    for name, drawn in (("profile", profile), ("growth", growth)):
+        if (options.folder / f"{name}.json").exists():
+            print("\n" + drawn(options.folder))
     return 0
 
 

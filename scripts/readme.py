@@ -173,25 +173,29 @@ TRIED = {
 
 
 def performance() -> str:
-    """What the benchmarks wrote: each peer in its fastest setting, losses beside those of Trainer, and growth."""
+    """What the benchmarks wrote: each peer in its fastest setting, and losses beside those of Trainer."""
     notes = json.loads((BENCH / "notes.json").read_text(encoding="utf-8"))
     parts = [filled(f"Measured on {'; '.join(bench_table.machines(BENCH))}; {notes['how']}")]
     parts.append(bench_table.table(BENCH, everything=False))
-    parts.append("Every setting of every peer is in [data/results/bench](data/results/bench/README.md).")
+    parts.append(filled(EVERYTHING))
     parts += [filled(f"- {note}", indent="  ") for note in notes["misses"]]
-    if drawn := bench_table.curves(BENCH):
-        parts += ["Validation loss after equal tokens, nats a token:", drawn]
-    if (BENCH / "growth.json").exists():
-        parts += [filled(notes["growth"]), bench_table.growth(BENCH)]
+    parts += ["Validation loss after equal tokens, nats a token:", bench_table.curves(BENCH)]
     return "\n\n".join(parts)
+
+
+EVERYTHING = """Every setting of every peer, where the time of the hot loops goes, and memory and time as corpora and
+    generations grow: [data/results/bench](data/results/bench/README.md)."""
 
 
 def every_setting() -> str:
     """The page beside the benchmarks' records."""
-    said = f"""What scripts/bench_*.py wrote with --json, as one table: every setting of every peer, measured on
-        {"; ".join(bench_table.machines(BENCH))}. The main README says which goals are missed, and why; this page is
-        written by scripts/readme.py."""
-    return f"# Benchmarks, whole\n\n{filled(said)}\n\n{bench_table.table(BENCH, everything=True)}\n"
+    notes = json.loads((BENCH / "notes.json").read_text(encoding="utf-8"))
+    said = f"""What scripts/bench_*.py wrote with --json, measured on {"; ".join(bench_table.machines(BENCH))}.
+        The main README says which goals are missed, and why; this page is written by scripts/readme.py."""
+    parts = ["# Benchmarks, whole", filled(said), "## Every setting of every peer"]
+    parts += [bench_table.table(BENCH, everything=True), "## Where the time goes", filled(notes["profile"])]
+    parts += [bench_table.profile(BENCH), "## Growth", filled(notes["growth"]), bench_table.growth(BENCH)]
+    return "\n\n".join(parts) + "\n"
 
 
 def filled(text: str, indent: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_common as bench
+import bench_profile
 import bench_table
 import pytest
 
@@ -167,3 +169,36 @@ def test_the_limits_leave_ten_minutes() -> None:
     limits = [int(limit) for limit in re.findall(r"\bstep [a-z]+ (\d+) ", script)]
     assert len(limits) == 5 and f"The sum of the limits is {sum(limits)}." in script
     assert sum(limits) + 5 * len(limits) < 600, "with the seconds until timeout kills"
+
+
+def test_a_profile_is_a_line_for_each_loop(tmp_path: Path) -> None:
+    """Of operations: 3 of 4 seconds in a product, 1 in one that no group knows."""
+    shares = bench_profile.shares({"mkldnn::_linear_pointwise": 2.0, "aten::mm": 1.0, "aten::new_thing": 1.0})
+    row = {"name": "sample", "seconds": 4.0, "shares": shares, "machine": CPU}
+    (tmp_path / "profile.json").write_text(json.dumps([row]))
+    head, _, line = (
+        [cell.strip() for cell in x.strip("|").split("|")] for x in bench_table.profile(tmp_path).splitlines()
+    )
+    found = dict(zip(head, line, strict=True))
+    assert found["products with weights"] == "75%" and found["rest"] == "25%" and found["GELU"] == "0%"
+
+
+@pytest.mark.parametrize(
+    ("name", "peer", "best", "machine", "shown"),
+    [
+        (SAMPLE, "HF generate, batch 64", True, CPU, True),
+        (SAMPLE, "HF generate, batch 64", False, CPU, False),
+        (SAMPLE, "HF generate, batch 64, memory kept", False, CPU, False),
+        (SAMPLE, "HF generate, static cache, torch.compile", True, CPU, True),
+        (SAMPLE, "CTranslate2 int8, int8, batch 64", True, CPU, False),
+        ("train 2 x 128, batch 4, 1 thread", "Trainer, bfloat16, sdpa, memory kept", False, CPU, True),
+        ("train 2 x 128, batch 4, 1 thread, compiled", "Trainer, bfloat16, sdpa, compiled", True, CPU, False),
+        ("train 12 x 768, batch 16, compiled", "Trainer, bfloat16, sdpa, compiled", True, GPU, True),
+    ],
+)
+def test_the_rows_of_the_short_table(
+    tmp_path: Path, name: str, peer: str, best: bool, machine: dict[str, Any], shown: bool
+) -> None:
+    write(tmp_path, "sample", record(name, peer=peer, best=best, machine=machine))
+    assert (peer in bench_table.table(tmp_path, everything=False)) == shown
+    assert peer in bench_table.table(tmp_path, everything=True)
