@@ -16,7 +16,7 @@ from typing import Any
 from lab import exact, machine
 from lab.disk import file_sha256
 from lab.execute import execute, job_of
-from lab.manifests import MANIFEST, dropped_files, seal_of
+from lab.manifests import MANIFEST, PRUNED, dropped_files, seal_of
 from lab.results import RunFolder
 from lab.runners import source_hash
 from lab.store import Store
@@ -139,7 +139,7 @@ def _hash_all(study: Study, store: Store, found: Verified) -> dict[Step, dict[st
             found.missing += 1
     for step, manifest in manifests.items():
         folder = store.folder(step.name, step.key)
-        gone = _dropped(folder)
+        gone = _dropped(folder) or frozenset()
         found.dropped += len(gone)
         found.files += len(manifest["files"]) - len(gone)
         for role, parent in step.inputs.items():
@@ -165,6 +165,7 @@ def inspect(folder: Path, step: Step) -> tuple[dict[str, Any] | None, list[str]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [f"its {MANIFEST} is damaged ({type(error).__name__})"]
     faults = [fault for name, entry in files.items() if (fault := _fault(folder, name, *entry))]
+    faults += [] if _dropped(folder) is not None else [f"its {PRUNED} is damaged"]
     expected = {
         "step": step.name,
         "key": step.key,
@@ -200,23 +201,24 @@ def _equal(name: str, stated: Any, expected: Any, step: Step) -> bool:
 
 def _fault(folder: Path, name: str, size: int, sha256: str) -> str | None:
     path = folder / name
-    if name in _dropped(folder):
+    if name in (_dropped(folder) or ()):
         return None
     try:
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size:,} bytes, not the {size:,} that were committed"
         return None if file_sha256(path) == sha256 else f"{name} is damaged: its sha256 is not that of the manifest"
     except FileNotFoundError:
-        return None if name in _dropped(folder) else f"{name} is missing"  # dropped while this process looked
+        return None if name in (_dropped(folder) or ()) else f"{name} is missing"  # dropped while this process looked
     except OSError as error:
         return f"{name} cannot be read ({error.strerror})"
 
 
-def _dropped(folder: Path) -> frozenset[str]:
+def _dropped(folder: Path) -> frozenset[str] | None:
+    """None: the note of what was dropped is torn."""
     try:
         return dropped_files(folder)
     except (ValueError, TypeError, KeyError):
-        return frozenset()
+        return None
 
 
 def _check_links(folder: RunFolder, study: Study, store: Store, found: Verified) -> None:

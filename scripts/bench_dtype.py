@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lab.models import Gpt2, load
 from lab.sample import sample
+from lab.types import InputError
 
 ROWS, SEED = 64, 3
 
@@ -63,7 +64,11 @@ def main() -> int:
     options = parser.parse_args()
     for folder in options.models:
         for factor in options.sharper:
-            model = load(folder)
+            try:
+                model = load(folder)
+            except InputError as error:
+                print(f"{folder.name[:12]}  {error}")
+                break
             if not isinstance(model, Gpt2):
                 print(f"{folder.name[:12]}  no GPT-2: always float32")
                 break

@@ -3,8 +3,9 @@
     python scripts/bench_profile.py                       # under a minute
     python scripts/bench_profile.py --json profile.json
 
-One process of one thread, as `lab run` has them, on the shapes of bench_sample.py and bench_train.py.  An operation's
-time is its own, without what it calls; the profiler's cost, some microseconds an operation, is in it.
+One process of one thread, as `lab run` has them, on the shapes of bench_sample.py and bench_train.py (a training with
+its new model and two validations).  An operation's time is its own, without what it calls.  What the clock shows beyond
+all operations went by between them: Python, numpy, and the profiler, which costs some microseconds an operation.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -31,44 +33,51 @@ from lab.worker import set_arithmetic
 GROUPS = {
     "products with weights": ("mkldnn::", "aten::mm", "aten::addmm", "aten::mkldnn_linear"),
     "attention's products": ("aten::_embedding_bag", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product"),
-    "softmax and loss": ("aten::_softmax", "aten::_log_softmax", "aten::softmax", "aten::exp", "_CrossEntropy"),
+    "softmax and loss": ("aten::_softmax", "aten::_log_softmax", "aten::softmax", "aten::exp_", "_CrossEntropy"),
     "GELU": ("aten::gelu",),
     "norms": ("aten::native_layer_norm",),
-    "the draw": ("aten::cumsum", "aten::searchsorted", "aten::multinomial", "aten::uniform", "aten::gather"),
+    "the draw": ("aten::cumsum", "aten::searchsorted", "aten::sum", "aten::gather", "aten::index"),
     "optimizer, clipping": ("aten::_fused_adamw", "aten::_foreach", "aten::linalg_vector_norm", "Optimizer."),
     "copies, casts": ("aten::copy_", "aten::cat", "aten::index", "aten::fill_", "aten::zero_", "aten::embedding"),
 }
 """Group -> how its operations' names begin; the first group that fits.  All others are `REST`."""
-REST = "rest"
+ONLY = {"the draw": "sample", "optimizer, clipping": "train"}
+"""Groups of one kind of loop: in training sums and gathers are the loss's and the gradients'."""
+REST, BETWEEN = "other operations", "between operations"
 
 
-def group_of(operation: str) -> str:
-    return next((group for group, starts in GROUPS.items() if operation.startswith(starts)), REST)
+def group_of(operation: str, loop: str) -> str:
+    """`loop` begins with "sample" or "train"."""
+    mine = (group for group in GROUPS if loop.startswith(ONLY.get(group, "")))
+    return next((group for group in mine if operation.startswith(GROUPS[group])), REST)
 
 
-def shares(spent: Mapping[str, float]) -> dict[str, float]:
-    """Of all time, by group, from each operation's seconds."""
+def shares(spent: Mapping[str, float], whole: float, loop: str) -> dict[str, float]:
+    """Of the `whole` time, by group, from the time of each operation."""
     found: Counter[str] = Counter()
-    for operation, seconds in spent.items():
-        found[group_of(operation)] += seconds
-    return {group: found[group] / sum(spent.values()) for group in (*GROUPS, REST)}
+    for operation, time_ in spent.items():
+        found[group_of(operation, loop)] += time_
+    found[BETWEEN] = whole - sum(spent.values())
+    return {group: found[group] / whole for group in (*GROUPS, REST, BETWEEN)}
 
 
-def profiled(setup: bench.Setup) -> dict[str, float]:
-    """Microseconds of each operation, in the second of two turns."""
+def profiled(setup: bench.Setup) -> tuple[dict[str, float], float]:
+    """Seconds of each operation in the second of two turns, and of all of it by the clock."""
     bench.pin(1)
     machine.keep_memory()
     os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler says to stderr when it starts and stops
     work = setup()
     work()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        start = time.perf_counter()
         work()
-    return {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+        whole = time.perf_counter() - start
+    return {event.key: event.self_cpu_time_total / 1e6 for event in profiler.key_averages()}, whole
 
 
-def training(batch_rows: int) -> Callable[[], Any]:
+def training(shape: bench_train.Shape, batch_rows: int) -> Callable[[], Any]:
     set_arithmetic({"threads": 1, "device": "cpu"}, strict=True)
-    shape, chance = bench_train.QUICK, np.random.default_rng(0)
+    chance = np.random.default_rng(0)
     tokens = chance.integers(0, shape.vocab, (2_000, shape.positions)).astype(np.uint16)
     steps = bench_train.TIMED[shape] // (batch_rows * shape.positions)
     work = bench_train.Work(shape, batch_rows, steps, "cpu", Path("unused"), 1)
@@ -81,8 +90,8 @@ def works() -> dict[str, bench.Setup]:
         for size in (bench_sample.QUICK, bench_sample.LARGER)
         for dtype in (bench_sample.FLOAT32, bench_sample.BFLOAT16)
     }
-    for rows in bench_train.QUICK_BATCHES:
-        found[f"train {bench_train.QUICK.name}, batch {rows}, bfloat16"] = partial(training, rows)
+    for shape, rows in [(bench_train.QUICK, rows) for rows in bench_train.QUICK_BATCHES] + [(bench_train.LARGER, 16)]:
+        found[f"train {shape.name}, batch {rows}, bfloat16"] = partial(training, shape, rows)
     return found
 
 
@@ -92,12 +101,13 @@ def main() -> int:
     options = parser.parse_args()
     found = []
     for name, setup in works().items():
-        spent = bench.apart(partial(profiled, setup))
+        spent, whole = bench.apart(partial(profiled, setup))
         largest = dict(sorted(spent.items(), key=lambda pair: -pair[1])[:12])
-        found.append({"name": name, "seconds": sum(spent.values()) / 1e6, "shares": shares(spent)})
-        print(f"{name}: {found[-1]['seconds']:.2f} s")
-        print("   " + ", ".join(f"{group} {share:.0%}" for group, share in shares(spent).items() if share >= 0.005))
-        print("   " + ", ".join(f"{key.split('::')[-1]} {time / 1e6:.2f} s" for key, time in largest.items()))
+        parts = shares(spent, whole, name)
+        found.append({"name": name, "seconds": whole, "shares": parts})
+        print(f"{name}: {whole:.2f} s")
+        print("   " + ", ".join(f"{group} {share:.0%}" for group, share in parts.items() if share >= 0.005))
+        print("   " + ", ".join(f"{key.split('::')[-1]} {one:.2f} s" for key, one in largest.items()))
     if options.json:
         machine_ = bench.describe("cpu", 1)
         options.json.write_text(json.dumps([{**row, "machine": machine_} for row in found], indent=1) + "\n")

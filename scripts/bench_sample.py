@@ -11,9 +11,10 @@ of one thread as there are threads, as `lab run` does, with a shard each.  Weigh
 (initializer_range .2), so that the distributions are not flat.  CTranslate2 is timed where it is installed
 (pip install ctranslate2), vLLM likewise on a GPU.
 
-Every setting of every peer takes three turns with the lab (on a GPU one), a few settings at a time, after a turn that
-does not count; the fastest of each peer in each data type then takes as many as --repetitions says.  A peer in several
-workers shares its rows out likewise.  "memory kept" is the allocator's setting that the lab gives its own workers.
+Every setting of every peer takes --repetitions turns with the lab, a few settings at a time, after a turn that does not
+count.  The goal speaks of the setting with the least ratio, which favours the peer: of many, the least is partly luck.
+A peer in several workers shares its rows out as the lab does.  "memory kept" is the allocator's setting that the lab
+gives its own workers.
 
 The roofline of one token: operations / matrix peak + bytes of cache read / memory bandwidth, with
     operations = 2 x (weights of the blocks and of the vocabulary product) + 4 x width x layers x mean position
@@ -90,12 +91,11 @@ GPT2_SMALL = Size(12, 768, 12, 50_257, 256)
 ROWS = {QUICK: 400, LARGER: 256, GPT2_SMALL: 1_024}
 """Rows of the lab's shard: those of the study `quick`, and about as many."""
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
-HEAT = {"cpu": 4, "cuda": 1}
+HEAT = {"cpu": 4, "cuda": 2}
 """Settings that take turns with the lab at a time: each holds the memory of its caches meanwhile."""
-TURNS = {"cpu": 3, "cuda": 1}
-"""Of every setting, before the fastest are chosen."""
 Turns = tuple[Sequence[float], Sequence[float]]
 """Speeds of the lab and of a peer, turn by turn."""
+Measured = tuple[list[bench.Record], bench.Peaks]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Peer:
     name: str
     setting: str
     rows: int
-    setup: bench.Setup
+    setup: bench.Setup | None
+    """None: it is not installed."""
     dtype: str = FLOAT32
     kept: bool = False
     """With the memory setting that the lab gives its workers."""
@@ -112,6 +113,7 @@ class Peer:
         return f"{self.name}, {self.setting}" + ", memory kept" * self.kept
 
     def work(self) -> Callable[[], Any]:
+        assert self.setup is not None
         if self.kept:
             machine.keep_memory()
         return self.setup()
@@ -173,13 +175,23 @@ def hf_peers(size: Size, device: str, threads: int, fast: bool) -> Iterator[Peer
             setup = partial(hf, size, rows, device, dtype, static=True, compiled=True)
             yield Peer("HF generate", f"{dtype}, batch {rows}, static cache, torch.compile", rows, setup, dtype)
     if device == "cpu" and not fast:
-        for dtype, workers, kept in itertools.product((FLOAT32, BFLOAT16), sorted({1, threads}), (False, True)):
-            if (dtype, workers, kept) != (FLOAT32, 1, False):  # that was above
-                each = middle // workers
-                alone = partial(hf, size, each, device, dtype)
+        yield from hf_in_workers(size, batches, middle, threads)
+
+
+def hf_in_workers(size: Size, batches: Sequence[int], middle: int, threads: int) -> Iterator[Peer]:
+    """On a CPU: processes of one thread, bfloat16, and the lab's memory setting."""
+    for dtype, workers, kept in itertools.product((FLOAT32, BFLOAT16), sorted({1, threads}), (False, True)):
+        for rows in batches if (dtype, kept) == (FLOAT32, False) and workers > 1 else [middle]:
+            if (dtype, workers, kept) != (FLOAT32, 1, False):  # hf_peers has that one
+                alone = partial(hf, size, rows // workers, "cpu", dtype)
                 setup = partial(together, alone, workers) if workers > 1 else alone
-                said = f"{dtype}, batch {each}, dynamic cache{in_workers(workers)}"
-                yield Peer("HF generate", said, each * workers, setup, dtype, kept=kept)
+                said = f"{dtype}, batch {rows // workers}, dynamic cache{in_workers(workers)}"
+                yield Peer("HF generate", said, rows // workers * workers, setup, dtype, kept=kept)
+    if threads > 1:
+        each = middle // threads
+        alone = partial(hf, size, each, "cpu", FLOAT32, static=True, compiled=True)
+        said = f"{FLOAT32}, batch {each}, static cache, torch.compile{in_workers(threads)}"
+        yield Peer("HF generate", said, each * threads, partial(together, alone, threads))
 
 
 def in_workers(count: int) -> str:
@@ -189,6 +201,7 @@ def in_workers(count: int) -> str:
 def ctranslate2_peers(size: Size, folder: Path, threads: int, fast: bool) -> Iterator[Peer]:
     if importlib.util.find_spec("ctranslate2") is None:
         print("CTranslate2 is not installed (pip install ctranslate2): left out")
+        yield Peer("CTranslate2", "not installed", 0, None)
         return
     bench.apart(partial(convert_for_ctranslate2, size, folder))
     batches = [64] if fast else [64, 256, 1_024] if size == QUICK else [64, 128, 256]
@@ -226,7 +239,7 @@ def ctranslate2_(size: Size, folder: Path, kind: str, rows: int, threads: tuple[
     def draw() -> None:
         found = generator.generate_batch(
             [["t0"]] * rows,
-            max_batch_size=rows // workers,
+            max_batch_size=-(-rows // workers),
             min_length=size.positions,
             max_length=size.positions,
             sampling_topk=0,
@@ -240,6 +253,7 @@ def ctranslate2_(size: Size, folder: Path, kind: str, rows: int, threads: tuple[
 def vllm_peers(size: Size, folder: Path) -> Iterator[Peer]:
     if importlib.util.find_spec("vllm") is None:
         print("vLLM is not installed: left out")
+        yield Peer("vLLM", "not installed", 0, None)
         return
     rows = ROWS[size]
     yield Peer("vLLM", f"{rows} rows at once", rows, partial(vllm_, size, folder, rows))
@@ -255,8 +269,8 @@ def vllm_(size: Size, folder: Path, rows: int) -> Callable[[], Any]:
     return lambda: engine.generate(prompts, options, use_tqdm=False)
 
 
-def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> tuple[list[bench.Record], bench.Peaks]:
-    """The records, and the peaks that their rooflines stand on."""
+def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> Iterator[Measured]:
+    """After each heat the records so far, and the peaks that their rooflines stand on: at last those behind too."""
     device, threads = options.device, options.threads
     peers = list(hf_peers(size, device, threads, options.fast))
     if device == "cpu":
@@ -264,23 +278,24 @@ def measure(size: Size, options: Any, peaks: bench.Peaks, folder: Path) -> tuple
     else:
         peers += vllm_peers(size, folder)
     mine = [BFLOAT16] if device == "cuda" else sorted({FLOAT32, machine.resolve_dtype("auto", device)}, reverse=True)
+    there, missing = ([peer for peer in peers if (peer.setup is None) == absent] for absent in (False, True))
+    heats = [there[first : first + HEAT[device]] for first in range(0, len(there), HEAT[device])]
     taken: dict[tuple[str, Peer], Turns] = {}
-    if len({(peer.name, peer.dtype) for peer in peers}) < len(peers):  # there is something to choose
-        for first in range(0, len(peers), HEAT[device]):
-            taken |= turns(size, mine, peers[first : first + HEAT[device]], TURNS[device], options)
-    finals = finalists(peers, mine[0], taken)
-    taken |= turns(size, mine, finals, options.repetitions, options)
-    peaks = peaks.raised(bench.peaks(device, threads))
-    records: list[bench.Record] = []
-    for dtype in mine:
-        found = {peer: taken[dtype, peer] for peer in peers if peer.dtype == FLOAT32 or dtype == BFLOAT16}
-        records += compared(size, dtype, found, finals, size.best_speed(peaks, ROWS[size], device, dtype), options)
-    return records, peaks
+    for heat in heats:
+        taken |= turns(size, mine, heat, options)
+        if heat is heats[-1]:
+            peaks = peaks.raised(bench.peaks(device, threads))
+        records: list[bench.Record] = []
+        for dtype in mine:
+            # The lab in float32 is not held to HF in bfloat16.
+            mates = [peer for peer in there if (dtype, peer) in taken and peer.dtype in (FLOAT32, dtype)]
+            found = {peer: taken[dtype, peer] for peer in mates}
+            best_speed = size.best_speed(peaks, ROWS[size], device, dtype)
+            records += compared(size, dtype, found, missing, best_speed, options)
+        yield records, peaks
 
 
-def turns(
-    size: Size, mine: Sequence[str], peers: Sequence[Peer], count: int, options: Any
-) -> dict[tuple[str, Peer], Turns]:
+def turns(size: Size, mine: Sequence[str], peers: Sequence[Peer], options: Any) -> dict[tuple[str, Peer], Turns]:
     """Speeds of the lab in each data type and of each of these peers, all in turn."""
     rows, workers = ROWS[size], options.threads if options.device == "cpu" else 1
     setups = {dtype: partial(ours, size, rows, options.device, dtype) for dtype in mine}
@@ -288,51 +303,48 @@ def turns(
         dtype: partial(together, setup, workers) if workers > 1 else setup for dtype, setup in setups.items()
     }
     contestants |= {peer: peer.work for peer in peers}
-    spent = bench.alternate(contestants, count, options.threads, options.device)
+    spent = bench.alternate(contestants, options.repetitions, options.threads, options.device)
     lab = {dtype: bench.speeds(workers * rows * size.positions, spent[dtype]) for dtype in mine}
     theirs = {peer: bench.speeds(peer.rows * size.positions, spent[peer]) for peer in peers}
     return {(dtype, peer): (lab[dtype], theirs[peer]) for dtype in mine for peer in peers}
 
 
-def finalists(peers: Sequence[Peer], dtype: str, taken: Mapping[tuple[str, Peer], Turns]) -> list[Peer]:
-    """The fastest of each peer, in each data type, beside the lab in that of `dtype`; all where none has had turns."""
-    if not taken:
-        return list(peers)
-    found: dict[tuple[str, str], Peer] = {}
-    for peer in sorted(peers, key=lambda peer: bench.ratio(*taken[dtype, peer]).median):
-        found.setdefault((peer.name, peer.dtype), peer)
-    return list(found.values())
-
-
 def compared(
-    size: Size, dtype: str, taken: Mapping[Peer, Turns], finals: Sequence[Peer], best_speed: float, options: Any
+    size: Size, dtype: str, taken: Mapping[Peer, Turns], missing: Sequence[Peer], best_speed: float, options: Any
 ) -> list[bench.Record]:
-    """A record for each peer.  The goal speaks of the fastest of the finals; of these are the turns of the roofline."""
-    last = [peer for peer in finals if peer in taken]
-    best = {peer.name: peer for peer in sorted(last, key=lambda peer: -bench.ratio(*taken[peer]).median)}
-    share = bench.Spread.of(taken[last[0]][0]).median / best_speed
+    """A record for each peer, each with its own turns of the lab.  The roofline is of all these turns."""
+    best = {peer.name: peer for peer in sorted(taken, key=lambda peer: -bench.ratio(*taken[peer]).median)}
+    whole = bench.Spread.of([speed for mine, _ in taken.values() for speed in mine])
     goals = GOALS if options.device == "cpu" else GPU_GOALS
-    return [
+    common: dict[str, Any] = {
+        "name": f"{size}, {dtype}",
+        "unit": "tokens/s",
+        "roofline": whole.median / best_speed,
+        "note": f"the lab: shards of {ROWS[size]} rows; {options.repetitions} turns each",
+        "machine": bench.describe(options.device, options.threads),
+    }
+    records = [
         bench.Record(
-            name=f"{size}, {dtype}",
             peer=str(peer),
-            unit="tokens/s",
             ours=bench.Spread.of(mine),
             theirs=bench.Spread.of(theirs),
             ratio=bench.ratio(mine, theirs),
-            roofline=share,
             goal=goals.get(peer.name) if best[peer.name] == peer else None,
             best=best[peer.name] == peer,
-            note=f"the lab: shards of {ROWS[size]} rows; {len(mine)} turn{'s' * (len(mine) > 1)} each",
-            machine=bench.describe(options.device, options.threads),
+            **common,
         )
         for peer, (mine, theirs) in taken.items()
     ]
+    for peer in missing:
+        absent: dict[str, Any] = {"theirs": None, "ratio": None, "goal": goals.get(peer.name), "best": True}
+        records.append(bench.Record(peer=str(peer), ours=whole, **absent, **common))
+    return records
 
 
 def main() -> int:
     parser = bench.parser(__doc__)
     parser.add_argument("--only", choices=["quick", "larger"], help="one of the two sizes")
+    parser.set_defaults(repetitions=3)
     options = parser.parse_args()
     if options.only is not None and (options.fast or options.device == "cuda"):
         parser.error("--only goes with neither --fast nor --device cuda, which have sizes of their own")
@@ -342,12 +354,14 @@ def main() -> int:
     sizes = [QUICK] if options.fast or options.only == "quick" else [LARGER] if options.only else [QUICK, LARGER]
     if options.device == "cuda" and not options.fast:
         sizes = [GPT2_SMALL]  # the goals are for this one
-    records = []
+    records: list[bench.Record] = []
     for size in sizes:
+        found: list[bench.Record] = []
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            found, peaks = measure(size, options, peaks, Path(folder))
+            for found, raised in measure(size, options, peaks, Path(folder)):
+                bench.write_json(options.json, records + found, raised)
+                peaks = raised
         records += found
-        bench.write_json(options.json, records, peaks)
     for name, share in {record.name: record.roofline for record in records}.items():
         print(f"{name}: {share:.0%} of the roofline (goal {HALF:.0%}: {'met' if share >= HALF else 'MISSED'})")
     print()

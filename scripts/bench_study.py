@@ -272,6 +272,14 @@ def main() -> int:
         "--keep", type=Path, help="an empty folder to leave the lab's run of `quick` in; one repetition"
     )
     options = parser.parse_args()
+    if options.keep is not None and (options.fast or options.repetitions > 1):
+        parser.error("--keep goes with neither --fast nor --repetitions above 1: it is for one run of `quick`")
+    if (
+        options.keep is not None
+        and options.keep.exists()
+        and (not options.keep.is_dir() or any(options.keep.iterdir()))
+    ):
+        parser.error(f"{options.keep} is no empty folder: what is in it would not be run again")
     where = [f"compute.device={options.device}"]
     variants = {"as it is": where, "at one epoch": [*where, "train.tokens=204800"]}
     if options.fast:

@@ -49,8 +49,8 @@ class Limit:
         lines = []
         for record in mine:
             # The number of a record is a speed or a share: its most is the least of what is limited.
-            turned = {"median": "median", "min": "max", "max": "min"}
-            spent = {key: self.of(record, record["ours"][other]) for key, other in turned.items()}
+            opposite = {"median": "median", "min": "max", "max": "min"}
+            spent = {key: self.of(record, record["ours"][other]) for key, other in opposite.items()}
             verdict = judged(spent["median"] <= self.most)
             what = (record["name"].partition(":")[0] if self.tokens else self.what) + threads(record)
             lines.append(f"| {what} |  | {self.unit} | {spread(spent)} |  |  |  | {goal}: {verdict} |")
@@ -85,7 +85,7 @@ LIMITS = (
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
     for kind in KINDS:
-        for path in sorted(folder.glob(f"{kind}*.json")):
+        for path in sorted(folder.glob(f"{kind}*.json"), reverse=True):  # quick, then larger
             yield from json.loads(path.read_text(encoding="utf-8"))["records"]
 
 
@@ -98,6 +98,11 @@ def spread(found: Mapping[str, float] | None, form: str = "") -> str:
         return ""
     a, b, c = (format(found[k], form) if form else number(found[k]) for k in ("median", "min", "max"))
     return a if b == c else f"{a} [{b}, {c}]"
+
+
+def turned(speed: Mapping[str, float] | None) -> dict[str, float] | None:
+    """Seconds from what is done in one: its most is their least."""
+    return speed and {"median": 1 / speed["median"], "min": 1 / speed["max"], "max": 1 / speed["min"]}
 
 
 def threads(record: Mapping[str, Any]) -> str:
@@ -120,12 +125,15 @@ def roofline(record: Mapping[str, Any]) -> str:
 
 
 def line(record: Mapping[str, Any]) -> str:
-    goal = record["goal"]
-    met = goal is not None and record["ratio"] is not None and record["ratio"]["median"] >= goal
+    goal, ratio = record["goal"], record["ratio"]
+    verdict = "not measured" if ratio is None else judged(goal is not None and ratio["median"] >= goal)
     # A study takes all cores in the lab's own way; its threads are those of the plain script.
     what = record["name"] + ("" if "thread" in record["name"] else threads(record))
-    cells = [what, record["peer"], record["unit"], spread(record["ours"]), spread(record["theirs"])]
-    cells += [spread(record["ratio"], ".2f"), roofline(record), "" if goal is None else f"{goal:g}: {judged(met)}"]
+    unit, ours, theirs = record["unit"], record["ours"], record["theirs"]
+    if unit == "studies/s":  # nobody counts in these
+        unit, ours, theirs = "s", turned(ours), turned(theirs)
+    cells = [what, record["peer"], unit, spread(ours), spread(theirs)]
+    cells += [spread(ratio, ".2f"), roofline(record), "" if goal is None else f"{goal:g}: {verdict}"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -134,10 +142,12 @@ def markdown(lines: Sequence[str], head: Sequence[str] = HEAD) -> str:
 
 
 def main_row(record: Mapping[str, Any]) -> bool:
-    """Of each peer its fastest setting, and Trainer too with the lab's memory setting.
+    """What a goal speaks of; of each peer its fastest setting, and Trainer too with the lab's memory setting.
 
-    What is compiled only on a GPU, which is what that is for; and no int8, which is another model.
+    Of what is compiled on a CPU, where that is not meant to pay, and of int8, which is another model, only the goals.
     """
+    if record["goal"] is not None:
+        return True
     if "cores" in record["machine"] and re.search("compiled|int8", record["name"] + record["peer"]):
         return False
     return bool(record["best"]) or ("memory kept" in record["peer"] and not record["name"].startswith("sample"))
@@ -163,7 +173,7 @@ def machines(folder: Path) -> list[str]:
 def curves(folder: Path) -> str:
     """Loss on the same validation rows after the same tokens: a table for each training."""
     parts = []
-    for path in sorted(folder.glob("train*.json")):
+    for path in sorted(folder.glob("train*.json"), reverse=True):
         for name, found in (json.loads(path.read_text(encoding="utf-8")).get("curves") or {}).items():
             lines = [
                 f"| {who} | " + " | ".join(f"{nats:.4f}" for nats in curve.values()) + " |"

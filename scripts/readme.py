@@ -237,9 +237,10 @@ def main() -> int:
         take(options.run)
     pages = {ROOT / "README.md": rendered, BENCH / "README.md": lambda old: every_setting()}
     stale = False
-    for page, written in pages.items():
-        old = page.read_text(encoding="utf-8") if page.exists() else ""
-        new = written(old)
+    olds = {page: page.read_text(encoding="utf-8") if page.exists() else "" for page in pages}
+    news = {page: written(olds[page]) for page, written in pages.items()}  # all, before any is written
+    for page, old in olds.items():
+        new = news[page]
         if options.check and new != old:
             print(f"{page.relative_to(ROOT)} is not what scripts/readme.py writes; run it", file=sys.stderr)
             stale = True

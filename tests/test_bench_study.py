@@ -77,3 +77,16 @@ def test_the_plain_script_does_its_work(plain: bench_study.Plain) -> None:
         loss = model(plain.test, labels=plain.test).loss
     assert found["perplexity"] == pytest.approx(float(loss.exp()), rel=1e-5)
     assert found["distinct_1"] == len(drawn.unique()) / drawn.numel()
+
+
+@pytest.mark.parametrize("more", [["--repetitions", "2"], ["--fast"], []])
+def test_a_run_to_keep_is_one_from_an_empty_folder(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an earlier run left would be read from the store, in a second."""
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr("sys.argv", ["bench_study.py", "--keep", str(tmp_path / "new" if more else tmp_path), *more])
+    with pytest.raises(SystemExit) as stopped:
+        bench_study.main()
+    assert stopped.value.code == 2
+    assert ("goes with neither" if more else "is no empty folder") in capsys.readouterr().err

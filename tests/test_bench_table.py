@@ -172,33 +172,55 @@ def test_the_limits_leave_ten_minutes() -> None:
 
 
 def test_a_profile_is_a_line_for_each_loop(tmp_path: Path) -> None:
-    """Of operations: 3 of 4 seconds in a product, 1 in one that no group knows."""
-    shares = bench_profile.shares({"mkldnn::_linear_pointwise": 2.0, "aten::mm": 1.0, "aten::new_thing": 1.0})
-    row = {"name": "sample", "seconds": 4.0, "shares": shares, "machine": CPU}
+    """Of 8 seconds 3 in products, 2 in sums, which are the draw's in sampling, 1 in no group's, 2 in no operation."""
+    spent = {"mkldnn::_linear_pointwise": 2.0, "aten::mm": 1.0, "aten::expand": 1.0, "aten::sum": 2.0}
+    parts = {loop: bench_profile.shares(spent, 8.0, loop) for loop in ("sample", "train")}
+    assert all(sum(shares.values()) == 1 for shares in parts.values())
+    row = {"name": "sample", "seconds": 8.0, "shares": parts["sample"], "machine": CPU}
     (tmp_path / "profile.json").write_text(json.dumps([row]))
     head, _, line = (
         [cell.strip() for cell in x.strip("|").split("|")] for x in bench_table.profile(tmp_path).splitlines()
     )
     found = dict(zip(head, line, strict=True))
-    assert found["products with weights"] == "75%" and found["rest"] == "25%" and found["GELU"] == "0%"
+    assert {group: share for group, share in found.items() if share.endswith("%") and share != "0%"} == {
+        "products with weights": "38%",
+        "the draw": "25%",
+        "other operations": "12%",
+        "between operations": "25%",
+    }
+    assert parts["train"]["the draw"] == 0 and parts["train"]["other operations"] == 3 / 8
 
 
 @pytest.mark.parametrize(
-    ("name", "peer", "best", "machine", "shown"),
+    ("name", "peer", "best", "machine", "goal", "shown"),
     [
-        (SAMPLE, "HF generate, batch 64", True, CPU, True),
-        (SAMPLE, "HF generate, batch 64", False, CPU, False),
-        (SAMPLE, "HF generate, batch 64, memory kept", False, CPU, False),
-        (SAMPLE, "HF generate, static cache, torch.compile", True, CPU, True),
-        (SAMPLE, "CTranslate2 int8, int8, batch 64", True, CPU, False),
-        ("train 2 x 128, batch 4, 1 thread", "Trainer, bfloat16, sdpa, memory kept", False, CPU, True),
-        ("train 2 x 128, batch 4, 1 thread, compiled", "Trainer, bfloat16, sdpa, compiled", True, CPU, False),
-        ("train 12 x 768, batch 16, compiled", "Trainer, bfloat16, sdpa, compiled", True, GPU, True),
+        (SAMPLE, "HF generate, batch 64", True, CPU, None, True),
+        (SAMPLE, "HF generate, batch 64", False, CPU, None, False),
+        (SAMPLE, "HF generate, batch 64, memory kept", False, CPU, None, False),
+        (SAMPLE, "HF generate, static cache, torch.compile", True, CPU, None, True),
+        (SAMPLE, "CTranslate2 int8, int8, batch 64", True, CPU, None, False),
+        ("train 2 x 128, batch 4, 1 thread", "Trainer, bfloat16, sdpa, memory kept", False, CPU, None, True),
+        ("train 2 x 128, batch 4, 1 thread, compiled", "Trainer, bfloat16, sdpa, compiled", True, CPU, None, False),
+        ("train 2 x 128, batch 4, 1 thread, compiled", "Trainer, bfloat16, sdpa, compiled", True, CPU, 2.0, True),
+        ("train 12 x 768, batch 16, compiled", "Trainer, bfloat16, sdpa, compiled", True, GPU, None, True),
     ],
 )
 def test_the_rows_of_the_short_table(
-    tmp_path: Path, name: str, peer: str, best: bool, machine: dict[str, Any], shown: bool
+    tmp_path: Path, name: str, peer: str, best: bool, machine: dict[str, Any], goal: float | None, shown: bool
 ) -> None:
-    write(tmp_path, "sample", record(name, peer=peer, best=best, machine=machine))
+    write(tmp_path, "sample", record(name, peer=peer, best=best, machine=machine, goal=goal))
     assert (peer in bench_table.table(tmp_path, everything=False)) == shown
     assert peer in bench_table.table(tmp_path, everything=True)
+
+
+def test_a_peer_that_is_not_there_is_said(tmp_path: Path) -> None:
+    write(tmp_path, "sample", record(SAMPLE, peer="CTranslate2, not installed", goal=3.0))
+    assert rows(tmp_path)[SAMPLE][1:] == ["CTranslate2, not installed", "tokens/s", "1", "", "", "", "3: not measured"]
+
+
+def test_studies_are_shown_in_seconds(tmp_path: Path) -> None:
+    """Four and two a second are .25 and .5 s; the ratio is of speeds."""
+    fields = {"unit": "studies/s", "theirs": bench.Spread(1, 0.5, 2), "ratio": bench.Spread(3, 2, 4), "goal": 3.0}
+    write(tmp_path, "study", record("study, 2 threads", [2, 4], **fields))
+    found = rows(tmp_path)["study, 2 threads"]
+    assert found[2:6] == ["s", "0.333 [0.25, 0.5]", "1 [0.5, 2]", "3.00 [2.00, 4.00]"] and found[7] == "3: met"

@@ -206,9 +206,11 @@ def fits(counts: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 @each_model
-def test_save_and_load(name: str, bases: dict[str, Path], tmp_path: Path) -> None:
+def test_save_and_load(name: str, bases: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model, rows = base(bases, name), rows_of(4)
+    capfd.readouterr()
     model.save(tmp_path)
+    assert capfd.readouterr() == ("", ""), "no bars in a worker's log"
     again = load(tmp_path)
     assert type(again) is type(model) and np.array_equal(again.nats(rows), model.nats(rows))
     with torch.no_grad():

@@ -89,9 +89,10 @@ def test_a_changed_token_leaves_what_is_before_it_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_save_and_load(name: str, tmp_path: Path) -> None:
+def test_save_and_load(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model, rows = make(name), rows_of(4)
     model.save(tmp_path)
+    assert capfd.readouterr() == ("", ""), "no bars in a worker's log"
     again = load(tmp_path)
     assert again.vocab_size == V
     assert torch.equal(decoded(again, rows), decoded(model, rows))

@@ -11,7 +11,7 @@ from conftest import lab, listing, run_study, steps_of, tiny_config
 
 from lab import machine
 from lab.disk import file_sha256
-from lab.manifests import MANIFEST, seal_of
+from lab.manifests import MANIFEST, PRUNED, seal_of
 from lab.results import RunFolder
 from lab.retention import pruning
 from lab.store import Store
@@ -119,7 +119,7 @@ def test_a_bit_flipped_in_a_manifest(run: Path) -> None:
     assert unseen == []
 
 
-@pytest.mark.parametrize("damage", ["truncated", "zeroed", "deleted", "no manifest", "gone"])
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "deleted", "no manifest", "gone", "torn note"])
 def test_other_damage(run: Path, damage: str) -> None:
     step = steps_of(study_of(run), "train")[0]
     folder = folder_of(run, step)
@@ -130,6 +130,7 @@ def test_other_damage(run: Path, damage: str) -> None:
         "deleted": "model.safetensors is missing",
         "no manifest": "has no manifest.json",
         "gone": "is not there, though others were made from it",
+        "torn note": "its pruned.json is damaged",
     }
     match damage:
         case "truncated":
@@ -142,6 +143,8 @@ def test_other_damage(run: Path, damage: str) -> None:
             (folder / MANIFEST).unlink()
         case "gone":
             shutil.rmtree(folder)
+        case "torn note":
+            (folder / PRUNED).write_text("{")
     assert said[damage] in [problem.problem for problem in look(run, recompute=100).problems]
 
 
