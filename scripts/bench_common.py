@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -113,9 +113,12 @@ def _count(text: str) -> int:
 
 def new_file(text: str) -> Path:
     """The type of an argument: a file to write."""
-    if not Path(text).parent.is_dir():
+    path = Path(text)
+    if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"the folder of {text} does not exist; make it first")
-    return Path(text)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: it is a folder, or in one that is not yours")
+    return path
 
 
 def _device(text: str) -> str:
@@ -195,22 +198,37 @@ class Player:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.here.send(False)
+        with contextlib.suppress(OSError):  # it may have ended before
+            self.here.send(False)
         self.process.join()
 
     def play(self) -> float:
-        self.here.send(True)
-        try:
+        with answered():
+            self.here.send(True)
             spent: float = self.here.recv()
-        except EOFError:
-            sys.exit("error: a contestant's process ended; what it said is above")
         return spent
 
 
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """One line where the process at the other end of a pipe has ended."""
+    try:
+        yield
+    except (EOFError, OSError):
+        sys.exit("error: a contestant's process ended; what it said is above")
+
+
 def _serve(pipe: Any, setup: Setup, threads: int, device: str) -> None:
+    parent = os.getppid()
     pin(threads)
     work = setup()
-    while pipe.recv():
+    while True:
+        while not pipe.poll(1):
+            # Killed, it says nothing; and processes forked later hold the other end of this pipe too.
+            if os.getppid() != parent:
+                return
+        if not pipe.recv():
+            return
         pipe.send(seconds(work, device))
 
 
@@ -220,7 +238,8 @@ def apart(work: Callable[[], Any]) -> Any:
     process = multiprocessing.get_context("fork").Process(target=lambda: there.send(work()))
     process.start()
     there.close()
-    found = here.recv()
+    with answered():
+        found = here.recv()
     process.join()
     return found
 
@@ -293,7 +312,14 @@ def write_json(
         return
     found = {"peaks": None if peaks is None else asdict(peaks), "records": [asdict(record) for record in records]}
     found |= {} if curves is None else {"curves": curves}
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    replace(path, found)
+
+
+def replace(path: Path, found: Any) -> None:
+    """Write JSON; killed meanwhile, what was there before stays."""
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
 
 
 def pin(threads: int) -> None:

@@ -15,6 +15,7 @@ takes half of the train fold as its human text, and trains on, samples and compa
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -256,14 +257,21 @@ def planned(path: Path, tokens: int, positions: int, regime: Any) -> dict[str, d
     return found
 
 
+def megabytes(text: str) -> list[int]:
+    sizes = text.split(",")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text} are no whole numbers of at least 1 with commas between them")
+    return list(map(int, sizes))
+
+
 def main() -> None:
-    parser = bench.parser(__doc__)
-    parser.add_argument("--corpora", help="megabytes of the corpora, with commas: measure nothing else")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fast", action="store_true", help="about a minute: smaller corpora, fewer generations")
+    parser.add_argument("--json", type=bench.new_file, help="write one record a step")
+    parser.add_argument("--corpora", type=megabytes, help="megabytes of the corpora, with commas: measure nothing else")
     parser.add_argument("--given-tokenizer", action="store_true", help="train it for the first corpus only")
     arguments = parser.parse_args()
-    if arguments.device != "cpu":
-        parser.error("memory is this process's own: --device cpu")
-    sizes = list(map(int, arguments.corpora.split(","))) if arguments.corpora else None
+    sizes = arguments.corpora
     bench.pin(1)
     print(f"{'what':28}  {'step':12}  {'above idle':>11}  {'own':>11}  {'time':>10}")
     found: list[dict[str, Any]] = []
@@ -278,7 +286,7 @@ def main() -> None:
         found += of_corpora(folder, sizes, given_tokenizer=arguments.given_tokenizer)
     if arguments.json is not None:
         machine = bench.describe("cpu", 1)
-        arguments.json.write_text(json.dumps([{**row, "machine": machine} for row in found], indent=1) + "\n")
+        bench.replace(arguments.json, [{**row, "machine": machine} for row in found])
 
 
 if __name__ == "__main__":

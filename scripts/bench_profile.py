@@ -11,7 +11,6 @@ all operations went by between them: Python, numpy, and the profiler, which cost
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -110,7 +109,7 @@ def main() -> int:
         print("   " + ", ".join(f"{key.split('::')[-1]} {one:.2f} s" for key, one in largest.items()))
     if options.json:
         machine_ = bench.describe("cpu", 1)
-        options.json.write_text(json.dumps([{**row, "machine": machine_} for row in found], indent=1) + "\n")
+        bench.replace(options.json, [{**row, "machine": machine_} for row in found])
     return 0
 
 

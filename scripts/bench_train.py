@@ -31,7 +31,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_common import Peaks, Record, Spread, clock, describe, parser, peaks, pin, print_table, ratio, write_json
+from bench_common import (
+    Peaks,
+    Record,
+    Spread,
+    answered,
+    clock,
+    describe,
+    parser,
+    peaks,
+    pin,
+    print_table,
+    ratio,
+    write_json,
+)
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -310,8 +323,9 @@ class Contestants:
         """Of each contestant the seconds that it took, or its learning curve."""
         found = {}
         for setting in settings or self.pipes:
-            self.pipes[setting].send((work, curve))
-            found[setting] = self.pipes[setting].recv()
+            with answered():
+                self.pipes[setting].send((work, curve))
+                found[setting] = self.pipes[setting].recv()
         return found
 
 
