@@ -112,12 +112,17 @@ def _count(text: str) -> int:
 
 
 def new_file(text: str) -> Path:
-    """The type of an argument: a file to write."""
-    path = Path(text)
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"the folder of {text} does not exist; make it first")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written: it is a folder, or in one that is not yours")
+    """The type of an argument: a file to write, tried now and not first when all has been measured."""
+    path = Path(os.path.realpath(text))  # `replace` would put a file in the place of a link
+    try:
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"the folder of {text} does not exist; make it first")
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+            raise argparse.ArgumentTypeError(f"{path} cannot be written: it is no plain file, or is write-protected")
+        _aside(path).touch()
+        _aside(path).unlink()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: {error.strerror}") from error
     return path
 
 
@@ -169,7 +174,10 @@ def alternate(
     process disturb each other, as each keeps threads that wait busily.
     """
     with contextlib.ExitStack() as stack:
-        players = {name: stack.enter_context(Player(setup, threads, device)) for name, setup in contestants.items()}
+        players = {
+            name: stack.enter_context(Player(setup, threads, device, name=str(name)))
+            for name, setup in contestants.items()
+        }
         found: dict[str, list[float]] = {name: [] for name in players}
         for turn in range(repetitions + 1):
             for name, player in players.items():
@@ -186,10 +194,13 @@ def alternate(
 class Player:
     """A contestant in a process of its own."""
 
-    def __init__(self, setup: Setup, threads: int, device: str, *, daemon: bool = False) -> None:
+    def __init__(
+        self, setup: Setup, threads: int, device: str, *, daemon: bool = False, name: str = "a contestant"
+    ) -> None:
         """`daemon`: it ends with the process that has made it, and has no contestants of its own."""
+        self.name = name
         self.here, there = multiprocessing.Pipe()
-        arguments = (there, setup, threads, device)
+        arguments = (there, setup, threads, device, os.getpid())
         self.process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=daemon)
         self.process.start()
         there.close()
@@ -203,23 +214,22 @@ class Player:
         self.process.join()
 
     def play(self) -> float:
-        with answered():
+        with answered(self.name):
             self.here.send(True)
             spent: float = self.here.recv()
         return spent
 
 
 @contextlib.contextmanager
-def answered() -> Iterator[None]:
+def answered(name: str) -> Iterator[None]:
     """One line where the process at the other end of a pipe has ended."""
     try:
         yield
     except (EOFError, OSError):
-        sys.exit("error: a contestant's process ended; what it said is above")
+        sys.exit(f"error: the process of {name} ended; what it said, if anything, is above")
 
 
-def _serve(pipe: Any, setup: Setup, threads: int, device: str) -> None:
-    parent = os.getppid()
+def _serve(pipe: Any, setup: Setup, threads: int, device: str, parent: int) -> None:
     pin(threads)
     work = setup()
     while True:
@@ -238,7 +248,7 @@ def apart(work: Callable[[], Any]) -> Any:
     process = multiprocessing.get_context("fork").Process(target=lambda: there.send(work()))
     process.start()
     there.close()
-    with answered():
+    with answered("work done apart"):
         found = here.recv()
     process.join()
     return found
@@ -317,9 +327,12 @@ def write_json(
 
 def replace(path: Path, found: Any) -> None:
     """Write JSON; killed meanwhile, what was there before stays."""
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    aside.replace(path)
+    _aside(path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    _aside(path).replace(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def pin(threads: int) -> None:

@@ -67,13 +67,13 @@ def main() -> int:
             try:
                 model = load(folder)
             except InputError as error:
-                print(f"{folder.name[:12]}  {error}")
+                print(f"{folder.resolve().name[:12]}  {error}")
                 break
             if not isinstance(model, Gpt2):
-                print(f"{folder.name[:12]}  no GPT-2: always float32")
+                print(f"{folder.resolve().name[:12]}  no GPT-2: always float32")
                 break
             sharpen(model, factor)
-            print(f"{folder.name[:12]}  {f'x {factor:g}: ' * (factor != 1)}{compare(model)}")
+            print(f"{folder.resolve().name[:12]}  {f'x {factor:g}: ' * (factor != 1)}{compare(model)}")
     return 0
 
 

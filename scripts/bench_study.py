@@ -200,7 +200,7 @@ def measured(name: str, changes: list[str], options: Any, folder: Path) -> Itera
     with contextlib.ExitStack() as stack:
         players = {
             peer: stack.enter_context(
-                bench.Player(partial(script, study, folder, device, kept), options.threads, device)
+                bench.Player(partial(script, study, folder, device, kept), options.threads, device, name=peer)
             )
             for peer, kept in ((PLAIN, False), (PLAIN_KEPT, True))
             if device == "cpu" or not kept

@@ -22,7 +22,7 @@ import io
 import multiprocessing
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -284,8 +284,7 @@ def _contestant(setting: Setting, threads: int, device: str, pipe: Connection) -
     if setting.kept:
         machine.keep_memory()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        while (request := pipe.recv()) is not None:
-            work, curve = request
+        for work, curve in _requests(pipe):
             rows = np.load(work.rows)
             tokens, validation = rows[: -work.validation_rows], rows[-work.validation_rows :]
             if setting.peer:
@@ -295,6 +294,13 @@ def _contestant(setting: Setting, threads: int, device: str, pipe: Connection) -
             if device == "cuda":  # all contestants share its memory
                 gc.collect()
                 torch.cuda.empty_cache()
+
+
+def _requests(pipe: Connection) -> Iterator[tuple[Work, bool]]:
+    """What is asked, until None, or until the process that asks has ended."""
+    with contextlib.suppress(EOFError):
+        while (request := pipe.recv()) is not None:
+            yield request
 
 
 class Contestants:
@@ -315,7 +321,7 @@ class Contestants:
 
     def __exit__(self, *error: object) -> None:
         for pipe, process in zip(self.pipes.values(), self.processes, strict=True):
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):  # it may have ended before
                 pipe.send(None)
             process.join()
 
@@ -323,7 +329,7 @@ class Contestants:
         """Of each contestant the seconds that it took, or its learning curve."""
         found = {}
         for setting in settings or self.pipes:
-            with answered():
+            with answered(setting.name):
                 self.pipes[setting].send((work, curve))
                 found[setting] = self.pipes[setting].recv()
         return found

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import bench_common as bench
@@ -16,92 +15,155 @@ import bench_growth
 import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-BEGIN = "import os, sys, time, bench_common as bench\nnothing = lambda: None\n"
-CASES = {
-    "setup": "def broken():\n    raise ValueError('boom')\nbench.alternate({'a': lambda: nothing, 'b': broken}, 2, 1)",
-    "work": "bench.alternate({'a': lambda: nothing, 'b': lambda: lambda: os._exit(3)}, 2, 1)",
-    "apart": "bench.apart(lambda: os._exit(3))",
+BEGIN = """
+import os, resource, signal, sys, time
+import bench_common as bench
+
+def nothing():
+    pass
+
+def alone():
+    return nothing
+
+def team():
+    players = [bench.Player(alone, 1, "cpu", daemon=True) for _ in range(2)]
+    return lambda: [player.play() for player in players]
+"""
+DEATHS = {
+    "setup": ("b", "def broken():\n    raise ValueError('boom')\nbench.alternate({'a': alone, 'b': broken}, 2, 1)"),
+    "work": ("b", "bench.alternate({'a': alone, 'b': lambda: lambda: os._exit(3)}, 2, 1)"),
+    "team": (
+        "c",
+        "def killed():\n    team()()\n    os.kill(os.getpid(), signal.SIGKILL)\nbench.alternate({'c': killed}, 2, 1)",
+    ),
+    "asleep": (
+        "d",
+        "player = bench.Player(alone, 1, 'cpu', name='d')\nplayer.play()\n"
+        "player.process.kill()\nplayer.process.join()\nplayer.play()",
+    ),
+    "apart": ("work done apart", "bench.apart(lambda: os._exit(3))"),
 }
+"""Whose process ends, and how.  A killed one's own two processes hold its end of the pipe, until they end too."""
 
 
 def script(text: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BEGIN + text]
+    """In a process group of its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
+    command = [sys.executable, "-c", BEGIN + text]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
-@pytest.mark.parametrize("case", CASES)
+def said(process: subprocess.Popen[str]) -> str:
+    """On stderr, once the last process that holds it has ended."""
+    try:
+        return process.communicate(timeout=30)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+
+
+@pytest.mark.parametrize("case", DEATHS)
 def test_a_contestant_that_dies_is_one_line(case: str) -> None:
-    """Beside what it says itself, which tells the cause."""
-    process = script(CASES[case])
-    _, said = process.communicate(timeout=60)
+    """Beside its own traceback, which tells the cause."""
+    name, text = DEATHS[case]
+    process = script(text)
+    lines = said(process).splitlines()
     assert process.returncode == 1
-    assert said.splitlines()[-1] == "error: a contestant's process ended; what it said is above"
-    assert (
-        ("ValueError: boom" in said) == (case == "setup") and "BrokenPipeError" not in said and "EOFError" not in said
-    )
+    assert lines[-1] == f"error: the process of {name} ended; what it said, if anything, is above"
+    if case == "setup":
+        assert lines.count("ValueError: boom") == 1 and sum("Traceback" in line for line in lines) == 1
+    else:
+        assert len(lines) == 1
 
 
 def test_contestants_end_with_a_killed_benchmark() -> None:
-    """Three that wait for their turn, one of them in a team of two: five processes."""
+    """Three that wait for their turn, one of them with two of its own; and one that begins when its benchmark is gone.
+
+    Each holds stdout and stderr while it lives.
+    """
     process = script("""
-def alone():
-    print(os.getpid(), flush=True)
-    return nothing
-def team():
-    players = [bench.Player(alone, 1, "cpu", daemon=True) for _ in range(2)]
-    print(os.getpid(), flush=True)
-    return lambda: [player.play() for player in players]
+if not os.fork():
+    os.register_at_fork(after_in_child=lambda: time.sleep(0.3))
+    bench.Player(alone, 1, "cpu")
+    os._exit(0)
+os.wait()
 players = [bench.Player(setup, 1, "cpu") for setup in (alone, team, alone)]
-print(*(player.play() >= 0 for player in players), flush=True)
+for player in players:
+    player.play()
+print("waiting", flush=True)
 time.sleep(600)
 """)
-    assert process.stdout is not None
-    pids: list[int] = []
-    while (line := process.stdout.readline().split())[0] != "True":
-        pids += map(int, line)
-    assert len(pids) == 5 and all(alive(pid) for pid in pids)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for _ in range(300):
-        if not any(alive(pid) for pid in pids):
-            break
-        time.sleep(0.1)
-    left = [pid for pid in pids if alive(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == []
-    process.communicate()
-
-
-def alive(pid: int) -> bool:
-    """Not a dead one either that nobody has waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    assert process.stdout is not None and process.stdout.readline() == "waiting\n"
+    process.kill()
+    assert said(process) == "" and process.returncode == -signal.SIGKILL
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
-    for bad, said in ((tmp_path, "cannot be written"), (tmp_path / "gone" / "a.json", "does not exist")):
-        with pytest.raises(argparse.ArgumentTypeError, match=said):
-            bench.new_file(str(bad))
-    assert bench.new_file(str(tmp_path / "a.json")) == tmp_path / "a.json"
+    os.mkfifo(tmp_path / "pipe")
+    bad = {
+        str(tmp_path): "no plain file",
+        str(tmp_path / "pipe"): "no plain file",
+        os.devnull: "no plain file",
+        str(tmp_path / "gone" / "a.json"): "does not exist",
+        str(tmp_path / ("a" * 253)): "cannot be written",
+        str(tmp_path / ("a" * 300)): "cannot be written",
+    }
+    for text, words in bad.items():
+        with pytest.raises(argparse.ArgumentTypeError, match=words):
+            bench.new_file(text)
+    assert bench.new_file(str(tmp_path / "a.json")) == Path(os.path.realpath(tmp_path)) / "a.json"
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
-def test_what_was_written_stays_where_the_next_writing_fails(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_write_protected_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.touch(mode=0o444)
+    with pytest.raises(argparse.ArgumentTypeError, match="write-protected"):
+        bench.new_file(str(path))
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    link, path = tmp_path / "link.json", tmp_path / "a.json"
+    link.symlink_to(path)
+    bench.replace(bench.new_file(str(link)), {"a": 1})
+    assert link.is_symlink() and json.loads(path.read_text()) == {"a": 1}
+
+
+def test_what_was_written_stays_where_the_next_writing_is_killed(tmp_path: Path) -> None:
+    """The kernel kills it once it has written 4,096 bytes."""
     path = tmp_path / "a.json"
     bench.replace(path, {"a": 1})
-    with pytest.raises(TypeError):
-        bench.replace(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1} and os.listdir(tmp_path) == ["a.json"]
+    process = script(f"""
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+bench.replace(bench.Path({str(path)!r}), list(range(10_000)))
+""")
+    assert said(process) == "" and process.returncode == -signal.SIGXFSZ
+    assert json.loads(path.read_text()) == {"a": 1}
+    bench.replace(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2} and os.listdir(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize("flags", [["--corpora", "7,x"], ["--corpora", "0"], ["--threads", "2"], ["--device", "cuda"]])
-def test_bad_flags_of_growth(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--corpora", "7,x"], "argument --corpora: 7,x are no whole numbers"),
+        (["--corpora", "0"], "argument --corpora: 0 are no whole numbers"),
+        (["--threads", "2"], "unrecognized arguments: --threads 2"),
+        (["--repetitions", "2"], "unrecognized arguments: --repetitions 2"),
+        (["--device", "cuda"], "unrecognized arguments: --device cuda"),
+    ],
+)
+def test_bad_flags_of_growth(
+    flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["bench_growth.py", *flags])
     with pytest.raises(SystemExit) as stopped:
         bench_growth.main()
     assert stopped.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]

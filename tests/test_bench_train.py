@@ -26,3 +26,18 @@ def test_both_sides_of_the_benchmark_learn_the_same(monkeypatch: pytest.MonkeyPa
         theirs = bench._peer(bench.FLOAT32, work, rows[:-10], rows[-10:], curve=True, folder=str(tmp_path))
     assert len(ours) == 5 and ours[0] == theirs[0] and ours[-1] < ours[0] - 1
     assert np.allclose(ours, theirs, rtol=5e-3)
+
+
+def test_a_contestant_that_dies_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It has no rows to read, and says so itself."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    bench = importlib.import_module("bench_train")
+    work = bench.Work(bench.QUICK, 4, 5, "cpu", tmp_path / "gone.npy", 1)
+    with (
+        pytest.raises(SystemExit, match="error: the process of lab, bfloat16 ended"),
+        bench.Contestants([bench.LAB], 1, "cpu") as contestants,
+    ):
+        contestants.ask(work, curve=False)
+    assert "FileNotFoundError" in capfd.readouterr().err
