@@ -7,7 +7,6 @@ changes, so that a remark in the code trains nothing again.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ import numpy as np
 from lab import corpus as corpora
 from lab import counting, cutting, regimes, sources
 from lab import tokenizer as tokenizers
+from lab.code_hash import code_hash
 from lab.rows import RecipeRows, before_end, load_recipe, save_recipe
 from lab.sections import CorpusConfig, SourceConfig, TrainConfig
 from lab.seeds import derive_seed, generator
@@ -42,11 +42,11 @@ class Kind:
 
 @functools.cache
 def source_hash(name: str) -> str:
-    """Hash of the source of the modules behind a step."""
+    """Hash the code of the modules behind a step, without its prose."""
     root = Path(__file__).parent
     files = sorted(file for module in KINDS[name].modules for file in root.glob(module))
     assert files, name
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    return code_hash(*(file.read_text(encoding="utf-8") for file in files))[:16]
 
 
 def _write_json(path: Path, value: Any) -> None:

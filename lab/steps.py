@@ -5,7 +5,6 @@ lab/human.py has the human side, lab/runners.py what each step does.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import regimes
+from lab.code_hash import code_hash, reached
 from lab.config import RegimeConfig, StudyConfig
 from lab.human import FILES, TOKENIZER, Human, layout, make_step, where_at
 from lab.sections import (
@@ -116,7 +116,7 @@ def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Ste
     params: dict[str, Any] = {"regime": "human", "options": {}, "seed": place.seed, "generation": t}
     if samples:
         params |= {"regime": regime.name, "options": regime.options}
-        params["source"] = hashlib.sha256(_regime_source(regime.name).encode()).hexdigest()
+        params["source"] = regime_hash(regime.name)
         seen = regimes.visible(regime.name, regime.options, len(samples))
         inputs |= {f"synthetic-{t}": step for t, step in samples.items() if t in seen}
         if source.archive is not None and regimes.regime(regime.name).archive(regime.options):
@@ -125,25 +125,22 @@ def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Ste
     return make_step("pool", params, inputs, label=label, disk=FILES)
 
 
-def _regime_source(regime: str) -> str:
-    """A regime of the lab: its source and that of the lab's functions it calls.  A user's: the whole module's, as it
-    may call anything there."""
+def regime_hash(regime: str) -> str:
+    """Hash the code of a regime: of the lab's own what the function reaches, of a user's own its whole module.
+
+    A user's module may call anything, so its import statements count too.
+
+    Raises:
+        InputError: the function has no Python source, so its versions cannot be told apart.
+    """
     function = regimes.regime(regime).pool
     try:
-        if regime in regimes.REGIMES:
-            return "".join(inspect.getsource(part) for part in _called(function))
-        return inspect.getsource(inspect.getmodule(function) or function)
+        source = inspect.getsource(inspect.getmodule(function) or function)
     except (TypeError, OSError) as error:
         raise InputError(f'regime "{regime}" has no Python source to tell its versions apart: {error}') from error
-
-
-def _called(function: Any) -> list[Any]:
-    """A function and all functions of its own module that it reaches, each once."""
-    found = [function]
-    for part in found:
-        near = (part.__globals__.get(name) for name in part.__code__.co_names)
-        found += [f for f in near if inspect.isfunction(f) and f.__module__ == part.__module__ and f not in found]
-    return found
+    if regime in regimes.REGIMES:
+        return code_hash(reached(source, function.__name__))
+    return code_hash(source, imports=True)
 
 
 def base(place: Place, identity: Mapping[str, str]) -> Step | None:

@@ -420,7 +420,7 @@ def main() -> None:
     counts = [options.threads] if options.fast or options.device == "cuda" else sorted({options.threads, 1})
     settings = (LAB, *COMPARED, *extra(options))
     settings += (LAB_COMPILED, COMPILED) if options.compiled else ()
-    shapes = {QUICK: QUICK_BATCHES} if options.fast else {QUICK: QUICK_BATCHES, LARGER: LARGER_BATCHES}
+    shapes = {QUICK: QUICK_BATCHES[:1]} if options.fast else {QUICK: QUICK_BATCHES, LARGER: LARGER_BATCHES}
     if options.only is not None:
         shapes = {QUICK: QUICK_BATCHES} if options.only == "quick" else {LARGER: LARGER_BATCHES[:1]}
     if options.device == "cuda":

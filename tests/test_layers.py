@@ -8,7 +8,7 @@ from conftest import PROJECT
 
 LAYERS = [
     {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"}
-    | {"fields", "strictyaml", "escape", "faults", "disk"},
+    | {"fields", "strictyaml", "escape", "faults", "disk", "code_hash"},
     {"regimes", "metrics", "stats", "theory"},
     {
         *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "manifests", "space"),

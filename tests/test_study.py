@@ -235,7 +235,7 @@ def test_a_regime_of_the_users_own(corpus_file: Path, tmp_path: Path, monkeypatc
     config = tiny_config(corpus_file, regimes=["human", "own_regime_module:half"])
     before = build(config)
     assert generation(before, "own_regime_module:half", 0, 0).models[0] == generation(before, "human", 0, 0).models[0]
-    source.write_text(source.read_text() + "# another version\n")
+    source.write_text(source.read_text() + "ANOTHER = 1\n")
     after = build(config)
     for t, same in [(0, True), (1, False)]:
         old, new = (generation(study, "own_regime_module:half", 0, t).recipe for study in (before, after))

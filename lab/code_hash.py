@@ -1,0 +1,65 @@
+"""Hash what code does and not how it is explained: keys of artifacts must not change with prose.
+
+The hash is taken over the syntax tree without docstrings, comments, line breaks and imports, and it knows no file name.
+So a better sentence or a file that moved gives the same hash, and a changed constant gives another one.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from typing import Any
+
+
+def code_hash(*sources: str, imports: bool = False) -> str:
+    """Hash source texts, in any order, as 64 hexadecimal digits.
+
+    `imports`: whether import statements count too.  The lab's own modules leave them out, because a file that moves
+    changes them; in a user's file they may decide what the code does.
+
+    Raises:
+        SyntaxError: a text is no Python.
+    """
+    trees = sorted(json.dumps(_plain(ast.parse(source), imports)) for source in sources)
+    return hashlib.sha256("\0".join(trees).encode()).hexdigest()
+
+
+def reached(source: str, name: str) -> str:
+    """Return the definitions of a module that `name` reaches: functions, classes and constants, itself included.
+
+    reached("a = 1\\nb = 2\\ndef f(): return a", "f") -> "a = 1\\ndef f():\\n    return a"
+    """
+    found = {defined: node for node in ast.parse(source).body for defined in _defines(node)}
+    names, wanted = [name], dict[str, ast.stmt]()
+    while names:
+        here = names.pop()
+        if here in found and here not in wanted:
+            wanted[here] = found[here]
+            names += [node.id for node in ast.walk(found[here]) if isinstance(node, ast.Name)]
+    return "\n".join(ast.unparse(wanted[each]) for each in sorted(wanted))
+
+
+def _defines(node: ast.stmt) -> list[str]:
+    """Names that a statement of a module defines."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+
+
+def _plain(node: Any, imports: bool) -> Any:
+    """The tree as lists, without positions, empty fields, free-standing strings and, unless wanted, imports."""
+    if isinstance(node, list):
+        return [_plain(each, imports) for each in node if not _says_nothing(each, imports)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *([name, _plain(value, imports)] for name, value in fields)]
+
+
+def _says_nothing(node: Any, imports: bool) -> bool:
+    """Whether a statement is a docstring (of a module, class, function or field) or an import."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return not imports
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
