@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.results import Run
+    from lab.run.folder import Run
 
 __version__ = "0.1.0"
 
 
 def load(folder: str | Path) -> Run:
     """A run's tables for a notebook.  InputError when the folder holds no run."""
-    from lab.results import Run
+    from lab.run.folder import Run
 
     return Run.open(Path(folder))
 

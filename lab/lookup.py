@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.types import InputError
+from lab.recipe import InputError
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:

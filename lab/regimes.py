@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from lab.lookup import lookup, suggestion
+from lab.recipe import InputError, Lineage, Part, Recipe, Source
 from lab.seeds import derive_seed, generator
-from lab.types import InputError, Lineage, Part, Recipe, Source
 
 DRIFT = 0.01
 """A share of rows may differ by so much from what was asked."""

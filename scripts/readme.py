@@ -22,10 +22,10 @@ from typing import Any
 
 import bench_table
 
-from lab import exact
-from lab.figure import figure
-from lab.report import HEADLINE, as_markdown, caption
-from lab.results import RunFolder
+from lab.report import exact
+from lab.report.figure import figure
+from lab.report.tables import HEADLINE, as_markdown, caption
+from lab.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "data" / "results"
@@ -34,13 +34,13 @@ OTHERS = {
     "pyproject.toml, constraints.txt": "what the lab needs, and the versions it is tested with",
     "scripts/lab, scripts/test": "bootstrap .venv (scripts/bootstrap.sh), then run the command line or the tests",
     "scripts/studies/*.yaml": "the shipped studies: smoke, quick, exact, markov, ngram, gpu, and published experiments",
-    "scripts/null_test.py": "how often the comparison of regimes finds a difference where there is none",
-    "scripts/check_experiments.py": "runs the mini versions of published experiments and checks their directions",
+    "scripts/checks/null_test.py": "how often the comparison of regimes finds a difference where there is none",
+    "scripts/checks/check_experiments.py": "runs the minis of published experiments and checks directions",
     "scripts/bench_*.py": "speed and memory beside the peers: sampling, training, evaluation, studies, growth",
-    "scripts/soak.py, forks.py, ordeals.py": "kills at every instant and at random, damage of every kind, full disks",
-    "scripts/fuzz.py": "hostile configurations, corpora and checkpoints",
+    "scripts/checks/soak.py, forks.py, ordeals.py": "kills at every instant, damage of every kind, full disks",
+    "scripts/checks/fuzz.py": "hostile configurations, corpora and checkpoints",
     "scripts/gpu/run.sh, bench.sh": "the gpu study, and the benchmarks, on one GPU",
-    "scripts/build_corpus.py": "builds data/*.parquet from packaged public-domain texts (with corpus_*.py)",
+    "scripts/corpus/build_corpus.py": "builds data/*.parquet from packaged public-domain texts (with corpus_*.py)",
     "scripts/readme.py": "regenerates the numbers, the figure and this tree",
     "lab/metrics/": "pure numpy, one file a question: risk, diversity, variety, tails, words, loci",
     "lab/evaluate_modules/": "`evaluate.Metric` folders over the metrics: perplexity, distinct_n, rare_token_loss",
@@ -169,7 +169,7 @@ TRIED = {
     "corruptions": "an artifact truncated, zeroed, bit-flipped or deleted, before a run or while it is in use",
     "hostile": "hostile configurations, corpora and checkpoints (ended otherwise than in one line, or in a sound plan)",
 }
-"""Of data/results/lost/*.json, what scripts/soak.py and scripts/fuzz.py write with --json."""
+"""Of data/results/lost/*.json, what scripts/checks/soak.py and scripts/checks/fuzz.py write with --json."""
 
 
 def performance() -> str:

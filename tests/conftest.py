@@ -1,162 +1,18 @@
-"""What the tests share: a tiny corpus, a tiny study, one finished run of it, and the command line as a subprocess."""
+"""Fixtures: a tiny corpus, the graph of a tiny study, one finished run of it, and studies to be killed."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import yaml
+from support import forks, ordeals
+from support.tiny import Finished, lab, tiny, tiny_config, write_corpus, write_study
 
-from lab import machine
-from lab.config import StudyConfig
-from lab.execute import execute
-from lab.results import RunFolder
-from lab.seeds import generator
-from lab.store import Store
-from lab.studies import parse_study
-from lab.study import Study, build
-from lab.types import Step
-
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT / "scripts"))
-
-import forks  # noqa: E402
-import ordeals  # noqa: E402
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-WORDS = [first + last for first in ("ba", "so", "ri", "mu", "te", "lo", "ka", "ne") for last in ("", "n", "l", "sta")]
-"""32 words of a made-up language, the first ones the commonest (Zipf 1949)."""
-
-
-def write_corpus(path: Path, groups: int = 48) -> Path:
-    """A jsonl corpus of two domains, some 20 kB, always the same bytes."""
-    rng, rows = generator(7), []
-    weights = 1 / np.arange(1, len(WORDS) + 1)
-    for number in range(groups):
-        sentences = [
-            " ".join(rng.choice(WORDS, size=9, p=weights / weights.sum())).capitalize() + "." for _ in range(8)
-        ]
-        rows.append(
-            {
-                "text": f"Tale {number}. " + " ".join(sentences),
-                "domain": ("sea", "land")[number % 2],
-                "author": f"author {number % 5}",
-                "group": f"book {number}",
-            }
-        )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def tiny(corpus: Path | str, **changes: Any) -> dict[str, Any]:
-    """The fields of a study that runs in seconds: 1 layer of 16, rows of 16 tokens, 2 generations.  `a__b` is a.b."""
-    study: dict[str, Any] = {
-        "name": "tiny",
-        "seeds": [0],
-        "generations": 2,
-        "regimes": ["human", "replace"],
-        "corpus": {"path": str(corpus), "domain": "domain", "author": "author", "group": "group", "tokens": 512},
-        "tokenizer": {"vocab_size": 300},
-        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 16},
-        "train": {"tokens": 640, "batch_rows": 4, "lr": 5e-3, "validation_tokens": 64},
-        "sample": {"tokens": 512, "shard_rows": 20},
-        "metrics": {"tokens": 256, "test_tokens": 128},
-        "compute": {"device": "cpu", "dtype": "float32"},
-    }
-    for name, value in changes.items():
-        *parents, last = name.split("__")
-        node = study
-        for parent in parents:
-            node = node[parent]
-        node[last] = value
-    return study
-
-
-def tiny_config(corpus: Path | str, **changes: Any) -> StudyConfig:
-    return parse_study(tiny(corpus, **changes))
-
-
-@dataclass
-class Reports:
-    """A Reporter that remembers: (what happened, label)."""
-
-    events: list[tuple[str, str]] = field(default_factory=list)
-
-    def found(self, step: Step) -> None:
-        self.events.append(("found", step.label))
-
-    def started(self, step: Step) -> None:
-        self.events.append(("started", step.label))
-
-    def advanced(self, step: Step, tokens: int) -> None:
-        pass
-
-    def finished(self, step: Step, seconds: float) -> None:
-        self.events.append(("finished", step.label))
-
-    def failed(self, step: Step, reason: str, trace: str) -> None:
-        self.events.append(("failed", step.label))
-
-    def noted(self, message: str) -> None:
-        self.events.append(("noted", message))
-
-    def of(self, event: str) -> list[str]:
-        return [label for what, label in self.events if what == event]
-
-
-def run_study(study: Study, folder: Path, *, workers: int = 0) -> Reports:
-    """Run a study into a run folder as the command line does, and write its tables."""
-    run, reports = RunFolder(folder), Reports()
-    run.begin(study, {"versions": machine.versions()})
-    failures = execute(
-        run.store, study.steps, reports, workers=workers, threads=1, fresh=frozenset(), log=folder / "workers.log"
-    )
-    assert failures == {}
-    run.link(study, run.store)
-    run.write_tables(study, run.store)
-    return reports
-
-
-def lab(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line, as a user's shell runs it off a terminal, where these variables are set too."""
-    command = [sys.executable, "-m", "lab", *map(str, arguments)]
-    environment = ENVIRONMENT | environment
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every path below a folder with its size and time of change: equal listings mean nothing was written."""
-    return {
-        path.relative_to(folder).as_posix(): (path.lstat().st_size, path.lstat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def write_study(path: Path, fields: Mapping[str, Any]) -> Path:
-    path.write_text(yaml.safe_dump(dict(fields), sort_keys=False))
-    return path
+from lab.loop import Study, build
 
 
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / "tales.jsonl")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that `lab run` finished: its working directory, its study file and its folder."""
-
-    cwd: Path
-    study: Path
-    folder: Path
-    output: str
-    log: str
 
 
 @pytest.fixture(scope="session")
@@ -180,11 +36,3 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ordea
 def built(corpus_file: Path) -> Callable[..., Study]:
     """The graph of the tiny study, with changes: built(train__lr=1e-3)."""
     return lambda **changes: build(tiny_config(corpus_file, **changes))
-
-
-def steps_of(study: Study, *names: str) -> Sequence[Step]:
-    return [step for step in study.steps if step.name in names]
-
-
-def store_at(folder: Path) -> Store:
-    return Store(folder / "store")

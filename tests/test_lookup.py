@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lab.lookup import lookup, suggestion
+from lab.recipe import InputError
 from lab.seeds import derive_seed, generator, permutation
-from lab.types import InputError
 
 TABLE = {"human": 1, "replace": 2, "accumulate": 3}
 

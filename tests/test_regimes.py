@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from scipy.stats import chi2
 
+from lab.models.feed import load_recipe, save_recipe
+from lab.recipe import ARCHIVE, HUMAN, InputError, Lineage, Part, Recipe, Source
 from lab.regimes import REGIMES, check_options, regime, visible
-from lab.rows import load_recipe, save_recipe
 from lab.seeds import generator
-from lab.types import ARCHIVE, HUMAN, InputError, Lineage, Part, Recipe, Source
 
 LINEAGES = [
     Lineage(Source(HUMAN, human), tuple(Source(t, rows) for t, rows in enumerate(samples)), Source(ARCHIVE, 40))

@@ -37,11 +37,11 @@ short=()
 on=(--device "$device" --repetitions 3)
 compiled=()
 [ "$device" = cpu ] || compiled=(--compiled) # what a GPU is for; on a CPU it is slower and takes minutes
-[ "$device" = cpu ] || step tests 35 -m pytest -q tests/test_graphs.py tests/test_checkpoints.py tests/test_train.py -k "cuda or replay"
-step sample 170 scripts/bench_sample.py --device "$device" --repetitions 2 ${short[@]+"${short[@]}"} --json "$folder/sample.json"
-step train 195 scripts/bench_train.py "${on[@]}" ${short[@]+"${short[@]}"} ${compiled[@]+"${compiled[@]}"} --json "$folder/train.json"
+[ "$device" = cpu ] || step tests 35 -m pytest -q tests/models/test_cuda.py tests/models/test_checkpoints.py tests/models/test_train.py -k "cuda or replay"
+step sample 170 scripts/bench/bench_sample.py --device "$device" --repetitions 2 ${short[@]+"${short[@]}"} --json "$folder/sample.json"
+step train 195 scripts/bench/bench_train.py "${on[@]}" ${short[@]+"${short[@]}"} ${compiled[@]+"${compiled[@]}"} --json "$folder/train.json"
 # On a GPU its scoring alone; metrics are a CPU's work, and whole studies take longer than there is time.
-step evaluate 60 scripts/bench_evaluate.py --device "$device" --fast --json "$folder/evaluate.json"
-step study 110 scripts/bench_study.py --device "$device" --fast --json "$folder/study.json"
-"$lab_python" scripts/bench_table.py "$folder" | tee "$folder/table.md"
+step evaluate 60 scripts/bench/bench_evaluate.py --device "$device" --fast --json "$folder/evaluate.json"
+step study 110 scripts/bench/bench_study.py --device "$device" --fast --json "$folder/study.json"
+"$lab_python" scripts/bench/bench_table.py "$folder" | tee "$folder/table.md"
 [ ${#failed[@]} = 0 ] || { echo "error: did not finish: ${failed[*]}" >&2; exit 1; }

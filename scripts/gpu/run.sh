@@ -14,6 +14,6 @@ if [ ! -f data/human-large.parquet ]; then
     [ -z "${LAB_PYTHON:-}" ] || lab_fail "building the large corpus needs rdata: $lab_python -m pip install 'rdata>=0.11'"
     "$lab_python" -m pip install --quiet 'rdata>=0.11'
   }
-  "$lab_python" scripts/build_corpus.py --large
+  "$lab_python" scripts/corpus/build_corpus.py --large
 fi
 exec "$lab_python" -m lab run gpu "$@"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
-from lab.tokenizer import token_bytes
+from lab.text.tokenizer import token_bytes
 
 DESCRIPTION = """
 Perplexity = exp(mean nats per token) over all tokens of all texts together (not the mean of the texts' perplexities).

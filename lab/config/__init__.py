@@ -1,0 +1,1 @@
+"""What a study file says: frozen models with strict keys, files, overrides, sweeps."""

@@ -1,0 +1,268 @@
+"""A study as data: one frozen pydantic model with strict keys.  lab/config/files.py reads it from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_serializer, model_validator
+
+from lab.config.fields import Frozen, Number, Positive, Tokens, Whole
+from lab.config.sections import (
+    NETWORKS,
+    PretrainedConfig,
+    SampleConfig,
+    SourceConfig,
+    TaggedCorpus,
+    TaggedModel,
+    TokenizerConfig,
+    TrainConfig,
+)
+from lab.recipe import canonical, one_line
+
+Option = bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MOST_ROWS = 2**27
+"""Of a seed's human text and all its samples together: drawing some of them without replacement holds 8 bytes a row,
+here 1 GiB.  With rows of 128 tokens that is 17 thousand million tokens."""
+
+
+class RegimeConfig(Frozen):
+    """A regime: its name, or `{name: {option: value}}`."""
+
+    name: Annotated[str, Field(max_length=100)]
+    options: dict[str, Option] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def short(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"name": given}
+        if isinstance(given, Mapping) and len(given) == 1 and "name" not in given:
+            ((name, options),) = given.items()
+            return {"name": name, "options": options or {}}
+        if isinstance(given, RegimeConfig) or (isinstance(given, Mapping) and {"name", "options"} == set(given)):
+            return given
+        raise ValueError("expected a name such as replace, or a name with options such as {mix: {human: 0.25}}")
+
+    @model_serializer
+    def shortly(self) -> Any:
+        return {self.name: dict(self.options)} if self.options else self.name
+
+    @property
+    def label(self) -> str:
+        """As tables and folders name it: mix,human=0.25."""
+        values = (f"{k}={canonical(v) if not isinstance(v, str) else v}" for k, v in sorted(self.options.items()))
+        return ",".join([self.name, *values])
+
+
+class MetricsConfig(Frozen):
+    tokens: Tokens
+    """The equal token budget at which distinct-n and rare survival compare texts."""
+    test_tokens: Tokens
+    """Tokens of the test fold that every model is measured on."""
+
+
+class ComputeConfig(Frozen):
+    """What fixes the arithmetic.  It is part of every key; the number of workers and `checkpoint_seconds` are not."""
+
+    threads: Annotated[Positive, Field(le=1024)] = 1
+    """Threads of each worker."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Of the matrix products of training and of a GPT-2's sampling.  auto: bfloat16 where the machine has it.  Scoring
+    uses float32."""
+    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 180
+    """Time between two checkpoints inside a training, of which two are kept; 0: after each step.  No result depends on
+    it, so a run may change it."""
+
+
+class PublishedNumbers(Frozen):
+    """One line of a published table."""
+
+    regime: str
+    """The label of the regime that it belongs to: mix,human=0.25."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """The swept fields that it belongs to."""
+    metric: Literal["nll", "perplexity"]
+    values: Annotated[dict[Annotated[Whole, Field(ge=0)], Number], Field(min_length=1)]
+    """Generation -> value.  Generation 0 is the first model, trained on human text only."""
+
+
+class Published(Frozen):
+    """What a paper reports of the experiment that a study repeats."""
+
+    paper: str
+    table: str
+    differs: str
+    """What this study does otherwise than the paper."""
+    numbers: tuple[PublishedNumbers, ...] = ()
+
+
+class StudyConfig(Frozen):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    note: str = ""
+    published: Published | None = None
+    seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+    generations: Annotated[Positive, Field(le=1000)]
+    regimes: Annotated[tuple[RegimeConfig, ...], Field(min_length=1)]
+    corpus: TaggedCorpus
+    tokenizer: TokenizerConfig | None = None
+    """Required for text; a source, made of tokens, and a pretrained model, which has its own, take none."""
+    model: TaggedModel
+    train: TrainConfig | None = None
+    """Required for a network; counting models are fitted at once and take none."""
+    sample: SampleConfig
+    metrics: MetricsConfig
+    compute: ComputeConfig = ComputeConfig()
+    keep_models: Literal["all", "last", "none"] = "all"
+    """Whose weights stay on the disk once no step of the study needs them: all, those of each chain's last generation,
+    or none.  It changes no number, and a run may change it."""
+    population: Annotated[Positive, Field(le=1000)] = 1
+    """Models in a generation: each is trained on a share of the data that no other sees, and they write one pool; the
+    tokens of training and of sampling are divided among them."""
+    sweep: (
+        dict[str, Annotated[list[Any], Field(min_length=1)]]
+        | Annotated[list[dict[str, Any]], Field(min_length=1)]
+        | None
+    ) = None
+    """Fields to vary: a mapping of field -> values is run in every combination, a list of mappings one arm each."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def not_nothing(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("sweep") in ([], {}):
+            raise ValueError("sweep is empty; give fields with values, such as {sample.temperature: [0.7, 1]}, or null")
+        return given
+
+    @model_validator(mode="after")
+    def consistent(self) -> StudyConfig:
+        if self.name.lower() == "store":  # some disks take Store for the same folder
+            raise ValueError(f'name is "{self.name}", where the artifacts of all runs lie; choose another')
+        labels = [regime.label for regime in self.regimes]
+        for field, values in (("seeds", list(map(str, self.seeds))), ("regimes", labels)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} names one of {one_line(', '.join(values), 200)} twice")
+        if isinstance(self.model, NETWORKS) != (self.train is not None):
+            raise ValueError(
+                "train is missing from the study: a network needs train.tokens, batch_rows, lr and validation_tokens"
+                if self.train is None
+                else f"train has no meaning for model.kind {self.model.kind}, which is fitted at once; leave it out "
+                "(--set train=null)"
+            )
+        self._check_tokenizer()
+        self._check_start()
+        self._check_learned()
+        self._check_sizes()
+        self._check_population()
+        return self
+
+    def _check_learned(self) -> None:
+        """Counting models learn all tokens of a row: neither padding nor prompts can be kept from them."""
+        if isinstance(self.model, NETWORKS):
+            return
+        if self.corpus.layout == "documents":
+            raise ValueError("corpus.layout documents is for networks; counting models count all of a row: set blocks")
+        if self.sample.prompt_tokens and not self.sample.train_on_prompt:
+            raise ValueError(
+                "counting models count all of a row, also its prompt: set sample.train_on_prompt to true, or "
+                "sample.prompt_tokens to 0"
+            )
+        if self.sample.beams:
+            raise ValueError("sample.beams is for networks; counting models draw")
+
+    def _check_tokenizer(self) -> None:
+        source, own = isinstance(self.corpus, SourceConfig), isinstance(self.model, PretrainedConfig)
+        if source and own:
+            raise ValueError("a pretrained model reads text; corpus.kind source wants a model from scratch")
+        if (source or own) != (self.tokenizer is None):
+            raise ValueError(
+                "tokenizer is missing from the study: text needs tokenizer.vocab_size or tokenizer.pretrained"
+                if self.tokenizer is None
+                else f"tokenizer has no meaning here ({'a source is tokens' if source else 'the model has its own'}); "
+                "leave it out (--set tokenizer=null)"
+            )
+
+    def _check_start(self) -> None:
+        if self.train is None:
+            return
+        pretrained = isinstance(self.model, PretrainedConfig)
+        if pretrained and (self.train.start == "scratch" or self.train.base):
+            raise ValueError("train.start of a pretrained model is base or continue, and it is its own base")
+        if not pretrained and (self.train.start == "base") != (self.train.base is not None):
+            raise ValueError(
+                "train.start base of a model from scratch needs train.base (tokens, epochs): human text to fit it to, "
+                "and train.base has no meaning for another start"
+            )
+        if self.train.lora and self.train.start == "scratch":
+            raise ValueError("train.lora adds to weights that exist; set train.start to base or continue")
+
+    @property
+    def words(self) -> TokenizerConfig:
+        """The tokenizer of a study of text: the one it names, or the pretrained model's own."""
+        if isinstance(self.model, PretrainedConfig):
+            return TokenizerConfig(pretrained=self.model.path)
+        assert self.tokenizer is not None  # _check_tokenizer asks for one where the corpus is text
+        return self.tokenizer
+
+    def _check_sizes(self) -> None:
+        row, prompt = self.model.n_positions, self.sample.prompt_tokens
+        if prompt >= row:
+            raise ValueError(f"sample.prompt_tokens {prompt} leaves nothing of a row of model.n_positions = {row}")
+        for name, tokens in self._sizes().items():
+            if tokens is not None and tokens < row:
+                raise ValueError(f"{name} is {tokens:,}, less than one row of model.n_positions = {row:,} tokens")
+        kept = self.rows(self.corpus.tokens + (self.corpus.archive_tokens or 0)) + self.sample_rows * self.generations
+        if kept > MOST_ROWS:
+            raise ValueError(
+                f"corpus.tokens and {self.generations} generations of samples are {kept:,} rows of {row:,} tokens, and "
+                f"the lab keeps at most {MOST_ROWS:,} in a chain: lower corpus.tokens, the sample or generations, or "
+                "raise model.n_positions"
+            )
+        drawn, human = (rows * (row - prompt) for rows in (self.sample_rows, self.rows(self.corpus.tokens)))
+        if self.metrics.tokens > drawn or self.metrics.tokens > (human if prompt else self.corpus.tokens):
+            raise ValueError(
+                f"metrics.tokens {self.metrics.tokens:,} must not exceed the {drawn:,} tokens of a sample "
+                f"or corpus.tokens {self.corpus.tokens:,}{f' behind prompts, {human:,}' if prompt else ''}: texts are "
+                "compared at equal size"
+            )
+
+    def _check_population(self) -> None:
+        members, row = self.population, self.model.n_positions
+        if members == 1:
+            return
+        shared = {"sample": self.sample_rows, "corpus.tokens": self.rows(self.corpus.tokens)}
+        for name, rows in (shared | {"metrics.tokens": self.compared_rows}).items():
+            if rows < members:
+                raise ValueError(f"{members} models share {rows} rows of {name}: give each at least one")
+        if self.train and self.train.tokens is not None and self.train.tokens // members < row:
+            raise ValueError(f"train.tokens {self.train.tokens:,} is less than one row for each of {members} models")
+        if self.train and self.train.steps is not None and self.train.steps % members:
+            raise ValueError(
+                f"train.steps {self.train.steps} cannot be divided among {members} models; set it to a multiple"
+            )
+
+    def _sizes(self) -> dict[str, int | None]:
+        training = {} if self.train is None else self.train.model_dump(include={"tokens", "validation_tokens"})
+        base = self.train.base.tokens if self.train and self.train.base else None
+        return {f"train.{name}": tokens for name, tokens in training.items()} | {
+            "train.base.tokens": base,
+            "corpus.tokens": self.corpus.tokens,
+            "corpus.archive_tokens": self.corpus.archive_tokens,
+            "sample.tokens": self.sample.tokens,
+            "metrics.tokens": self.metrics.tokens,
+            "metrics.test_tokens": self.metrics.test_tokens,
+        }
+
+    @property
+    def compared_rows(self) -> int:
+        """Rows whose text, but for prompts, is what metrics compare; of documents it takes more."""
+        return self.metrics.tokens // (self.model.n_positions - self.sample.prompt_tokens)
+
+    @property
+    def sample_rows(self) -> int:
+        """Rows of a generation's sample."""
+        return self.sample.rows or self.rows(self.sample.tokens or 0)
+
+    def rows(self, tokens: int) -> int:
+        """Whole rows in so many tokens (rounded down)."""
+        return tokens // self.model.n_positions

@@ -1,0 +1,144 @@
+"""Sweeps: one study file, many arms.  Each arm is a study of its own, and the table has a column for each swept field.
+
+sweep: {sample.temperature: [0.7, 1.0], corpus.tokens: [51_200, 102_400]}     every combination: 4 arms
+sweep: [{sample.temperature: 0.7, sample.top_k: 50}, {sample.top_p: 0.9}]     one arm for each line: 2 arms
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from lab.config.files import parse_study
+from lab.config.study import StudyConfig
+from lab.recipe import InputError, canonical, one_line, printable
+
+NAME = "arm"
+"""Names a line of a list, in the place of the fields that it sets."""
+WITHOUT_COLUMN = ("regime", "regimes", "seeds", "generations")
+"""Fields that the table shows anyway."""
+MOST_ARMS = 5_000
+"""Each is checked as a study of its own, 5,000 in some seconds, and has chains of its own to run."""
+LONGEST_LABEL = 150
+"""Bytes: with the regime's and the seed's it names a folder, and a disk takes 255."""
+FIXED = ("name", "note", "published", "sweep", "compute", "keep_models")
+"""One run has one of each."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One point of a sweep."""
+
+    axes: dict[str, Any]
+    """The swept fields that have a column, by dotted name, with this arm's values."""
+    config: StudyConfig
+
+    @property
+    def label(self) -> str:
+        """As folders name it: ",sample.temperature=0.7", or nothing without a sweep."""
+        return "".join(f",{name}={value}".replace("/", "_") for name, value in self.axes.items())
+
+
+def arms(config: StudyConfig) -> list[Arm]:
+    """The arms of a study, each valid in itself; one without axes where nothing is swept.  InputError otherwise."""
+    points = _points(config)
+    named = [point[NAME] for point in points if NAME in point]
+    if named and len(named) < len(points):
+        raise InputError(f"sweep: {len(points) - len(named)} of {len(points)} lines have no {NAME}; name all or none")
+    found = []
+    for point in points:
+        swept = _apply(config, {name: value for name, value in point.items() if name != NAME})
+        arm = Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept)
+        _refuse_label(arm)
+        found.append(arm)
+    kinds = {arm.config.corpus.kind for arm in found}
+    if len(kinds) > 1:
+        raise InputError(f"sweep: corpus.kind is {' and '.join(sorted(kinds))}; a run has one, as its table has")
+    _refuse_twins(found)
+    return found
+
+
+def _axes(swept: StudyConfig, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every field that is swept anywhere, with the value that this arm has, swept here or not."""
+    names = dict.fromkeys(name for point in points for name in point if name not in WITHOUT_COLUMN)
+    dumped = swept.model_dump(mode="json")
+    return {name: scalar(get(dumped, name)) for name in names}
+
+
+def _points(config: StudyConfig) -> list[dict[str, Any]]:
+    if config.sweep is None:
+        return [{}]
+    many = len(config.sweep) if isinstance(config.sweep, list) else math.prod(map(len, config.sweep.values()))
+    if many > MOST_ARMS:
+        raise InputError(f"sweep has {many:,} arms, more than the {MOST_ARMS:,} of one run: make several studies of it")
+    if isinstance(config.sweep, list):
+        return config.sweep
+    return [dict(zip(config.sweep, values, strict=True)) for values in product(*config.sweep.values())]
+
+
+def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
+    data = config.model_dump(mode="json") | {"sweep": None}
+    for name, value in point.items():
+        if name.split(".")[0] in FIXED:
+            raise InputError(f"sweep: {name} cannot be swept; a run has one of it")
+        if name == "regime":
+            data["regimes"] = [value]
+            continue
+        *parents, last = name.split(".")
+        node: Any = data
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise InputError(f"sweep: there is no field {name} in this study")
+        node[last] = value
+    try:
+        return parse_study(data)
+    except InputError as error:
+        shown = json.dumps(dict(point), sort_keys=True, separators=(",", ":"), default=str)
+        raise InputError(f"sweep {one_line(shown, 200)}: {error}") from None
+
+
+def get(data: Any, name: str) -> Any:
+    """The value at a dotted name; None where there is none."""
+    for part in name.split("."):
+        data = data.get(part) if isinstance(data, Mapping) else None
+    return data
+
+
+def scalar(value: Any) -> Any:
+    """What a table's cell and a folder's name can hold."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else canonical(value)
+
+
+def _refuse_label(arm: Arm) -> None:
+    """InputError where no folder can be named so, or where a spreadsheet would take a cell of the table for a formula:
+    quoting it in CSV would change what other programs read."""
+    for value in arm.axes.values():
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+            raise InputError(f"sweep: the value {value:.80} begins with {value[0]}, as formulas do: name it otherwise")
+    label = arm.label
+    if len(label.encode("utf-8", "replace")) > LONGEST_LABEL or label != printable(label):
+        raise InputError(
+            f"sweep: the arm {one_line(label, 80)} cannot name a folder, with unprintable characters or more than "
+            f"{LONGEST_LABEL} bytes; give the arms names, in lines such as {{{NAME}: long, sample.temperature: 0.7}}"
+        )
+
+
+def _refuse_twins(found: list[Arm]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for arm in found:
+        fields = canonical(arm.config.model_dump(mode="json", exclude={"regimes", "seeds", "generations"}))
+        for regime in arm.config.regimes:
+            chain = (regime.label, arm.label)
+            if chain in seen or (regime.label, fields) in seen:
+                raise InputError(
+                    f"sweep: two arms hold the same chain {''.join(chain)}; an arm must differ from the others in a "
+                    "swept field or in its regimes"
+                )
+            seen |= {chain, (regime.label, fields)}

@@ -1,0 +1,1 @@
+"""What predicts, learns and writes: networks, counting models, training, sampling."""

@@ -1,0 +1,1 @@
+"""Records on disk to what people read: tables, figures, comparisons."""

@@ -1,0 +1,288 @@
+"""A run's folder: the resolved study, links to its artifacts, and the tables, which are rebuilt from records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lab.config.files import difference, parse_study, read_yaml
+from lab.config.study import StudyConfig
+from lab.config.sweep import NAME, arms
+from lab.loop import Generation, Study
+from lab.recipe import InputError
+from lab.run.walk import job_of
+from lab.steps.machine import Machine
+from lab.steps.record import COLUMNS
+from lab.store import crash_points as faults
+from lab.store.atomic import beside, make_folder, write_file, write_text
+from lab.store.leftovers import sweep
+from lab.store.store import Store
+
+if TYPE_CHECKING:
+    import pandas
+
+BIN_COLUMNS = ("level", "bin", "tokens", "words", "types", "nats_per_token", "nats_per_word")
+GROWS = ("seeds", "regimes", "generations")
+"""Fields in which a run may be extended: what exists stays true."""
+
+FREE: dict[str, Any] = dict(note=True, published=True, keep_models=True, compute={"checkpoint_seconds"})
+"""Fields that change no number."""
+
+
+def keys(config: StudyConfig) -> tuple[str, ...]:
+    """The columns that say which chain and which generation a row is of."""
+    return ("regime", *arms(config)[0].axes, "seed", "generation")
+
+
+def axes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The swept fields among a table's columns: those between `regime` and `seed`."""
+    columns = list(rows[0]) if rows else ["regime", "seed"]
+    return columns[columns.index("regime") + 1 : columns.index("seed")]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """checkpoints/<run>/: config.yaml, env.json, results.csv and .parquet, bins.csv, a folder for each chain."""
+
+    path: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.path.absolute().parent / "store")
+
+    def config(self) -> StudyConfig:
+        """The resolved study of this run.  InputError when the folder holds none."""
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise InputError(_no_run(self.path))
+        return parse_study(read_yaml(path))
+
+    def machine(self) -> Machine | None:
+        """The arithmetic that it was run with; None where it does not say."""
+        try:
+            found = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+            return Machine(found["device"], found["dtype"], found["threads"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def check_place(self) -> None:
+        """InputError where the folder or the store beside it cannot be written, before anything is."""
+        if self.path.is_symlink():
+            raise InputError(
+                f"{self.path} is a link, and from elsewhere the links of a run would not lead to its store: choose "
+                "another name with --run NAME, or make all of the checkpoints folder a link"
+            )
+        for link in (*self.path.glob("*"), *self.path.glob("*/gen-*")):
+            if link.is_symlink():
+                raise InputError(f"{link} is a link, and a run writes there: remove it, or choose another --run NAME")
+        for place in (self.path.absolute().parent, self.path, self.store.root):
+            if os.path.lexists(place) and not place.is_dir():
+                raise InputError(f"{place} is no folder; move it away, or choose another with --checkpoints DIR")
+            there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise InputError(f"{there} cannot be written; choose another place with --checkpoints DIR")
+
+    def check_extends(self, new: StudyConfig) -> str | None:
+        """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations.
+
+        A config.yaml that cannot be read is moved aside, and that is said: the study at hand takes its place.
+        """
+        if not (self.path / "config.yaml").exists():
+            return None
+        try:
+            old = self.config()
+        except InputError as error:
+            if not (self.path / "config.yaml").is_file():
+                raise
+            aside = self.path / f".corrupt-config-{uuid.uuid4().hex[:8]}.yaml"
+            (self.path / "config.yaml").rename(aside)
+            return f"{self.path}/config.yaml was damaged ({error}): it is moved to {aside.name} and written anew"
+        a, b = (config.model_dump(mode="json", exclude=FREE) for config in (old, new))
+        fixed = [name for name in a if name not in GROWS]
+        lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})
+        labels = [[regime.label for regime in config.regimes] for config in (old, new)]
+        for name, before, after in (("seeds", a["seeds"], b["seeds"]), ("regimes", *labels)):
+            if not set(before) <= set(after):
+                lines.append(f"{name}: {before} -> {after}")
+        if old.generations > new.generations:
+            lines.append(f"generations: {old.generations} -> {new.generations}")
+        if lines:
+            raise InputError(
+                f"{self.path} belongs to another study ({'; '.join(lines)}); a run can only gain seeds, regimes and "
+                "generations: choose another name with --run NAME"
+            )
+        return None
+
+    def begin(self, study: Study, environment: Mapping[str, Any]) -> None:
+        make_folder(self.path)
+        sweep(self.path)
+        text = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", text)
+        write_text(self.path / "env.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
+
+    def link(self, study: Study, store: Store) -> None:
+        """<chain>/gen-<tt>/{model,synthetic,evidence,record}: relative links into the store, for what is there."""
+        for generation in study.generations:
+            folder = self.path / generation.chain / f"gen-{generation.t:02d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+            for name, step in generation.artifacts.items():
+                target = store.folder(step.name, step.key)
+                if target.is_dir():
+                    _link(folder / name, Path(os.path.relpath(target, folder)))
+
+    def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
+        """results.csv, results.parquet and bins.csv, from the records that are there; the rows of results.csv."""
+        rows, bins = [], []
+        columns, named = COLUMNS[study.config.corpus.kind], keys(study.config)
+        for generation in _sorted(study.generations):
+            record = read_record(store, generation)
+            if record is None:
+                continue
+            place = {"seed": generation.seed, "generation": generation.t}
+            key = {"regime": generation.regime, **generation.arm.axes, **place}
+            rows.append({**key, **{name: _number(record["columns"][name]) for name in columns}})
+            for level, found in record["bins"].items():
+                bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in found]
+        write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
+        write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
+        _write_parquet(self.path / "results.parquet", rows, (*named, *columns))
+        return rows
+
+    def results(self) -> list[dict[str, Any]]:
+        """The rows of results.csv, numbers as numbers."""
+        return _read_csv(self.path / "results.csv", text={"regime", NAME})
+
+
+def _sorted(generations: Sequence[Generation]) -> list[Generation]:
+    """By arm and regime as the study has them, then by seed and generation."""
+    chains = list(dict.fromkeys((g.arm.label, g.regime) for g in generations))
+    place = {chain: index for index, chain in enumerate(chains)}
+    return sorted(generations, key=lambda g: (place[g.arm.label, g.regime], g.seed, g.t))
+
+
+def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
+    job = job_of(generation.record)
+    if store.manifest(job.name, job.key) is None:
+        return None
+    record: dict[str, Any] = json.loads((store.folder(job.name, job.key) / "record.json").read_text())
+    return record
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _bin_name(name: str) -> str:
+    return "bin" if name == "label" else name
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Floats by repr, so that reading gives the same bits; a field that a row lacks is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = (row.get(name, "") for name in columns)
+        writer.writerow([repr(value) if isinstance(value, float) else value for value in values])
+    return text.getvalue()
+
+
+def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
+    """Rows with numbers as numbers; `text` columns hold none, those of swept fields may hold either."""
+    if not path.exists():
+        run = path.parent
+        raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        mixed = axes_of(rows)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a line has more or fewer fields than the first")
+        return [{k: v if k in text else _parse(v, lenient=k in mixed) for k, v in row.items()} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); lab run writes it again") from None
+
+
+def _parse(text: str, *, lenient: bool) -> Any:
+    """A number; where `lenient`, only what is written as one would be: the arm "007" keeps its name."""
+    try:
+        number = int(text) if text.lstrip("-").isdigit() else float(text or "nan")
+    except ValueError:
+        if lenient:
+            return text
+        raise
+    return text if lenient and str(number) != text else number
+
+
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {name: _arrow_type([row[name] for row in rows], name) for name in columns}
+    table = pa.table(
+        {name: pa.array([_fitting(row[name], types[name]) for row in rows], types[name]) for name in columns}
+    )
+    write_file(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def _arrow_type(values: Sequence[Any], name: str) -> Any:
+    import pyarrow as pa
+
+    if any(isinstance(value, str) for value in values) or name == "regime":
+        return pa.string()
+    whole = name in ("seed", "generation") or name.endswith("_tokens")
+    return pa.int64() if whole or (values and all(isinstance(value, int) for value in values)) else pa.float64()
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    return str(value) if str(kind) == "string" else value
+
+
+def _link(path: Path, target: Path) -> None:
+    if path.is_symlink() and Path(os.readlink(path)) == target:
+        return
+    temporary = beside(path)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    faults.at("link/made")
+    temporary.replace(path)
+    faults.at("link/renamed")
+
+
+def _no_run(path: Path) -> str:
+    here = sorted(p.parent.name for p in path.parent.glob("*/config.yaml")) if path.parent.is_dir() else []
+    return f"{path} holds no run" + (
+        f"; runs beside it: {', '.join(here)}" if here else "; start one with lab run STUDY"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run for a notebook: pandas tables."""
+
+    path: Path
+    config: StudyConfig
+    results: pandas.DataFrame
+    """One row for each (regime, seed, generation)."""
+    bins: pandas.DataFrame
+    """Loss by training frequency: one row for each (regime, seed, generation, level, bin)."""
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        import pandas
+
+        config = RunFolder(path).config()
+        results, bins = (
+            _read_csv(path / name, {"regime", NAME, "level", "bin"}) for name in ("results.csv", "bins.csv")
+        )
+        return cls(path, config, pandas.DataFrame(results), pandas.DataFrame(bins))

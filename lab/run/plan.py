@@ -1,0 +1,161 @@
+"""What a study will do, and how long it will take.  Nothing runs, nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.loop import Study, in_order
+from lab.recipe import Step
+from lab.run.walk import job_of
+from lab.run.weights import lacking
+from lab.steps import runners
+from lab.store.store import Store
+
+GUESS = {
+    "cpu": {"train": 1e11, "sample": 4e10, "heldout": 8e10},
+    "cuda": {"train": 4e13, "sample": 1e12, "heldout": 4e13},
+}
+"""Operations a second of one CPU thread, or of one GPU, where the store has no timing yet.  Orders of magnitude."""
+OVERHEAD = 0.3
+"""Seconds of a step beside its operations: reading, measuring, writing."""
+LIGHT = 0.03
+"""Seconds of a step without operations to speak of."""
+RECENT = 50
+"""Past timings that an estimate looks at, for each kind of step."""
+
+
+class Estimator:
+    """Seconds of a step: from the timings in the store's manifests, else from GUESS."""
+
+    def __init__(self, store: Store, device: str) -> None:
+        self.guess = GUESS[device]
+        self.past: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
+        for name in runners.KINDS:
+            manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
+            for path in manifests:
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
+                    timing = json.loads(path.read_text())["environment"]["timing"]
+                    self.learn(name, timing["work"], timing["seconds"])
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.past["train"])
+
+    def learn(self, name: str, work: float, seconds: float) -> None:
+        """Keep the ratio of the measured to the guessed time."""
+        self.past[name].append(seconds / self._guess(name, work))
+
+    def seconds(self, step: Step) -> float:
+        return self.of(step.name, step.work)
+
+    def of(self, name: str, work: float) -> float:
+        """The same of any step of this kind with so much work."""
+        ratio = statistics.median(self.past[name]) if self.past[name] else 1.0
+        return self._guess(name, work) * ratio
+
+    def _guess(self, name: str, work: float) -> float:
+        return OVERHEAD + work / self.guess[name] if work else LIGHT
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """One kind of step."""
+
+    step: str
+    uses: int
+    """How often the chains need it; `uses - unique` are shared between chains."""
+    unique: int
+    done: int
+    tokens: int
+    """Still to work through."""
+    disk: int
+    """Bytes still to write, about."""
+    seconds: float
+    """Of one worker, still to spend, about."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    lines: list[PlanLine]
+    workers: int
+    measured: bool
+    """Whether the times come from timings on this machine or from a guess."""
+    chains: int
+    generations: int
+    """Of the longest chain."""
+    longest: float
+    """Seconds of the longest chain of steps that wait for each other: more workers cannot beat it."""
+    scratch: int
+    """Bytes of checkpoints beside, about, while as many steps as there are workers leave some."""
+
+    @property
+    def seconds(self) -> float:
+        return max(self.longest, sum(line.seconds for line in self.lines) / max(1, self.workers))
+
+    @property
+    def disk(self) -> int:
+        return sum(line.disk for line in self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        lines = [line.__dict__ for line in self.lines]
+        return {**self.__dict__, "lines": lines, "seconds": self.seconds, "disk": self.disk}
+
+
+def plan(study: Study, store: Store, workers: int) -> Plan:
+    estimator = Estimator(store, study.machine.device)
+    order = study.steps
+    uses = Counter(step.name for generation in study.generations for step in _own(generation))
+    chains = [generation for generation in study.generations if generation.t == 0]
+    for first in chains:  # what it stands on: human text, and the base if there is one
+        own = set(_own(first))
+        uses.update(step.name for step in in_order([first.record]) if step not in own)
+    todo = to_do(order, store)
+    lines = []
+    for name in runners.KINDS:
+        mine = [step for step in order if step.name == name]
+        left = [step for step in todo if step.name == name]
+        lines.append(
+            PlanLine(
+                name,
+                uses[name],
+                len(mine),
+                len(mine) - len(left),
+                sum(step.tokens for step in left),
+                sum(step.disk for step in left),
+                sum(estimator.seconds(step) for step in left),
+            )
+        )
+    longest_chain = max(generation.t for generation in study.generations) + 1
+    longest = _longest(todo, estimator)
+    scratch = sum(sorted(step.scratch for step in todo)[-max(1, workers) :])
+    return Plan(lines, workers, estimator.measured, len(chains), longest_chain, longest, scratch)
+
+
+def to_do(order: Sequence[Step], store: Store) -> list[Step]:
+    """The steps that are not in the store, and those whose weights were dropped and are needed for these, in order."""
+    found: set[Step] = set()
+    for step in reversed(order):
+        if step in found or not store.whole(job_of(step)):
+            found |= {step, *lacking(store, step)}
+    return [step for step in order if step in found]
+
+
+def _own(generation: Any) -> list[Step]:
+    shards = [step for step in generation.synthetic.inputs.values() if step.name == "sample"]
+    machines = (*generation.models, *generation.evidence)
+    return [generation.recipe, *machines, *shards, generation.synthetic, generation.record]
+
+
+def _longest(todo: Sequence[Step], estimator: Estimator) -> float:
+    ends: dict[Step, float] = {}
+    for step in todo:
+        ends[step] = estimator.seconds(step) + max(
+            (ends.get(parent, 0.0) for parent in step.inputs.values()), default=0.0
+        )
+    return max(ends.values(), default=0.0)

@@ -1,0 +1,1 @@
+"""Every kind of step: its declaration beside the function that runs it."""

@@ -1,0 +1,1 @@
+"""Artifacts on disk: content-addressed, committed atomically, verified by hash."""

@@ -1,0 +1,1 @@
+"""Human text in: corpora, folds, tokenizers, rows of tokens, known distributions."""

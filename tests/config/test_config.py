@@ -1,0 +1,184 @@
+"""Studies as data: strict keys, strict types, overrides, and errors of one line that say what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.tiny import tiny, write_study
+
+from lab.config.files import difference, load_study, parse_study, study_names
+from lab.config.sections import CorpusConfig, SourceConfig
+from lab.config.study import MetricsConfig, StudyConfig
+from lab.recipe import InputError
+
+
+def refusal(study: dict[str, Any]) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_study(study)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_shipped_studies_are_whole(name: str) -> None:
+    study = load_study(name)
+    assert study.name == name
+    assert study.regimes[0].name == "human", "the control comes first"
+
+
+def test_smoke_and_quick_are_shipped() -> None:
+    assert {"smoke", "quick"} <= set(study_names())
+
+
+def test_a_resolved_study_reads_back_as_itself() -> None:
+    study = load_study("quick")
+    assert parse_study(yaml.safe_load(yaml.safe_dump(study.model_dump(mode="json")))) == study
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trian": 1}, 'unknown key "trian" - did you mean "train"?'),
+        ({"train__speed": 1}, 'unknown key "train.speed"; allowed here: tokens, epochs, steps, batch_rows, lr,'),
+        ({"train__batch_row": 1}, 'unknown key "train.batch_row" - did you mean "batch_rows"?'),
+        ({"model__n_heads": 1}, 'unknown key "model.n_heads" - did you mean "n_head"?'),
+        ({"a\nb": 1}, 'unknown key "a b"'),
+        ({"train__tokens": "many"}, "\"train.tokens\" is 'many': expected a whole number"),
+        ({"train__tokens": "4e5"}, "expected a whole number"),
+        ({"train__tokens": 640.5}, '"train.tokens" is 640.5: input should be a valid integer'),
+        ({"train__tokens": True}, '"train.tokens" is True: expected a whole number'),
+        ({"train__lr": True}, '"train.lr" is True: expected a number'),
+        ({"train__warmup": True}, '"train.warmup" is True: expected a number'),
+        ({"train__lr": "fast"}, "\"train.lr\" is 'fast'"),
+        ({"train__lr": float("nan")}, '"train.lr" is nan: input should be a finite number'),
+        ({"train__lr": float("inf")}, '"train.lr" is inf: input should be a finite number'),
+        ({"train__lr": 0}, '"train.lr" is 0: input should be greater than 0'),
+        ({"train__beta1": 1.0}, '"train.beta1" is 1.0: input should be less than 1'),
+        ({"train": 3}, '"train" is 3: expected a group of fields'),
+        ({"seeds": 3}, '"seeds" is 3: input should be a list, such as [0, 1]'),
+        ({"seeds": []}, '"seeds" is []'),
+        ({"seeds": [-1]}, '"seeds.0" is -1'),
+        ({"seeds": [2, 1, 2]}, "seeds names one of 2, 1, 2 twice"),
+        ({"regimes": "human"}, "\"regimes\" is 'human': input should be a list"),
+        ({"regimes": ["human", "human"]}, "regimes names one of human, human twice"),
+        ({"generations": 0}, '"generations" is 0: input should be greater than 0'),
+        ({"model__n_head": 3}, "n_embd 16 is not divisible by n_head 3; n_head could be 1, 2, 4"),
+        ({"train__tokens": 15}, "train.tokens is 15, less than one row of model.n_positions = 16 tokens"),
+        ({"train__validation_tokens": 15}, "train.validation_tokens is 15, less than one row"),
+        ({"corpus__tokens": 15}, "corpus.tokens is 15, less than one row"),
+        ({"sample__tokens": 15}, "sample.tokens is 15, less than one row"),
+        ({"metrics__tokens": 15}, "metrics.tokens is 15, less than one row"),
+        ({"metrics__test_tokens": 15}, "metrics.test_tokens is 15, less than one row"),
+        (
+            {"metrics__tokens": 513},
+            "metrics.tokens 513 must not exceed the 512 tokens of a sample or corpus.tokens 512",
+        ),
+        ({"tokenizer": {}}, "give exactly one of vocab_size"),
+        ({"tokenizer__vocab_size": 256}, '"tokenizer.vocab_size" is 256'),
+        ({"compute__device": "tpu"}, "\"compute.device\" is 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
+        ({"name": "../up"}, "\"name\" is '../up'"),
+        ({"name": "store"}, 'name is "store"'),
+    ],
+    ids=str,
+)
+def test_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+    assert said in refusal(tiny("tales.jsonl", **change))
+
+
+def test_a_missing_field_is_named_and_the_other_faults_counted() -> None:
+    study = tiny("tales.jsonl", train__lr=0)
+    del study["seeds"]
+    assert refusal(study) == '"seeds" is missing from the study (and 1 more)'
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("seeds=[3,4]", "seeds", (3, 4)),
+        ("train.lr=1e-3", "train.lr", 1e-3),
+        ("train.lr=0.25", "train.lr", 0.25),
+        ("train.tokens=1_000", "train.tokens", 1000),
+        ("corpus=some/text.txt", "corpus.path", "some/text.txt"),
+        ("corpus.domain=null", "corpus.domain", None),
+        ("note=a=b", "note", "a=b"),
+        ("compute={threads: 2}", "compute.threads", 2),
+    ],
+)
+def test_overrides(tmp_path: Path, override: str, field: str, value: Any) -> None:
+    node: Any = load_study(str(write_study(tmp_path / "tiny.yaml", tiny("tales.jsonl"))), [override])
+    for name in field.split("."):
+        node = getattr(node, name)
+    assert node == value
+
+
+def test_later_overrides_win() -> None:
+    assert load_study("smoke", ["generations=2", "generations=4"]).generations == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.lr", "is not of the form field=value"),
+        ("=3", "is not of the form field=value"),
+        ("seeds=[0", "the value is not YAML"),
+        ("name=2024-13-45", "the value is not YAML: month must be in 1..12"),
+        ("train.lr=0x_", "the value is not YAML"),
+        ("train.lr.x=1", "lr is a value, not a group of fields"),
+        ("train.=1", 'unknown key "train."'),
+        ("sample.token=1", 'unknown key "sample.token" - did you mean "tokens"?'),
+    ],
+)
+def test_overrides_refused(override: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_study("smoke", [override])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        ("smok", 'no study "smok" - did you mean "smoke"?'),
+        ("xyzzy", "or give a YAML file"),
+        ("no/such.yaml", "no study file no/such.yaml; shipped studies: "),
+    ],
+)
+def test_unknown_studies(study: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_study(study)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"- 1\n- 2\n", b"", b"\xff\xfe\x00", b"day: 2024-13-45\n", b"[" * 2000])
+def test_unreadable_studies(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"study\.yaml") as caught:
+        load_study(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_are_rounded_down() -> None:
+    """16 positions: 47 tokens hold 2 whole rows, 48 hold 3."""
+    study = parse_study(tiny("tales.jsonl"))
+    assert (study.rows(47), study.rows(48)) == (2, 3)
+
+
+def test_a_study_cannot_be_changed() -> None:
+    study = parse_study(tiny("tales.jsonl"))
+    with pytest.raises(ValueError, match="frozen"):
+        study.train.lr = 1.0
+
+
+def test_difference_by_hand() -> None:
+    old = {"a": 1, "b": {"c": [1, 2], "d": None}, "e": "x"}
+    new = {"a": 1, "b": {"c": [1, 3], "d": None}, "f": "y"}
+    assert difference(old, new) == ["b.c: [1, 2] -> [1, 3]", "e: x -> None", "f: None -> y"]
+    assert difference(old, old) == []
+
+
+def test_compute_has_defaults_and_sizes_have_none() -> None:
+    """A number that decides a result is never supplied in silence."""
+    assert not StudyConfig.model_fields["compute"].is_required()
+    for part in (MetricsConfig, CorpusConfig, SourceConfig):
+        assert part.model_fields["tokens"].is_required()

@@ -1,0 +1,105 @@
+"""torch.compile in training: the same training but for rounding, equal bytes each time, one line where it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from support.tiny import lab
+from support.training import Rows, counting, fresh, quiet, settings
+
+from lab.config.files import load_study
+from lab.loop import build
+from lab.models import compile as kernels
+from lab.models.gpt2 import Gpt2
+from lab.models.train import fit
+
+CURVE = 1e-5
+"""Nats between a compiled training's losses and those of one that is not, in float32: 20 steps of rounding."""
+
+
+def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float]]]:
+    model, config = fresh(n_layer=1), settings(compile=compile)
+    return model, fit(
+        model, Rows(counting(30)), config, validation=counting(4), seed=1, dtype="float32", progress=quiet
+    )
+
+
+def weights(model: Gpt2) -> bytes:
+    return b"".join(parameter.detach().numpy().tobytes() for parameter in model.module.parameters())
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler warns of what torch itself does
+
+
+@needs_compiler
+def test_a_compiled_training_is_the_same_training() -> None:
+    model, curve = trained(compile=False)
+    ours, compiled = trained(compile=True)
+    for line, other in zip(curve, compiled, strict=True):
+        for name in ("train", "validation"):
+            assert (line[name] is None) == (other[name] is None)
+            assert line[name] is None or abs(line[name] - other[name]) < CURVE, (line, other)
+    assert weights(ours) != weights(model)  # it was compiled: other sums
+    torch._dynamo.reset()  # compile anew, as another process would
+    assert weights(trained(compile=True)[0]) == weights(ours)
+
+
+@needs_compiler
+def test_all_of_it_is_compiled_or_nothing() -> None:
+    """Also for more shapes than torch compiles of one function by default, and never in parts."""
+    for length in range(1, 11):
+        assert float(kernels.compiled(thrice)(torch.ones(length)).sum()) == 3 * length
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        kernels.compiled(broken)(torch.ones(1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("before", [True, False])
+def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's files lie in a folder that is gone in the end, whoever had named another; no graph is kept."""
+    for name in kernels.FOLDERS:
+        if before:
+            monkeypatch.setenv(name, str(tmp_path / name))
+        else:
+            monkeypatch.delenv(name, raising=False)
+    named = {name: os.environ.get(name) for name in kernels.FOLDERS}
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters["inductor"]
+    counters.clear()
+    with kernels.workshop(True):
+        inside = [Path(os.environ[name]) for name in kernels.FOLDERS]
+        assert float(kernels.compiled(thrice)(torch.ones(3)).sum()) == 9
+        assert any(path.is_file() for path in inside[0].rglob("*"))
+    assert {name: os.environ.get(name) for name in kernels.FOLDERS} == named
+    assert not any(folder.exists() for folder in inside) and not any(tmp_path.iterdir())
+    assert not [name for name in counters if name.startswith("fxgraph_cache") and counters[name]]
+
+
+def thrice(numbers: torch.Tensor) -> torch.Tensor:
+    assert torch.compiler.is_compiling()
+    return 3 * numbers
+
+
+def broken(numbers: torch.Tensor) -> torch.Tensor:
+    print("torch.compile would go on behind this in another part")
+    return 3 * numbers
+
+
+def test_only_a_compiled_training_says_so_in_its_key() -> None:
+    plain, compiled = (build(load_study("smoke", [f"train.compile={wanted}"])) for wanted in ("false", "true"))
+    for one, other in zip(plain.steps, compiled.steps, strict=True):
+        assert "compile" not in one.params.get("train", {})
+        assert other.params.get("train", {}).get("compile") == (True if other.name == "train" else None)
+
+
+def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path: Path) -> None:
+    said = lab("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path, CXX="/no/g++")
+    assert said.returncode == 2, said
+    assert said.stderr.startswith("error: train.compile is true, but torch.compile does not work here")
+    assert len(said.stderr.splitlines()) == 1
+    assert not (tmp_path / "smoke").exists()

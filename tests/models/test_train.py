@@ -1,0 +1,206 @@
+"""The training loop: batches, schedule, loss and gradients by hand or against transformers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from support.training import Rows, T, V, counting, fresh, quiet, settings
+
+from lab.config.sections import ModelConfig
+from lab.models.gpt2 import Gpt2
+from lab.models.train import CHUNK, _CrossEntropy, _MeanLoss, batch_at, fit, lr_at
+from lab.run.worker import set_arithmetic
+
+torch.set_num_threads(1)
+
+
+def trained(folder: Path, *, init: int = 1, seed: int = 1, dtype: str = "bfloat16") -> bytes:
+    """The saved weights of a short training."""
+    folder.mkdir()
+    model = fresh(init)
+    fit(model, Rows(counting(30)), settings(), validation=counting(4), seed=seed, dtype=dtype, progress=quiet)
+    model.save(folder)
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_equal_seeds_give_equal_bytes(dtype: str, tmp_path: Path) -> None:
+    first = trained(tmp_path / "first", dtype=dtype)
+    torch.rand(3)  # the global generator has no say
+    assert trained(tmp_path / "again", dtype=dtype) == first
+    assert trained(tmp_path / "order", dtype=dtype, seed=2) != first
+    assert trained(tmp_path / "init", dtype=dtype, init=2) != first
+
+
+def test_the_loss_falls_to_what_can_be_known() -> None:
+    """The first token is a guess among 40; the others follow from it.  So the best loss is log(40) / 16 = .23."""
+    config = settings(tokens=250 * 8 * T)
+    log = fit(fresh(), Rows(counting(40)), config, validation=counting(40), seed=0, dtype="bfloat16", progress=quiet)
+    assert log[0]["validation"] == pytest.approx(math.log(V), rel=0.05)
+    assert math.log(V) / T < log[-1]["validation"] < 0.5
+    assert log[-1]["train"] < 0.5
+
+
+def test_the_learning_curve() -> None:
+    told: list[int] = []
+    config = settings(tokens=30 * 4 * T, batch_rows=4)
+    log = fit(fresh(), Rows(counting(9)), config, validation=counting(4), seed=0, dtype="float32", progress=told.append)
+    assert [line["step"] for line in log if line["validation"] is not None] == [0, 15, 30]
+    assert len(log) == 21 and all(line["train"] is not None for line in log[1:])
+    assert [line["tokens"] for line in log] == [line["step"] * 4 * T for line in log]
+    assert log[-1]["lr"] == pytest.approx(3e-4)
+    assert told == [4 * T * (step + 1) for step in range(30)]
+
+
+def test_the_smallest_training_is_one_step() -> None:
+    config = settings(tokens=T + 5, batch_rows=8)
+    log = fit(fresh(), Rows(counting(3)), config, validation=counting(2), seed=0, dtype="float32", progress=quiet)
+    assert [(line["step"], line["tokens"]) for line in log] == [(0, 0), (1, T)]
+
+
+def test_batches_visit_each_row_once_an_epoch() -> None:
+    """10 rows in batches of 4: 4, 4, 2 of the first epoch and 2 of the second, ...; 27 rows end in a batch of 3."""
+    batches = [batch_at(step, seed=3, rows=10, batch_rows=4, total=27) for step in range(7)]
+    assert [len(batch) for batch in batches] == [4] * 6 + [3]
+    stream = np.concatenate(batches)
+    assert sorted(stream[:10]) == sorted(stream[10:20]) == list(range(10))
+    assert stream[:10].tolist() != stream[10:20].tolist()
+    assert len(set(stream[20:])) == 7
+
+
+def test_a_batch_may_hold_several_epochs() -> None:
+    batch = batch_at(0, seed=3, rows=3, batch_rows=8, total=8)
+    assert sorted(Counter(batch.tolist()).values()) in ([2, 3, 3], [2, 2, 4]) and len(batch) == 8
+    assert sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
+
+
+def test_training_takes_its_rows_a_batch_at_a_time(tmp_path: Path) -> None:
+    """From a file, never more than a batch; each row once an epoch; the tokens asked for, in whole rows."""
+    np.save(tmp_path / "tokens.npy", counting(10))
+    rows = Rows(np.load(tmp_path / "tokens.npy", mmap_mode="r"))
+    config = settings(tokens=25 * T + 3, batch_rows=4)
+    fit(fresh(), rows, config, validation=counting(2), seed=0, dtype="float32", progress=quiet)
+    assert [len(taken) for taken in rows.taken] == [4] * 6 + [1]
+    assert Counter(index for taken in rows.taken[:5] for index in taken) == dict.fromkeys(range(10), 2)
+
+
+def test_learning_rate_by_hand() -> None:
+    config = settings(lr=1, warmup=0.2, final_lr=0)
+    want = [0.5, 1, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0]
+    assert [round(lr_at(step, 10, config), 3) for step in range(10)] == want
+    assert [lr_at(step, 3, settings(lr=1, warmup=0, final_lr=0.1)) for step in range(3)] == pytest.approx(
+        [1, 0.55, 0.1]
+    )
+    assert [lr_at(step, 4, settings(lr=1, warmup=1)) for step in range(4)] == [0.25, 0.5, 0.75, 1]
+    assert lr_at(0, 1, config) == 1
+
+
+def gradients(model: Gpt2, loss: torch.Tensor) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(loss, list(model.module.parameters())))
+
+
+@pytest.fixture
+def both() -> tuple[Gpt2, torch.Tensor, torch.Tensor]:
+    """A model, a batch of more than one chunk whose last is cut, and transformers' own loss on it."""
+    model = fresh()
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.1
+    positions = T - 1  # transformers reads BOS and all of the row
+    ids_BT = torch.from_numpy(np.random.default_rng(0).integers(0, V, (CHUNK["cpu"] // positions + 3, positions)))
+    read = F.pad(ids_BT, (1, 0))
+    return model, ids_BT, model.module(read, labels=read).loss
+
+
+def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:
+    model, ids_BT, want = both
+    loss = _MeanLoss(model, torch.float32)(ids_BT)
+    assert loss.item() == pytest.approx(want.item(), rel=1e-6)
+    for ours, theirs in zip(gradients(model, 3 * loss), gradients(model, 3 * want), strict=True):
+        assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("trained", ["x weight bias", "x bias", "x"])
+def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
+    """float64, so that both agree to all digits; what stands still gets no gradient."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = {"x": (CHUNK["cpu"] + 5, 8), "weight": (V, 8), "bias": (V,)}
+    parts = {name: torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
+    wanted = [parts[name].requires_grad_() for name in trained.split()]
+    tokens_N = torch.randint(V, (CHUNK["cpu"] + 5,), generator=rng)
+    loss = _CrossEntropy.apply(*parts.values(), tokens_N)
+    want = F.cross_entropy(F.linear(*parts.values()), tokens_N)
+    assert loss.item() == pytest.approx(want.item(), rel=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(3 * loss, wanted), torch.autograd.grad(3 * want, wanted), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_gradient_of_a_mean_is_not_scaled_by_a_rounded_number() -> None:
+    """1 / 384 in bfloat16 is .26 % too large: so much steeper would be all of the body's gradient."""
+    rng = torch.Generator().manual_seed(0)
+    x_NC, weight_VC = (torch.randn(shape, generator=rng) for shape in ((384, 64), (V, 64)))
+    tokens_N = torch.randint(V, (384,), generator=rng)
+    x_NC, weight_VC = x_NC.bfloat16().requires_grad_(), weight_VC.bfloat16().float()
+    exact = x_NC.detach().double().requires_grad_()
+    _CrossEntropy.apply(x_NC, weight_VC, None, tokens_N).backward()
+    F.cross_entropy(exact @ weight_VC.double().T, tokens_N).backward()
+    assert x_NC.grad is not None and exact.grad is not None
+    slope = (x_NC.grad.double() * exact.grad).sum() / exact.grad.square().sum()
+    assert float(slope) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
+    """Rows long enough for several blocks of fused attention, whose usual backward pass adds in any order."""
+    config = ModelConfig(n_layer=2, n_head=2, n_embd=64, n_positions=512)
+    rows = np.random.default_rng(0).integers(0, V, (16, 512)).astype(np.uint16)
+    found = []
+    set_arithmetic({"threads": 1, "device": "cuda"}, strict=True)
+    try:
+        for _ in range(2):
+            model = Gpt2.fresh(config, vocab_size=V, bos=0, seed=1, device="cuda")
+            fit(
+                model,
+                Rows(rows),
+                settings(tokens=10 * 8 * 512),
+                validation=rows[:1],
+                seed=1,
+                dtype="bfloat16",
+                progress=quiet,
+            )
+            found.append(b"".join(part.detach().cpu().numpy().tobytes() for part in model.module.parameters()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found[0] == found[1]
+
+
+def test_bfloat16_stays_near(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:
+    model, ids_BT, want = both
+    loss = _MeanLoss(model, torch.bfloat16)(ids_BT)
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(want.item(), rel=5e-3)
+    for ours, theirs in zip(gradients(model, loss), gradients(model, want), strict=True):
+        assert ours.dtype == torch.float32
+        assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.99
+
+
+def test_a_broken_loss_is_an_error() -> None:
+    model = fresh()
+    with torch.no_grad():
+        model.module.transformer.wpe.weight[3] = math.inf
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 of 24 .*lower train.lr \(0.003\)"):
+        fit(model, Rows(counting(9)), settings(), validation=counting(2), seed=0, dtype="float32", progress=quiet)
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    fixed: dict[str, Any] = {"validation": counting(2), "seed": 0, "dtype": "float32", "progress": quiet}
+    with pytest.raises(ValueError, match="no rows"):
+        fit(fresh(), Rows(counting(0)), settings(), **fixed)
+    with pytest.raises(RuntimeError, match="2 processes were asked for, but 1 run"):
+        fit(fresh(), Rows(counting(9)), settings(), processes=2, **fixed)

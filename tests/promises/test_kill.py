@@ -1,0 +1,122 @@
+"""Killed at any instant, run again: the same tables, byte for byte.  Real SIGKILLs, to forks of one warm process.
+
+The studies are two of a few hundred milliseconds (tests/support/forks.py): counts, fitted at once, and a GPT-2 that
+leaves a
+checkpoint after each step.  scripts/checks/soak.py does by the hundred what is sampled here.
+"""
+
+import ast
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from support import forks, ordeals
+from support.ordeals import Trial, store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+from lab.store.manifest import seal_of  # noqa: E402
+
+STUDIES = tuple(forks.STUDIES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_weights_and_rows_differ_in_every_generation(trials: dict[str, Trial], name: str) -> None:
+    """So that a generation that was taken for another shows."""
+    for kind in ("train", "synthetic", "record"):
+        manifests = [json.loads(path.read_text()) for path in store(trials[name].whole).glob(f"{kind}/*/manifest.json")]
+        assert len(manifests) == {"counts": 5, "network": 2}[name]
+        assert len({manifest["content"] for manifest in manifests}) == len(manifests)
+    rows = trials[name].tables["results.csv"].decode().splitlines()[1:]
+    assert len({row.split(",", 3)[3] for row in rows}) == len(rows) - (name == "counts"), "generation 0 is shared"
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "whole"), [("counts", 0, True), ("network", 1, True), ("counts", 1, False)]
+)
+def test_killed_at_every_instant_in_turn(trials: dict[str, Trial], name: str, workers: int, whole: bool) -> None:
+    """The whole process group; or a worker alone, and the run where there is none yet."""
+    points, differing = ordeals.killed_in_turn(trials[name], workers=workers, whole=whole)
+    assert differing == 0 and set(points) >= set(trials[name].points) and len(points) > 100
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("part", range(8))
+def test_killed_once(trials: dict[str, Trial], name: str, part: int) -> None:
+    """At instants spread over the whole run, each on an empty store."""
+    trial = trials[name]
+    number = len(trial.points) * (2 * part + 1) // 16
+    assert ordeals.killed_at(trial, number, workers=part % 3)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("kind", ["train", "record"])
+def test_one_worker_alone_is_killed(trials: dict[str, Trial], name: str, kind: str) -> None:
+    """The run gives its step to another, and ends as ever."""
+    trial = trials[name]
+    number = len(trial.points) - 1 - trial.points[::-1].index(f"{kind}/commit/synced")
+    folder = trial.fresh()
+    assert trial.run(folder, workers=1, hook=["dying", number, False]) == 0
+    assert (folder / "died").read_text() == f"{kind}/commit/synced\n" and trial.same(folder)
+    assert ordeals.leftovers(folder) == []
+
+
+def test_every_instant_in_the_code_is_one_of_a_kill(trials: dict[str, Trial]) -> None:
+    """The test above dies at all that an uninterrupted run passes; those of damaged and stale artifacts come here."""
+    trial = trials["counts"]
+    folder = trial.done()
+    forks.damage(min(store(folder).glob("train/*")), "truncated")
+    stale(min(store(folder).glob("synthetic/*")))
+    seen = set()
+    while trial.run(folder, hook=["dying_in_turn", "late"]) != 0:
+        seen = set((folder / "late").read_text().splitlines())
+    assert trial.same(folder) and {"train/commit/aside", "synthetic/commit/stale"} <= seen
+    everywhere = seen.union(*(trial.points for trial in trials.values()))
+    for pattern in points_in_the_code():
+        assert [point for point in everywhere if re.fullmatch(pattern, point)], pattern
+
+
+def stale(artifact: Path) -> None:
+    """As if its input had had other bytes when it was made."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    next(iter(manifest["inputs"].values()))["content"] = "0" * 64
+    manifest["seal"] = seal_of(manifest)
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+
+
+def points_in_the_code() -> list[str]:
+    """The argument of every `faults.at` in lab/, as a regular expression."""
+    found = []
+    for file in sorted((ROOT / "lab").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "faults.at":
+                (argument,) = node.args
+                parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+                texts = [re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in parts]
+                found.append("".join(texts))
+    assert len(found) >= 20
+    return found
+
+
+def test_real_workers_are_killed_too(trials: dict[str, Trial]) -> None:
+    """Not forked: started as a user's are, by the interpreter.  One dies alone, and another takes its step."""
+    trial = trials["counts"]
+    folder = trial.fresh()
+    number = trial.points.index("train/commit/synced")
+    assert trial.run(folder, workers=1, hook=["dying", number, False], real_workers=True) == 0
+    assert (folder / "died").read_text() == "train/commit/synced\n", "it was killed, and inside of a step"
+    assert trial.same(folder) and ordeals.leftovers(folder) == []
+
+
+def test_a_clock_that_goes_backwards(trials: dict[str, Trial]) -> None:
+    """Each look at it is an hour before the last, and the files are of a year to come."""
+    trial = trials["network"]
+    folder = trial.fresh()
+    assert trial.run(folder, hook=["dying", len(trial.points) // 2], clock="backwards") == -signal.SIGKILL
+    for path in (folder / "checkpoints").rglob("*"):
+        os.utime(path, (4e9, 4e9), follow_symlinks=False)
+    assert trial.ends_the_same(folder, clock="backwards")

@@ -1,0 +1,137 @@
+"""A swept field across the table, and measured beside published numbers, by hand."""
+
+import math
+from typing import Any
+
+import pytest
+from support.tiny import tiny_config
+
+from lab.config.study import Published, StudyConfig
+from lab.recipe import InputError
+from lab.report.compare import beside, pivot
+
+Rows = list[dict[str, Any]]
+
+
+def row(regime: str, seed: int, t: int, perplexity: float, **axes: Any) -> dict[str, Any]:
+    """`sample__temperature` is sample.temperature."""
+    named = {name.replace("__", "."): value for name, value in axes.items()}
+    found = {"regime": regime, **named, "seed": seed, "generation": t}
+    return {**found, "perplexity": perplexity, "nll": math.log(perplexity)}
+
+
+def swept(**values: list[Any]) -> StudyConfig:
+    return tiny_config("x", sweep={name.replace("__", "."): found for name, found in values.items()})
+
+
+def published(*numbers: dict[str, Any]) -> Published:
+    return Published(paper="A 2020", table="table 1", differs="size", numbers=numbers)
+
+
+TWO: Rows = [
+    row(regime, seed, t, 100 * (t + 1) * factor + seed, sample__temperature=heat, sample__top_k=k)
+    for k in ("none", 5)
+    for heat, factor in ((0.5, 2), (1.0, 1))
+    for regime in ("human", "replace")
+    for seed in (0, 1)
+    for t in (0, 1)
+]
+
+
+def test_pivot_by_hand() -> None:
+    """Means over seeds 0 and 1 at generation 1: 200.5 and 400.5, each with a deviation of 1 / sqrt 2."""
+    heading, cells = pivot(TWO, "perplexity", "sample.temperature")
+    assert heading == [
+        "perplexity of held-out human text (lower is better), generation 1",
+        "temperature 0.5",
+        "temperature 1.0",
+    ]
+    assert cells == [
+        [f"{regime}, top_k {k}", "400.5±0.7", "200.5±0.7"] for k in ("none", 5) for regime in ("human", "replace")
+    ]
+
+
+def test_pivot_with_a_hole_and_arms_of_different_length() -> None:
+    rows = [
+        row("replace", 0, 0, 10, sample__temperature=0.5),
+        row("replace", 0, 1, 20, sample__temperature=0.5),
+        row("replace", 0, 0, 30, sample__temperature=1),
+        row("human", 0, 0, 40, sample__temperature=1),
+    ]
+    heading, cells = pivot(rows, "perplexity", "sample.temperature")
+    assert heading[0].endswith("at each arm's last generation")
+    assert cells == [["replace", "20.0", "30.0"], ["human", "", "40.0"]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "by", "said"),
+    [
+        (TWO, "sample.temprature", 'did you mean "sample.temperature"'),
+        (TWO, "model", "it sweeps sample.temperature, sample.top_k"),
+        ([row("human", 0, 0, 1.0)], "regime", "nothing is swept in this run"),
+    ],
+)
+def test_pivot_by_what_is_not_swept(rows: Rows, by: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        pivot(rows, "perplexity", by)
+
+
+def test_beside_by_hand() -> None:
+    """Seeds 100 -> 110 and 100 -> 130: 1.2 on average, sd of the ratio .1414, t(1, .975) 12.706: +- 1.27."""
+    rows = [
+        row("replace", seed, t, v) for seed, (a, b) in enumerate(((100, 110), (100, 130))) for t, v in ((0, a), (1, b))
+    ]
+    numbers = {"regime": "replace", "metric": "perplexity", "values": {0: 30, 1: 45, 9: 60}}
+    assert beside(published(numbers), tiny_config("x"), rows) == [
+        ["replace", "perplexity", "0", "30", "", "100.0±0.0", "", ""],
+        ["replace", "perplexity", "1", "45", "1.50", "120.0±14.1", "1.20", "[-0.07, 2.47]"],
+        ["replace", "perplexity", "9", "60", "2.00", "no generation 9", "", ""],
+    ]
+
+
+def test_losses_compare_as_ratios_of_perplexity() -> None:
+    """exp(ln 30 - ln 10) = 3; published exp(2.5 - 1.5) = 2.72."""
+    rows = [row("replace", 0, 0, 10), row("replace", 0, 1, 30)]
+    numbers = {"regime": "replace", "metric": "nll", "values": {0: 1.5, 1: 2.5}}
+    assert beside(published(numbers), tiny_config("x"), rows)[1] == [
+        *("replace", "nll", "1", "2.5", "2.72"),
+        *("3.401", "3.00", "(one seed)"),
+    ]
+
+
+def test_without_a_published_start_there_is_no_published_change() -> None:
+    numbers = {"regime": "replace", "metric": "nll", "values": {1: 2.5}}
+    rows = [row("replace", 0, 0, 10), row("replace", 0, 1, 30)]
+    assert beside(published(numbers), tiny_config("x"), rows)[0][4] == ""
+
+
+def arm(temperature: Any, **more: Any) -> dict[str, Any]:
+    axes = {"sample.temperature": temperature, **more}
+    return {"regime": "replace", "axes": axes, "metric": "perplexity", "values": {1: 5}}
+
+
+def test_each_published_arm_finds_its_own() -> None:
+    config = swept(sample__temperature=[0.5, 1], sample__top_k=[None, 5])
+    rows = [r | {"perplexity": 1000 * r["sample.temperature"] + (r["sample.top_k"] == 5)} for r in TWO]
+    table = beside(published(arm(1, **{"sample.top_k": 5}), arm(0.5, **{"sample.top_k": None}), arm(2)), config, rows)
+    assert [line[5] for line in table] == ["1,001.0±0.0", "500.0±0.0", "not in this run"]
+    assert table[0][0] == "replace, temperature 1, top_k 5"
+
+
+def test_a_run_at_one_temperature_is_not_beside_another() -> None:
+    """What is not swept has the study's value."""
+    rows = [row("replace", 0, 0, 10), row("replace", 0, 1, 30)]
+    table = beside(published(arm(1), arm(0.3)), tiny_config("x"), rows)
+    assert [line[5] for line in table] == ["30.0", "not in this run"]
+
+
+def test_named_arms_are_known_by_their_fields() -> None:
+    config = tiny_config("x", sweep=[{"arm": "hot"}, {"arm": "cold", "sample.temperature": 0.5}])
+    rows = [row("replace", 0, 1, v, arm=name) for name, v in (("hot", 30), ("cold", 40))]
+    table = beside(published(arm(0.5), arm(1), {**arm(1), "axes": {"arm": "cold"}}), config, rows)
+    assert [line[5] for line in table] == ["40.0", "30.0", "40.0"]
+
+
+def test_another_regime_is_not_in_the_run() -> None:
+    numbers = {"regime": "accumulate", "metric": "nll", "values": {1: 2.5}}
+    assert beside(published(numbers), tiny_config("x"), [row("replace", 0, 1, 10)])[0][5] == "not in this run"

@@ -1,0 +1,221 @@
+"""What people read: means, spreads, changes and intervals by hand, and tables that survive gaps."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lab.recipe import InputError
+from lab.report.figure import figure
+from lab.report.tables import METRICS, formatted, lines, rich_table, shown_generations, sparkline, tidy
+from lab.steps.record import COLUMNS
+
+PERPLEXITY = {
+    ("human", 0): (100.0, 110.0),
+    ("human", 1): (100.0, 120.0),
+    ("replace", 0): (100.0, 110.0),
+    ("replace", 1): (130.0, 168.0),
+}
+
+
+def table(values: dict[tuple[str, int], tuple[float, ...]] = PERPLEXITY, seeds: tuple[int, ...] = (3, 8)) -> Any:
+    """Rows of results.csv whose perplexity is given and whose other columns are 0.5."""
+    return [
+        {"regime": regime, "seed": seed, "generation": t, **dict.fromkeys(COLUMNS["text"], 0.5), "perplexity": value}
+        for (regime, t), by_seed in values.items()
+        for seed, value in zip(seeds, by_seed, strict=True)
+    ]
+
+
+def by_regime(rows: Any, metric: str = "perplexity") -> dict[str, Any]:
+    return {line.regime: line for line in lines(rows, [metric])}
+
+
+def test_mean_spread_and_change_by_hand() -> None:
+    """130 and 168: mean 149, sd 19 sqrt 2; from 105 to 149 is + 41.9 %."""
+    line = by_regime(table())["replace"]
+    assert line.mean(1) == 149
+    assert line.spread(1) == pytest.approx(19 * math.sqrt(2))
+    assert line.change() == pytest.approx(149 / 105 - 1)
+
+
+def test_against_the_control_seeds_are_paired() -> None:
+    """Seed 3: 130 / 100 - 1 = .3; seed 8: 168 / 120 - 1 = .4.  Mean .35; half width t(.975, 1) x .05 = .635310."""
+    interval = by_regime(table())["replace"].against_control()
+    assert interval.mean == pytest.approx(0.35)
+    assert interval.high - interval.mean == pytest.approx(12.706205 * 0.05, abs=1e-6)
+    assert by_regime(table())["human"].against_control() is None
+
+
+def test_a_metric_with_a_unit_is_compared_by_difference() -> None:
+    rows = table()
+    for row in rows:
+        row["nll"] = row["perplexity"] / 100
+    line = by_regime(rows, "nll")["replace"]
+    assert line.change() == pytest.approx(1.49 - 1.05)
+    assert line.against_control().mean == pytest.approx((0.30 + 0.48) / 2)
+
+
+def test_only_seeds_that_both_have_are_paired() -> None:
+    rows = [row for row in table() if not (row["regime"] == "human" and row["seed"] == 8)]
+    assert by_regime(rows)["replace"].against_control().mean == pytest.approx(0.30)
+
+
+def test_one_seed_has_no_spread_and_no_bounds() -> None:
+    one = table({key: values[:1] for key, values in PERPLEXITY.items()}, seeds=(3,))
+    line = by_regime(one)["replace"]
+    assert math.isnan(line.spread(1)) and math.isnan(line.against_control().low)
+    assert "(one seed)" in formatted(one, ["perplexity"], "md")
+
+
+def test_without_a_control_there_is_no_comparison() -> None:
+    alone = [row for row in table() if row["regime"] == "replace"]
+    assert by_regime(alone)["replace"].against_control() is None
+    for kind in ("md", "csv", "json", "latex"):
+        assert "replace" in formatted(alone, ["perplexity"], kind)
+
+
+@pytest.mark.parametrize("kind", ["md", "csv", "json", "latex", "rich"])
+def test_a_number_that_does_not_exist_stops_no_table(kind: str) -> None:
+    """nll_rare is nan where the test text has no rare word."""
+    rows = table()
+    for row in rows:
+        row["nll_rare"] = math.nan
+    if kind == "rich":
+        Console(file=io.StringIO()).print(rich_table(rows, ["nll_rare"], 200))
+    else:
+        text = formatted(rows, ["nll_rare"], kind)
+        if kind == "json":
+            json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def without(rows: Any, **gone: Any) -> Any:
+    return [row for row in rows if any(row[name] != value for name, value in gone.items())]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"regime": "replace", "generation": 0, "seed": 3},
+        {"regime": "replace", "generation": 0},
+        {"regime": "replace", "generation": 1, "seed": 8},
+        {"regime": "human", "generation": 1},
+    ],
+    ids=str,
+)
+def test_generations_that_failed_stop_no_table_and_no_figure(gone: dict[str, Any], tmp_path: Path) -> None:
+    rows = without(table(), **gone)
+    for kind in ("md", "csv", "json", "latex"):
+        assert formatted(rows, ["perplexity"], kind)
+    Console(file=io.StringIO()).print(rich_table(rows, ["perplexity"], 200))
+    figure(rows, "title", tmp_path / "figure.svg")
+
+
+def test_change_compares_the_same_seeds() -> None:
+    """Seed 8 has no generation 1: the change is seed 3's, 130 / 100 - 1, not 130 against the mean of both."""
+    rows = without(table(), regime="replace", generation=1, seed=8)
+    assert by_regime(rows)["replace"].change() == pytest.approx(0.30)
+
+
+def test_an_unknown_metric_and_an_unknown_format() -> None:
+    with pytest.raises(InputError, match='unknown metric "perplexty" - did you mean "perplexity"'):
+        lines(table(), ["perplexty"])
+    with pytest.raises(InputError, match='unknown format "html"; allowed: md, csv, json, latex'):
+        formatted(table(), ["perplexity"], "html")
+
+
+def test_every_column_of_the_results_can_be_shown() -> None:
+    assert set(METRICS) == {*COLUMNS["text"], *COLUMNS["source"]}
+
+
+def test_sparklines() -> None:
+    """8 bars: the lowest value is the lowest, the highest the highest; gaps are gaps."""
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 0, 7) == "▁▂▃▄▅▆▇█"
+    assert sparkline([3, 1, 2], 1, 3) in ("█▁▄", "█▁▅")
+    assert sparkline([5, 5], 5, 5) == "▁▁"
+    assert sparkline([1, math.nan, 2], 1, 2) == "▁ █"
+    assert sparkline([], 0, 0) == ""
+
+
+def test_shown_generations() -> None:
+    assert shown_generations([2, 0, 1]) == [0, 1, 2]
+    few = shown_generations(range(100))
+    assert (few[0], few[-1], len(few)) == (0, 99, 7)
+
+
+def test_tidy_by_hand() -> None:
+    found = {(row["regime"], row["generation"]): row for row in tidy(table(), ["perplexity"])}
+    assert found["human", 1] == {
+        "metric": "perplexity",
+        "regime": "human",
+        "generation": 1,
+        "mean": 110.0,
+        "sd": pytest.approx(10 * math.sqrt(2)),
+        "n": 2,
+        "since_gen_0": pytest.approx(110 / 105 - 1),
+    }
+    assert found["replace", 0]["vs_human"] == 0 and found["replace", 1]["vs_human"] == pytest.approx(0.35)
+
+
+def test_the_formats_agree() -> None:
+    rows, metrics = table(), ["perplexity", "nll"]
+    plain = json.loads(formatted(rows, metrics, "json"))
+    read = list(csv.DictReader(io.StringIO(formatted(rows, metrics, "csv"))))
+    assert [(row["metric"], row["regime"], float(row["mean"])) for row in read] == [
+        (row["metric"], row["regime"], row["mean"]) for row in plain
+    ]
+    markdown, latex = formatted(rows, metrics, "md"), formatted(rows, metrics, "latex")
+    assert "| replace | 105.0±7.1 | 149.0±26.9 |" in markdown and "| +41.9% |" in markdown
+    assert r"replace & 105.0$\pm$7.1 & 149.0$\pm$26.9 & +41.9\%" in latex
+    bars = {line.count("|") for line in markdown.splitlines() if line.startswith("|")}
+    assert len(bars) == 1, "every row of the table has as many cells"
+
+
+def test_names_of_a_users_own_regime_survive_latex() -> None:
+    rows = [{**row, "regime": "my_module:fn"} for row in table() if row["regime"] == "replace"]
+    assert r"my\_module:fn" in formatted(rows, ["perplexity"], "latex")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_printed_table_keeps_first_and_last_generation(width: int) -> None:
+    rows = table({(regime, t): (100.0 + t, 101.0 + t) for regime in ("human", "replace") for t in range(12)})
+    console = Console(file=io.StringIO(), width=width)
+    console.print(rich_table(rows, ["perplexity"], width))
+    text = console.file.getvalue()
+    assert "gen 0" in text and "gen 11" in text and "replace" in text
+    uncut = Console(file=io.StringIO(), width=500)
+    uncut.print(rich_table(rows, ["perplexity"], width))
+    assert max(len(line.rstrip()) for line in uncut.file.getvalue().splitlines()) <= width, "cut by the terminal"
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")], ids=lambda value: str(value)
+)
+def test_figures(tmp_path: Path, name: str, start: bytes) -> None:
+    figure(table(), "title", tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_a_figure_is_its_numbers(tmp_path: Path) -> None:
+    """The same rows draw the same SVG: it can be committed."""
+    for name in ("a.svg", "b.svg"):
+        figure(table(), "title", tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_figure_of_many_regimes_leaves_none_out(tmp_path: Path) -> None:
+    names = [f"regime{i}" for i in range(9)]
+    figure(table({(name, t): (100.0, 110.0) for name in names for t in (0, 1)}), "title", tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    assert [name for name in names if f"<!-- {name} -->" in text] == names
+
+
+def test_a_figure_of_an_unknown_kind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in .png, .svg or .pdf"):
+        figure(table(), "title", tmp_path / "a.jpeg")
+    assert list(tmp_path.iterdir()) == []

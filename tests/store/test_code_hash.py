@@ -1,0 +1,115 @@
+"""Keys hear a changed constant and no prose: the hash of code over its syntax tree."""
+
+from pathlib import Path
+
+import pytest
+from support.tiny import PROJECT
+
+from lab import regimes
+from lab.steps import machine as steps
+from lab.steps import runners
+from lab.store.code_hash import code_hash, reached
+
+CODE = '''"""A module."""
+
+import math
+from lab.recipe import Part
+
+LIMIT = 3  # rows
+"""What LIMIT is."""
+
+
+class Thing:
+    """A thing."""
+
+    size: int = 1
+    """Its size."""
+
+
+def double(x: float) -> float:
+    """Twice x."""
+    # why
+    return 2 * x + math.pi
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""A module."""', '"""Another sentence."""'),
+        ('"""A module."""\n', ""),
+        ('"""A thing."""', '"""Something else."""'),
+        ('    """Its size."""\n', ""),
+        ("  # rows", ""),
+        ("    # why\n", "    # for another reason\n\n"),
+        ('"""Twice x."""', '"""Double x."""'),
+        ("from lab.recipe import Part", "from lab.recipe import Part"),
+        ("return 2 * x + math.pi", "return (2 * x) + math.pi"),
+    ],
+)
+def test_prose_moves_no_hash(old: str, new: str) -> None:
+    assert old in CODE
+    assert code_hash(CODE.replace(old, new)) == code_hash(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("LIMIT = 3", 'LIMIT = "3"'),
+        ("2 * x", "2 + x"),
+        ("2 * x", "2.0 * x"),
+        ("size: int = 1", "size: int = 2"),
+        ("def double", "def triple"),
+        ("x: float)", "x: float = 0)"),
+    ],
+)
+def test_a_change_of_meaning_moves_it(old: str, new: str) -> None:
+    assert old in CODE
+    assert code_hash(CODE.replace(old, new)) != code_hash(CODE)
+
+
+def test_imports_count_where_they_are_asked_for() -> None:
+    other = CODE.replace("import math", "import cmath as math")
+    assert code_hash(other) == code_hash(CODE)
+    assert code_hash(other, imports=True) != code_hash(CODE, imports=True)
+
+
+def test_texts_are_hashed_in_any_order_and_not_as_one() -> None:
+    assert code_hash("a = 1", "b = 2") == code_hash("b = 2", "a = 1") != code_hash("a = 1\nb = 2")
+
+
+def test_what_a_function_reaches() -> None:
+    source = "A = 1\nB = 2\ndef g(): return A\ndef f(): return g()\ndef h(): return B\n"
+    assert reached(source, "f") == "A = 1\ndef f():\n    return g()\ndef g():\n    return A"
+
+
+def test_a_regime_hears_its_own_constants_and_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Path(regimes.__file__).read_text()
+
+    def hashes(text: str) -> dict[str, str]:
+        monkeypatch.setattr("inspect.getsource", lambda _: text)
+        return {name: steps.regime_hash(name) for name in regimes.REGIMES}
+
+    before = hashes(source)
+    assert len(set(before.values())) == len(before)
+    assert hashes(source.replace('"""The newest sample only', '"""Only the newest sample')) == before
+    looser = hashes(source.replace("DRIFT = 0.01", "DRIFT = 0.02"))
+    assert {name for name in before if looser[name] != before[name]} == {"mix"}
+
+
+def test_a_moved_file_and_a_better_sentence_move_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record step, whose version is the hash of its modules, with these modules somewhere else."""
+    kind, home = runners.KINDS["record"], PROJECT / "lab"
+    for number, file in enumerate(sorted(f for pattern in kind.modules for f in home.glob(pattern))):
+        text = file.read_text()
+        (tmp_path / f"{number}.py").write_text(
+            f'"""Moved."""\n{text[text.index("from __future__") :]}' if "from __future__" in text else text
+        )
+    before = runners.source_hash.__wrapped__("record")
+    monkeypatch.setattr(runners, "__file__", str(tmp_path / "runners.py"))
+    monkeypatch.setattr(runners, "KINDS", {"record": runners.Kind(kind.run, ("*.py",))})
+    assert runners.source_hash.__wrapped__("record") == before
+    edited = tmp_path / "0.py"
+    edited.write_text(edited.read_text() + "EDITED = 1\n")
+    assert runners.source_hash.__wrapped__("record") != before

@@ -1,0 +1,1 @@
+"""What the tests share: tiny studies, processes that are killed, hostile input."""

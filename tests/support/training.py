@@ -1,0 +1,62 @@
+"""Small networks and rows for the tests of training and sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lab.config.sections import ModelConfig, TrainConfig
+from lab.models.gpt2 import Gpt2
+
+V, T = 40, 16
+SHORT = 6
+"""Positions of the network that `gpt2` gives."""
+
+
+class Rows:
+    """Rows of an array, and a note of those taken."""
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        self.tokens = tokens
+        self.taken: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        self.taken.append(indices.tolist())
+        return self.tokens[indices]
+
+    def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
+        """All of them."""
+
+
+def fresh(seed: int = 1, n_layer: int = 2) -> Gpt2:
+    config = ModelConfig(n_layer=n_layer, n_head=2, n_embd=32, n_positions=T)
+    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=seed)
+
+
+def counting(n: int) -> np.ndarray:
+    """Learnable text: each token is the one before it plus one."""
+    return ((np.arange(n)[:, None] * 7 + np.arange(T)) % V).astype(np.uint16)
+
+
+def settings(**changes: Any) -> TrainConfig:
+    fields = {"tokens": 24 * 8 * T, "batch_rows": 8, "lr": 3e-3, "validation_tokens": T}
+    return TrainConfig.model_validate(fields | changes)
+
+
+def quiet(tokens: int) -> None:
+    pass
+
+
+def gpt2(vocab_size: int) -> Gpt2:
+    """A small model whose predictions are far from uniform."""
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=SHORT)
+    model = Gpt2.fresh(config, vocab_size=vocab_size, bos=0, seed=3)
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.2
+    return model
