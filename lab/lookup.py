@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.recipe import InputError
+from lab.errors import InputError
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import machine, regimes
-from lab.config.sections import CorpusConfig, PretrainedConfig, TokenizerConfig
+from lab.config.model import PretrainedConfig
 from lab.config.study import RegimeConfig, StudyConfig
 from lab.config.sweep import Arm, arms
-from lab.recipe import InputError, Step, digest
+from lab.config.text import CorpusConfig, TokenizerConfig
+from lab.errors import InputError
+from lab.hashing import digest
 from lab.steps import machine as steps
 from lab.steps import runners
 from lab.steps.human import human, lineage
 from lab.store.atomic import file_sha256
+from lab.store.step import Step
 from lab.text import corpus
 from lab.text.untrusted import check_folder, check_tokenizer
 

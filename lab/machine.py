@@ -11,7 +11,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from lab.recipe import InputError
+from lab.errors import InputError
 
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy", "pyarrow", "safetensors")
 

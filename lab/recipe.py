@@ -1,16 +1,10 @@
-"""The nouns of the lab: corpora by origin, lineages, recipes, steps.  Plain frozen data, no I/O.
-
-Shapes everywhere: B = rows, T = positions, V = vocabulary.  Losses are in nats.
-"""
+"""The nouns of a regime: corpora on the table, lineages, parts and recipes.  Frozen data, no text, no disk."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, overload
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -18,60 +12,6 @@ HUMAN = -1
 """Origin of a seed's own human rows; generation t's sample has origin t."""
 ARCHIVE = -2
 """Origin of human rows that are kept apart, for regimes that ask for fresh ones."""
-
-
-LONGEST_MESSAGE = 1200
-"""Characters; some ten lines of a terminal."""
-
-
-def printable(text: str) -> str:
-    """With escapes for what a terminal would obey or could not show: printable("a\\x1b[2J") == "a\\\\x1b[2J"."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def one_line(text: str, longest: int) -> str:
-    """The text on one line, its middle left out where it is longer."""
-    said = printable(" ".join(text.split()))
-    half = longest // 2
-    return said if len(said) <= longest else f"{said[:half]} ... {said[-half:]}"
-
-
-class InputError(ValueError):
-    """The user's input is wrong.  The message is one line: what was given, what is allowed, what to do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message, LONGEST_MESSAGE))
-
-
-class DiskFull(InputError):
-    """Not the input's fault, but as much in need of one line: there is no room to go on."""
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and the step in hand has left what it needs to go on."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What surrounds a step while it runs.  Nothing here may change what the step makes."""
-
-    report: Callable[[int], None]
-    """Told the number of the step's tokens done so far."""
-    stopping: Callable[[], bool]
-    """Whether the run was asked to stop."""
-    scratch: Path
-    """A folder for checkpoints, absent until it is made.  An attempt that was cut short leaves it to the next one on
-    the same type of machine, with the same code, libraries and inputs; it is removed when the step is committed."""
-    checkpoint_seconds: float
-    """Time between two checkpoints."""
-    note: Callable[[str], None]
-    """Told, in a line, what the user should know."""
-
-    def progress(self, tokens: int) -> None:
-        """Between two parts of a step that leaves nothing behind when it is cut short.  Stopped when asked to stop."""
-        self.report(tokens)
-        if self.stopping():
-            raise Stopped
 
 
 @dataclass(frozen=True)
@@ -201,51 +141,3 @@ def _array(part: Part) -> np.ndarray:
     """The chosen rows of a part that has them."""
     assert isinstance(part.chosen, RowNumbers)
     return part.chosen.array
-
-
-def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN.  What keys are hashed from."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """sha256 of the canonical JSON of a value, as hex."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Step:
-    """A pure function of parameters and inputs, known by its key before anything runs.
-
-    `version` is a number raised by hand for dear steps, or a hash of the modules that a cheap step uses.
-    `inputs` maps a role ("model", "human", "sample-3") to the step that makes it.
-    """
-
-    name: str
-    version: str
-    params: Mapping[str, Any]
-    inputs: Mapping[str, Step]
-    tokens: int = 0
-    """Tokens the step has to work through: for progress, not part of the key."""
-    work: float = 0.0
-    """Floating-point operations, about: for estimates of time, not part of the key."""
-    disk: int = 0
-    """Bytes it will write, about: for estimates, not part of the key."""
-    scratch: int = 0
-    """The same of checkpoints, which are there while it runs and gone when it is done.  Not part of the key."""
-    label: str = ""
-    """For people: "train replace seed 0 gen 3".  Not part of the key."""
-    where: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that the key leaves out, because another one says by content what lies there."""
-    key: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        inputs = {role: step.key for role, step in self.inputs.items()}
-        key = digest({"step": self.name, "version": self.version, "params": self.params, "inputs": inputs})
-        object.__setattr__(self, "key", key[:40])
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Step) and other.key == self.key

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from lab.errors import InputError
 from lab.lookup import lookup, suggestion
-from lab.recipe import InputError, Lineage, Part, Recipe, Source
+from lab.recipe import Lineage, Part, Recipe, Source
 from lab.seeds import derive_seed, generator
 
 DRIFT = 0.01

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lab.errors import InputError
 from lab.lookup import lookup, suggestion
-from lab.recipe import InputError
 from lab.seeds import derive_seed, generator, permutation
 
 TABLE = {"human": 1, "replace": 2, "accumulate": 3}

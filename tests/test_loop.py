@@ -10,10 +10,11 @@ import pytest
 from support.tiny import steps_of, tiny_config
 
 from lab.config.files import load_study
+from lab.errors import InputError
 from lab.loop import Generation, Study, build
-from lab.recipe import InputError, Step
 from lab.steps import machine as steps
 from lab.steps import runners
+from lab.store.step import Step
 from lab.store.store import Job
 
 Built = Callable[..., Study]

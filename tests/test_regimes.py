@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from scipy.stats import chi2
 
+from lab.errors import InputError
 from lab.models.feed import load_recipe, save_recipe
-from lab.recipe import ARCHIVE, HUMAN, InputError, Lineage, Part, Recipe, Source
+from lab.recipe import ARCHIVE, HUMAN, Lineage, Part, Recipe, Source
 from lab.regimes import REGIMES, check_options, regime, visible
 from lab.seeds import generator
 

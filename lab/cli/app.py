@@ -34,7 +34,7 @@ from lab.cli.terminal import (
     print_sizes,
     print_timings,
 )
-from lab.recipe import DiskFull, InputError, Stopped
+from lab.errors import DiskFull, InputError, Stopped
 from lab.run.signals import StopSignals
 
 INTERRUPTED = 130

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lab.cli.terminal import FAILED, AsJson, Checkpoints, RunName, folder_of, out
-from lab.recipe import InputError
+from lab.errors import InputError
 from lab.store.space import megabytes
 
 KEEP = ("all", "last", "none")

@@ -20,7 +20,7 @@ from lab.cli.terminal import (
     print_table,
     wide_console,
 )
-from lab.recipe import InputError, printable
+from lab.errors import InputError, printable
 from lab.report.escape import markdown
 
 

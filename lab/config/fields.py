@@ -6,9 +6,10 @@ overflow 64 bits, take the machine's memory or hang while a study is only planne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 
 def _whole(value: Any) -> Any:
@@ -54,3 +55,12 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def kind_or(default: str) -> Discriminator:
+    """Reads `kind`, which a study need not name where it is the default."""
+
+    def kind(part: Any) -> Any:
+        return part.get("kind", default) if isinstance(part, Mapping) else getattr(part, "kind", None)
+
+    return Discriminator(kind)

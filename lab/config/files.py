@@ -9,11 +9,15 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from lab.config import strict_yaml as strictyaml
-from lab.config.sections import UNIONS, CorpusConfig
+from lab.config.fields import Frozen
+from lab.config.model import MODELS
 from lab.config.study import StudyConfig
+from lab.config.text import CORPORA, CorpusConfig
+from lab.errors import InputError
 from lab.lookup import suggestion
-from lab.recipe import InputError
 
+UNIONS: dict[str, dict[str, type[Frozen]]] = {"corpus": CORPORA, "model": MODELS}
+"""The sections of a study that come in several kinds."""
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "scripts" / "studies"
 

@@ -8,17 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from lab.config.fields import Frozen, Number, Positive, Tokens, Whole
-from lab.config.sections import (
-    NETWORKS,
-    PretrainedConfig,
-    SampleConfig,
-    SourceConfig,
-    TaggedCorpus,
-    TaggedModel,
-    TokenizerConfig,
-    TrainConfig,
-)
-from lab.recipe import canonical, one_line
+from lab.config.model import NETWORKS, PretrainedConfig, TaggedModel
+from lab.config.sample import SampleConfig
+from lab.config.text import SourceConfig, TaggedCorpus, TokenizerConfig
+from lab.config.train import TrainConfig
+from lab.errors import one_line
+from lab.hashing import canonical
 
 Option = bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 MOST_ROWS = 2**27

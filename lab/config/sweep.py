@@ -15,7 +15,8 @@ from typing import Any
 
 from lab.config.files import parse_study
 from lab.config.study import StudyConfig
-from lab.recipe import InputError, canonical, one_line, printable
+from lab.errors import InputError, one_line, printable
+from lab.hashing import canonical
 
 NAME = "arm"
 """Names a line of a list, in the place of the fields that it sets."""

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
-from lab.recipe import InputError
+from lab.errors import InputError
 from lab.text.tokenizer import quietly
 from lab.text.untrusted import check_folder, weights_in
 from lab.text.untrusted import config_of as config_of

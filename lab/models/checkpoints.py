@@ -24,11 +24,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lab.recipe import Attempt, Stopped, digest
+from lab.errors import Stopped
+from lab.hashing import digest
 from lab.store import atomic as disk
 from lab.store import crash_points as faults
 from lab.store.atomic import file_sha256, make_folder, renamed
 from lab.store.space import CHECKPOINTS, SPARE, free
+from lab.store.step import Attempt
 
 STATE, TENSORS = "state.json", "state.safetensors"
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.recipe import InputError
+from lab.errors import InputError
 
 ENDLESS = 2**30
 FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")

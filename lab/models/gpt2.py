@@ -1,200 +1,30 @@
-"""Language models behind one protocol: GPT-2, other architectures (lab/models/causal.py), and the counting models.
-
-A row is T tokens of text.  BOS stands before it and is not part of it:
-
-    n_positions 4, row a b c d:   the model reads <bos> a b c   and is scored on   a b c d
-
-Shapes: B = rows, T = positions, V = vocabulary, C = n_embd, H = heads, D = C // H.  Losses are in nats.
-"""
+"""GPT-2: transformers' module, with its parameters read by the lab's own, faster code."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from lab.config.sections import ModelConfig
-from lab.models import causal, counting
-from lab.models.causal import NATS_TOKENS, Causal, at_once, behind, scored
+from lab.config.model import ModelConfig
+from lab.models import causal
+from lab.models.base import Decoder
+from lab.models.causal import NATS_TOKENS, at_once, behind, scored
 from lab.models.gpt2_ops import norm, product
 from lab.models.sampling import cpu as caches
 from lab.models.sampling import cuda as graphs
-from lab.recipe import InputError
-from lab.store.manifest import PRUNED
 from lab.text.tokenizer import quietly
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """transformers' names of the activations that torch has as one kernel, and torch's `approximate`."""
 EAGER_POSITIONS = 512
 """On a CPU, attention by plain matrix products trains faster than torch's fused kernel up to about so many."""
-
-
-class Decoder(Protocol):
-    """The state of B rows that grow together, one token at a time."""
-
-    def step(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row (BOS first); logits_BV of the next one, float32.  They may be overwritten."""
-
-    def keep(self, rows_K: Tensor) -> None:
-        """Go on with these of the rows (int64), in this order."""
-
-
-class LanguageModel(Protocol):
-    """What sampling, scoring and the store ask of a model."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def nats(self, rows: np.ndarray) -> np.ndarray:
-        """Loss of every token of rows [N, T] (any integer type) behind one BOS: float32 [N, T], in nats."""
-
-    def decoder(self, rows: int) -> Decoder:
-        """An empty state for so many rows."""
-
-    def save(self, folder: Path) -> None:
-        """Write the model into an existing folder, for `load`."""
-
-
-class Trainable(LanguageModel, Protocol):
-    """What training asks of a model beside."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    @property
-    def positions(self) -> int:
-        """The longest row it can be trained on."""
-
-    def hidden(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
-        """The state that predicts each token of each row behind BOS: [B * T, C], by matrix products in `dtype`."""
-
-    def head(self) -> tuple[Tensor, Tensor | None]:
-        """The output matrix [V, C] and its bias [V], if it has one: logits = hidden @ matrix.T + bias."""
-
-
-def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Gpt2 | Causal | Counted:
-    """A model from a local folder: one that was saved, or a pretrained one.  InputError where it cannot be used.
-
-    `decoding` is the dtype of a GPT-2's matrix products when it samples; scoring is float32.
-    """
-    if (folder / PRUNED).exists():
-        raise InputError(
-            f"{folder}: the weights of this model were dropped to save room (keep_models, lab prune); to have them "
-            "again, remove this folder and run its study again with --set keep_models=all"
-        )
-    kind = causal.config_of(folder).get("model_type")
-    if kind in counting.KINDS:
-        return Counted(counting.KINDS[kind].load(folder), device)
-    if kind not in causal.KINDS:
-        raise InputError(
-            f'{folder} holds a model of type "{kind}"; known: {", ".join(counting.KINDS)}, gpt2, llama, opt and '
-            "every other causal language model of the installed transformers"
-        )
-    module = causal.read(folder, device)
-    if Gpt2.serves(module):
-        return Gpt2(module, decoding=decoding)
-    model = Causal(module)
-    model.check(str(folder))
-    return model
-
-
-def fresh(
-    kind: str, shape: Mapping[str, Any], *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu"
-) -> Gpt2 | Causal:
-    """A network from scratch, of the kind and shape that a study's `model` names.  Its arguments alone decide it."""
-    if kind == "llama":
-        return Causal.fresh(**shape, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
-    config = ModelConfig(**shape)
-    return Gpt2.fresh(config, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
-
-
-def fetched(path: str, revision: str | None) -> Path:
-    """The folder of a pretrained model: a local one, or what the hub has under this id, without any code of its own."""
-    if Path(path).is_dir():
-        return Path(path)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
-    except Exception as error:
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"model.path {path} is no local folder, and the hub did not give it: {said}") from error
-
-
-def start(
-    folder: Path, *, vocab_size: int, bos: int, positions: int, device: str | torch.device = "cpu"
-) -> Gpt2 | Causal:
-    """A network to train further, with this tokenizer, on rows of so many tokens: a base, or the previous generation.
-
-    Vocabulary entries behind the tokenizer's, with which many bases are padded, are cut off: they stand for no text.
-    Rows begin with `bos`, whatever the base has begun its texts with.  InputError where the folder holds no network, or
-    one with a smaller vocabulary or fewer positions.
-    """
-    model = load(folder, device)
-    if isinstance(model, Counted):
-        raise InputError(f"{folder} holds counts, which are not trained further; start from a network")
-    if model.vocab_size < vocab_size:
-        raise InputError(
-            f"{folder} has a vocabulary of {model.vocab_size:,}, the tokenizer has {vocab_size:,} entries; "
-            "use the tokenizer that belongs to the model"
-        )
-    if model.positions < positions:
-        raise InputError(
-            f"{folder} reads at most {model.positions:,} tokens, fewer than the {positions:,} of a row; "
-            f"lower n_positions to {model.positions:,}"
-        )
-    module = model.module
-    if model.vocab_size > vocab_size:
-        module.resize_token_embeddings(vocab_size)
-    config = module.config
-    config.bos_token_id = bos
-    # Rows have no padding: the token that some bases pad with, often their EOS, must learn like any other.
-    config.pad_token_id = module.get_input_embeddings().padding_idx = None
-    eos = bos if config.eos_token_id is None else config.eos_token_id
-    module.generation_config = causal.ancestral(positions=model.positions, bos=bos, eos=eos)
-    return type(model)(module)
-
-
-class Counted:
-    """A counting model as sampling and scoring see it."""
-
-    def __init__(self, model: counting.CountingModel, device: str | torch.device = "cpu") -> None:
-        self.model = model
-        self.vocab_size = model.vocab_size
-        self.device = torch.device(device)
-
-    def nats(self, rows: np.ndarray) -> np.ndarray:
-        return self.model.nats(rows)
-
-    def decoder(self, rows: int) -> Decoder:
-        return _CountedDecoder(self, rows)
-
-    def save(self, folder: Path) -> None:
-        self.model.save(folder)
-
-
-class _CountedDecoder:
-    def __init__(self, counted: Counted, rows: int) -> None:
-        self.counted = counted
-        self.before = np.empty((rows, 0), dtype=np.int64)
-
-    def step(self, tokens_B: Tensor) -> Tensor:
-        self.before = np.append(self.before, tokens_B.cpu().numpy()[:, None], axis=1)
-        weights_BV = torch.tensor(self.counted.model.weights(self.before), device=self.counted.device)
-        return weights_BV.log()
-
-    def keep(self, rows_K: Tensor) -> None:
-        self.before = self.before[rows_K.cpu().numpy()]
 
 
 class Gpt2:

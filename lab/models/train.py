@@ -17,10 +17,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from lab.config.sections import TrainConfig
+from lab.config.train import TrainConfig
 from lab.models import compile as kernels
+from lab.models.base import Trainable
 from lab.models.checkpoints import Checkpoints
-from lab.models.gpt2 import Trainable
 from lab.seeds import permutation
 
 LOG_POINTS = 20

@@ -8,9 +8,9 @@ from typing import Any
 
 from lab.config.study import Published, PublishedNumbers, StudyConfig
 from lab.config.sweep import arms, get, scalar
+from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.stats import mean_interval
-from lab.recipe import InputError, printable
 from lab.report.tables import METRICS, Line, lines, value_of
 from lab.run.folder import axes_of
 

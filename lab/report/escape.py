@@ -1,4 +1,4 @@
-"""Names that users choose, as text in other languages: Markdown and LaTeX.  lab.recipe.printable makes them harmless
+"""Names that users choose, as text in other languages: Markdown and LaTeX.  lab.errors.printable makes them harmless
 to a terminal; CSV is data and stays as it is (lab/config/sweep.py refuses names that a spreadsheet would take for
 formulas).
 """

@@ -21,8 +21,9 @@ import numpy as np
 from scipy.special import nctdtrinc, stdtrit
 
 from lab import theory
-from lab.config.sections import PositionsConfig, SourceConfig, UniformConfig
+from lab.config.model import PositionsConfig, UniformConfig
 from lab.config.study import RegimeConfig, StudyConfig
+from lab.config.text import SourceConfig
 from lab.loop import Study
 from lab.metrics.stats import mean_interval
 from lab.report.escape import markdown

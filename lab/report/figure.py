@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lab.recipe import InputError
+from lab.errors import InputError
 from lab.report.tables import Line, Rows, lines
 
 PANELS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {

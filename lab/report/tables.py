@@ -18,9 +18,9 @@ from rich.text import Text
 
 from lab.config.study import StudyConfig
 from lab.config.sweep import arms
+from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.stats import Interval, paired_interval
-from lab.recipe import InputError, printable
 from lab.report.escape import latex, markdown
 from lab.run.folder import axes_of, to_csv
 

@@ -17,8 +17,8 @@ import yaml
 from lab.config.files import difference, parse_study, read_yaml
 from lab.config.study import StudyConfig
 from lab.config.sweep import NAME, arms
+from lab.errors import InputError
 from lab.loop import Generation, Study
-from lab.recipe import InputError
 from lab.run.walk import job_of
 from lab.steps.machine import Machine
 from lab.steps.record import COLUMNS

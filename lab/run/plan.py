@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.loop import Study, in_order
-from lab.recipe import Step
 from lab.run.walk import job_of
 from lab.run.weights import lacking
 from lab.steps import runners
+from lab.store.step import Step
 from lab.store.store import Store
 
 GUESS = {

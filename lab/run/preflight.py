@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.errors import InputError
 from lab.loop import Study
-from lab.recipe import InputError
 from lab.run.walk import job_of
 from lab.store.store import Store
 from lab.text import tokenizer as tokenizers
@@ -19,7 +19,7 @@ def check_base(study: Study, store: Store) -> None:
     for step in study.steps:
         if step.name != "base" or store.whole(job_of(step)):
             continue
-        from lab.models import gpt2 as models
+        from lab.models import load as models
 
         words, where = step.inputs["tokenizer"].where, step.where
         with tempfile.TemporaryDirectory(prefix="lab-base-") as folder:

@@ -10,10 +10,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from lab.recipe import Step, printable
+from lab.errors import printable
 from lab.run import timings
 from lab.run.plan import Estimator
 from lab.run.timings import append
+from lab.store.step import Step
 
 
 def clock(seconds: float) -> str:

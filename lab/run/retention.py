@@ -15,14 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.errors import InputError
 from lab.loop import Study, build
-from lab.recipe import InputError, Step
 from lab.run.folder import RunFolder
 from lab.run.walk import Reporter, job_of
 from lab.run.weights import drop, weights_of
 from lab.steps import runners
 from lab.store.leftovers import left, untouched
 from lab.store.space import size_of
+from lab.store.step import Step
 from lab.store.store import Store
 
 KEY = re.compile(r"[0-9a-f]{40}")

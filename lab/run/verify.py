@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from lab import machine
+from lab.hashing import digest
 from lab.loop import Study, build, in_order
-from lab.recipe import Step, digest
 from lab.report import exact
 from lab.run.folder import RunFolder
 from lab.run.walk import execute, job_of
 from lab.steps.runners import source_hash
 from lab.store.atomic import file_sha256
 from lab.store.manifest import MANIFEST, PRUNED, dropped_files, seal_of
+from lab.store.step import Step
 from lab.store.store import Store
 
 DEAR = ("train", "sample", "heldout")

@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab.recipe import Step, Stopped
+from lab.errors import Stopped
 from lab.run.weights import lacking
 from lab.run.worker import UNATTENDED, Wishes, Worker, reason_of, run_job
 from lab.steps import runners
 from lab.store import space
 from lab.store.manifest import MANIFEST
+from lab.store.step import Step
 from lab.store.store import Damaged, Dropped, Job, Store
 
 ATTEMPTS = 2

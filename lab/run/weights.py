@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab.recipe import InputError, Step
+from lab.errors import InputError
 from lab.steps import runners
 from lab.store import crash_points as faults
 from lab.store.atomic import file_sha256, write_text
 from lab.store.leftovers import sweep
 from lab.store.manifest import PRUNED
 from lab.store.space import is_full
+from lab.store.step import Step
 from lab.store.store import Job, Store
 
 WEIGHTS = ".safetensors"

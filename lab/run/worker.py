@@ -24,10 +24,12 @@ from typing import IO, Any
 
 from lab import machine
 from lab.config.study import ComputeConfig
-from lab.recipe import Attempt, InputError, Step, Stopped, digest
+from lab.errors import InputError, Stopped
+from lab.hashing import digest
 from lab.run.weights import check_same
 from lab.steps import runners
 from lab.store import space
+from lab.store.step import Attempt, Step
 from lab.store.store import Damaged, Dropped, Job, Store
 
 REPORT_EVERY = 0.5

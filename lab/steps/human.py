@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.config.sections import SourceConfig
 from lab.config.study import StudyConfig
-from lab.recipe import ARCHIVE, HUMAN, Lineage, Source, Step
+from lab.config.text import SourceConfig
+from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
 from lab.steps import runners
+from lab.store.step import Step
 from lab.text import corpus
 
 FILES = 1_500

@@ -12,23 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lab import regimes
-from lab.config.sections import (
-    AnyModel,
-    LlamaConfig,
-    ModelConfig,
-    Network,
-    NgramConfig,
-    PositionsConfig,
-    PretrainedConfig,
-    SourceConfig,
-    TrainConfig,
-)
+from lab.config.model import AnyModel, LlamaConfig, ModelConfig, Network, NgramConfig, PositionsConfig, PretrainedConfig
 from lab.config.study import RegimeConfig, StudyConfig
-from lab.recipe import InputError, Step
+from lab.config.text import SourceConfig
+from lab.config.train import TrainConfig
+from lab.errors import InputError
+from lab.hashing import code_hash, reached
 from lab.seeds import derive_seed
 from lab.steps.human import FILES, TOKENIZER, Human, layout, make_step, where_at
-from lab.store.code_hash import code_hash, reached
 from lab.store.space import CHECKPOINTS
+from lab.store.step import Step
 
 DISTINCT = (1.0, 0.4, 0.8, 0.9, 1.0)
 """Share of the n-grams of a text that are different ones, about, for n = 1 to 5."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lab.models.gpt2 import LanguageModel
+from lab.models.base import LanguageModel
 
 ROWS = 512
 """Rows between two reports of progress; the model batches within them."""

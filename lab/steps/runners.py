@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 
 from lab import regimes
-from lab.config.sections import CorpusConfig, SourceConfig, TrainConfig
+from lab.config.text import CorpusConfig, SourceConfig
+from lab.config.train import TrainConfig
+from lab.hashing import code_hash
 from lab.metrics.texts import before_end
 from lab.models import counting
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
-from lab.recipe import ARCHIVE, HUMAN, Attempt, Lineage, Source
+from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
 from lab.seeds import derive_seed, generator
-from lab.store.code_hash import code_hash
+from lab.store.step import Attempt
 from lab.text import corpus as corpora
 from lab.text import known_source as sources
 from lab.text import rows as cutting
@@ -179,7 +181,7 @@ def _run_pool(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: At
 
 
 def _run_base(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
-    from lab.models import gpt2 as models
+    from lab.models import load as models
 
     folder = models.fetched(params["path"], params["revision"])
     special = tokenizers.load_special(inputs["tokenizer"])
@@ -246,7 +248,7 @@ def _first_weights(
     params: Mapping[str, Any], inputs: Folders, special: Mapping[str, int], config: TrainConfig, positions: int
 ) -> Any:
     """Random ones, or those of the base or of the previous generation, with low-rank additions if the study says so."""
-    from lab.models import gpt2 as models
+    from lab.models import load as models
     from lab.models.causal import Lora
 
     device = params["machine"]["device"]
@@ -270,7 +272,7 @@ def _first_weights(
 
 
 def _run_sample(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
-    from lab.models import gpt2 as models
+    from lab.models import load as models
     from lab.models.sampling import sample as sampling
     from lab.models.sampling.decoding import Decoding
 
@@ -351,7 +353,7 @@ def _run_synthetic(params: Mapping[str, Any], inputs: Folders, out: Path, attemp
 
 
 def _run_heldout(params: Mapping[str, Any], inputs: Folders, out: Path, attempt: Attempt) -> None:
-    from lab.models import gpt2 as models
+    from lab.models import load as models
     from lab.steps import probes
 
     model = models.load(inputs["model"], device=params["machine"]["device"])

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lab.recipe import digest
+from lab.hashing import digest
 from lab.store import crash_points as faults
 
 

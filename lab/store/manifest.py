@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.recipe import digest
+from lab.hashing import digest
 from lab.store.atomic import file_sha256
 
 MANIFEST = "manifest.json"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lab.recipe import DiskFull, InputError
+from lab.errors import DiskFull, InputError
 from lab.store.atomic import all_of
 
 SAFETY = 1.5

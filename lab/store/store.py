@@ -22,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.recipe import Step, Stopped, canonical
+from lab.errors import Stopped
+from lab.hashing import canonical
 from lab.store import atomic as disk
 from lab.store import crash_points as faults
 from lab.store import manifest as manifests
 from lab.store.atomic import file_sha256, make_folder, renamed, write_text
 from lab.store.manifest import MANIFEST, dropped_files
+from lab.store.step import Step
 
 
 @dataclass(frozen=True)

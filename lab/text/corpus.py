@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lab.config.files import ROOT
-from lab.config.sections import CorpusConfig
+from lab.config.text import CorpusConfig
+from lab.errors import InputError
+from lab.hashing import digest
 from lab.lookup import suggestion
-from lab.recipe import InputError, digest
 from lab.store.atomic import file_sha256
 from lab.text.folds import SHARES as SHARES
 from lab.text.folds import assign_folds, first_copies, name_order

@@ -6,8 +6,8 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from lab.config.sections import CorpusConfig
-from lab.recipe import printable
+from lab.config.text import CorpusConfig
+from lab.errors import printable
 from lab.text.corpus import SHARES, read_documents
 
 WORD = re.compile(r"[^\W\d_]+")

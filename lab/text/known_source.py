@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from lab.config.sections import SourceConfig
+from lab.config.text import SourceConfig
 from lab.seeds import derive_seed, generator
 
 Floats = NDArray[np.float64]

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lab.errors import InputError
 from lab.metrics.texts import before_end
-from lab.recipe import InputError
 from lab.seeds import derive_seed, generator
 
 ROWS_AT_ONCE = 4096

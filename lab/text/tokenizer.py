@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.recipe import InputError
+from lab.errors import InputError
 from lab.text.untrusted import check_tokenizer
 
 if TYPE_CHECKING:

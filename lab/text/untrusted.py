@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from lab.recipe import InputError
+from lab.errors import InputError
 
 WEIGHTS = "model.safetensors"
 REFUSED = {

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.models.gpt2 import Gpt2, load
+from lab.errors import InputError
+from lab.models.gpt2 import Gpt2
+from lab.models.load import load
 from lab.models.sampling.sample import sample
-from lab.recipe import InputError
 
 ROWS, SEED = 64, 3
 

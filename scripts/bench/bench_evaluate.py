@@ -36,7 +36,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
 from lab.metrics.diversity import compression_ratio, distinct_n, self_bleu
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_survival
 from lab.metrics.variety import token_entropy, zipf_exponent
@@ -292,10 +292,10 @@ def record_step(arguments: Any) -> Iterator[bench.Record]:
     """The whole step at the shapes of `quick`, from artifacts of generation 0; beside it the scoring it stands on."""
     from lab.config.files import load_study
     from lab.loop import build
-    from lab.recipe import Attempt
     from lab.run.walk import job_of
     from lab.run.worker import UNATTENDED, run_job
     from lab.steps import runners
+    from lab.store.step import Attempt
     from lab.store.store import Store
 
     changes = ["seeds=[0]", "generations=1", "regimes=[human]", "train.tokens=16384"]

@@ -38,11 +38,11 @@ from lab import regimes
 from lab.config.files import parse_study
 from lab.loop import Study, build
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
-from lab.recipe import Step
 from lab.run.plan import plan
 from lab.run.walk import job_of
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps.human import lineage
+from lab.store.step import Step
 from lab.store.store import Job, Store
 
 SEED_TEXT = Path(__file__).parents[2] / "data" / "human-small.parquet"

@@ -40,7 +40,7 @@ import torch
 import transformers
 
 from lab import machine
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
 from lab.models.sampling.sample import sample
 from lab.run.worker import set_arithmetic

@@ -51,7 +51,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from lab import machine
-from lab.config.sections import CorpusConfig, ModelConfig, TrainConfig
+from lab.config.model import ModelConfig
+from lab.config.text import CorpusConfig
+from lab.config.train import TrainConfig
 from lab.models.gpt2 import Gpt2
 from lab.models.train import batch_at, fit, lr_at
 from lab.run.worker import set_arithmetic

@@ -39,14 +39,15 @@ from scipy.stats import binom, binomtest
 
 from lab import machine
 from lab.config.files import load_study, parse_study
-from lab.config.sections import NgramConfig
+from lab.config.model import NgramConfig
+from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.stats import Interval
-from lab.recipe import InputError, Step
 from lab.report.tables import CONTROL, METRICS, lines
 from lab.run.folder import RunFolder
 from lab.run.progress import clock
 from lab.run.walk import execute
+from lab.store.step import Step
 
 LEVEL = 0.05
 """Share of true nulls that a 95 % interval rejects."""

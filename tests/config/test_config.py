@@ -8,9 +8,9 @@ import yaml
 from support.tiny import tiny, write_study
 
 from lab.config.files import difference, load_study, parse_study, study_names
-from lab.config.sections import CorpusConfig, SourceConfig
 from lab.config.study import MetricsConfig, StudyConfig
-from lab.recipe import InputError
+from lab.config.text import CorpusConfig, SourceConfig
+from lab.errors import InputError
 
 
 def refusal(study: dict[str, Any]) -> str:

@@ -11,8 +11,8 @@ from support.tiny import Reports, run_study
 from lab.config.files import parse_study
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
+from lab.errors import InputError
 from lab.loop import build
-from lab.recipe import InputError
 from lab.report.exact import compare
 from lab.run.folder import RunFolder, keys
 

@@ -28,16 +28,18 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from lab.config.sections import ModelConfig, TrainConfig
+from lab.config.model import ModelConfig
+from lab.config.train import TrainConfig
+from lab.errors import InputError
 from lab.models import causal
-from lab.models import gpt2 as models
+from lab.models import load as models
 from lab.models.causal import Causal, Lora
 from lab.models.counting import Uniform
-from lab.models.gpt2 import Gpt2, load, start
+from lab.models.gpt2 import Gpt2
+from lab.models.load import load, start
 from lab.models.sampling.beams import beam_search
 from lab.models.sampling.sample import sample
 from lab.models.train import _MeanLoss, fit
-from lab.recipe import InputError
 
 torch.set_num_threads(1)
 V, T, BOS = 70, 16, 3

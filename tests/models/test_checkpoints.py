@@ -11,14 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lab.config.sections import ModelConfig, TrainConfig
+from lab.config.model import ModelConfig
+from lab.config.train import TrainConfig
+from lab.errors import Stopped
 from lab.models.causal import Causal, Lora
 from lab.models.checkpoints import STATE, TENSORS, Checkpoints
 from lab.models.feed import RecipeRows
 from lab.models.gpt2 import Gpt2
 from lab.models.train import fit
-from lab.recipe import HUMAN, Attempt, Part, Recipe, Source, Stopped
+from lab.recipe import HUMAN, Part, Recipe, Source
 from lab.store.space import CHECKPOINTS, SPARE
+from lab.store.step import Attempt
 
 torch.set_num_threads(1)
 V, T, STEPS = 40, 16, 23

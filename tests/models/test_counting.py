@@ -14,12 +14,12 @@ from support.tiny import Reports, tiny
 
 from lab.config.files import load_study, parse_study
 from lab.config.study import StudyConfig
+from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.risk import perplexity
+from lab.models.counted import Counted
 from lab.models.counting import Ngram, Positions, Uniform, fit
-from lab.models.gpt2 import Counted
 from lab.models.sampling.sample import sample
-from lab.recipe import InputError
 from lab.run.folder import RunFolder
 from lab.run.walk import execute
 

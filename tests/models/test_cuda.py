@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
 from lab.models.sampling import cuda as graphs
 from lab.models.sampling.cpu import CachedDecoder

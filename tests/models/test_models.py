@@ -16,10 +16,13 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
 
 from lab import machine
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
+from lab.errors import InputError
 from lab.models import counting
-from lab.models.gpt2 import Counted, Gpt2, LanguageModel, load
-from lab.recipe import InputError
+from lab.models.base import LanguageModel
+from lab.models.counted import Counted
+from lab.models.gpt2 import Gpt2
+from lab.models.load import load
 from lab.steps.probes import heldout
 
 torch.set_num_threads(1)

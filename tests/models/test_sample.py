@@ -13,10 +13,11 @@ from support.training import gpt2, quiet
 from transformers import GenerationConfig
 
 from lab import theory
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
 from lab.models.causal import Causal
+from lab.models.counted import Counted
 from lab.models.counting import Ngram, Uniform
-from lab.models.gpt2 import Counted, Gpt2
+from lab.models.gpt2 import Gpt2
 from lab.models.sampling import sample as sampling
 from lab.models.sampling.cuda import GraphDecoder
 from lab.models.sampling.decoding import Decoding

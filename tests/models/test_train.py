@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from support.training import Rows, T, V, counting, fresh, quiet, settings
 
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
 from lab.models.train import CHUNK, _CrossEntropy, _MeanLoss, batch_at, fit, lr_at
 from lab.run.worker import set_arithmetic

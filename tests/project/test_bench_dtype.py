@@ -8,7 +8,7 @@ import bench_dtype
 import pytest
 import torch
 
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
 
 

@@ -23,17 +23,20 @@ from transformers import (
 )
 
 from lab.config.files import parse_study
-from lab.config.sections import ModelConfig, TrainConfig
+from lab.config.model import ModelConfig
+from lab.config.train import TrainConfig
+from lab.errors import InputError
 from lab.loop import Generation, Study, build
 from lab.models import train as training
 from lab.models.feed import RecipeRows, before_end, load_recipe
 from lab.models.gpt2 import Gpt2
-from lab.recipe import ARCHIVE, HUMAN, InputError, Part, Recipe, Step
+from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.report import exact
 from lab.report.compare import pivot
 from lab.run.folder import RunFolder
 from lab.run.plan import plan
 from lab.steps import record as records
+from lab.store.step import Step
 
 T = 16
 

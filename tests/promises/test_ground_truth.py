@@ -26,10 +26,12 @@ from support.tiny import run_study
 from transformers import GPT2LMHeadModel
 
 from lab.config.files import load_study
-from lab.config.sections import ModelConfig, SourceConfig, TrainConfig
+from lab.config.model import ModelConfig
+from lab.config.text import SourceConfig
+from lab.config.train import TrainConfig
 from lab.loop import Study, build
 from lab.metrics.stats import paired_interval
-from lab.models import gpt2 as models
+from lab.models import load as models
 from lab.models import train
 from lab.models.counting import Ngram
 from lab.models.feed import RecipeRows

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from support.tiny import write_corpus
 
 from lab import regimes
-from lab.config.sections import ModelConfig
+from lab.config.model import ModelConfig
+from lab.errors import InputError
 from lab.metrics import tails
 from lab.metrics import words as words_module
 from lab.metrics.words import count_words, find_words, word_counts
 from lab.models import causal
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
 from lab.models.gpt2 import Gpt2
-from lab.recipe import ARCHIVE, HUMAN, InputError, Lineage, Part, Recipe, RowNumbers, Source
+from lab.recipe import ARCHIVE, HUMAN, Lineage, Part, Recipe, RowNumbers, Source
 from lab.text.tokenizer import train_tokenizer
 
 BYTES = [b"", *(bytes([i]) for i in range(256))]

@@ -15,8 +15,8 @@ from lab.config import strict_yaml as strictyaml
 from lab.config.files import load_study, parse_study
 from lab.config.study import StudyConfig
 from lab.config.sweep import MOST_ARMS
+from lab.errors import LONGEST_MESSAGE, InputError, printable
 from lab.loop import MOST_STEPS, build
-from lab.recipe import LONGEST_MESSAGE, InputError, printable
 
 
 @pytest.fixture(scope="module")

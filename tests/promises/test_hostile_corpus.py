@@ -15,7 +15,7 @@ import pytest
 from support.hostile import Payload, call
 from support.tiny import tiny, write_study
 
-from lab.config.sections import CorpusConfig
+from lab.config.text import CorpusConfig
 from lab.text.corpus import cut_document, read_documents
 
 TEXTS = [f"Tale {n}. The old sea sang of {n * 7} ships, {n * n} sailors and nobody else." for n in range(60)]

@@ -6,35 +6,33 @@ from pathlib import Path
 import pytest
 from support.tiny import PROJECT
 
-LAYERS = [
-    {"__init__", "types", "sections", "config", "studies", "sweep", "seeds", "lookup", "machine"}
-    | {"fields", "strictyaml", "escape", "faults", "disk", "code_hash"},
-    {"regimes", "metrics", "stats", "theory"},
-    {
-        *("corpus", "cutting", "rows", "sources", "tokenizer", "counting", "decoding", "store", "manifests", "space"),
-        *("models", "blocks", "caches", "graphs", "causal", "beams", "leftovers", "folds", "kernels", "folders"),
-    },
-    {"train", "sample", "probes", "records", "checkpoints"},
-    {"runners", "human", "steps", "study", "worker", "execute", "plan", "timings", "weights", "preflight"},
-    {"results", "progress", "report", "exact", "compare", "figure", "describe", "retention", "verify", "doctor"},
-    {"cli", "terminal", "reading", "keeping", "signals", "__main__", "evaluate_modules"},
+ROOMS = [
+    {"errors", "seeds", "lookup", "machine", "hashing"},
+    {"config", "recipe"},
+    {"regimes", "metrics", "theory"},
+    {"store"},
+    {"text"},
+    {"models"},
+    {"steps"},
+    {"loop"},
+    {"run"},
+    {"report"},
+    {"cli"},
+    {"__init__", "__main__", "evaluate_modules"},
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+"""From the ground up: a file imports from rooms below its own, and from its own without circles."""
+LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
-"""Beside the standard library: what L0 and L1 may import."""
+"""Beside the standard library: what the rooms below `store` may import."""
 HEAVY = {
-    "torch": {"models", "blocks", "caches", "graphs", "causal", "beams", "decoding", "train", "sample"}
-    | {"probes", "worker", "doctor", "checkpoints", "kernels"},
-    "accelerate": {"train"},
+    "torch": {"models", "steps", "run"},
+    "accelerate": {"models"},
+    "transformers": {"models", "text"},
+    "datasets": {"text"},
+    "typer": {"cli"},
+    "matplotlib": {"report"},
 }
-HEAVY |= {
-    "transformers": {"models", "blocks", "caches", "graphs", "tokenizer", "causal", "beams"},
-    "datasets": {"corpus"},
-    "typer": {"cli", "terminal", "reading", "keeping"},
-    "matplotlib": {"figure"},
-}
-TYPES_ONLY = {("__init__", "results")}
-"""Annotations and lazy functions of the package's front door."""
+"""Libraries that take seconds to import, and the only rooms that do, most of them inside of functions."""
 FILES = sorted((PROJECT / "lab").rglob("*.py"))
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PROJECT).as_posix())
@@ -53,8 +51,14 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= whole if node.module == "lab" else {str(node.module)}
+            found |= whole if node.module == "lab" else {str(node.module), *whole}
     return found
+
+
+def modules_of(room: str) -> dict[str, Path]:
+    """Dotted name -> file of the modules in a room."""
+    named = {".".join(file.relative_to(PROJECT).with_suffix("").parts): file for file in FILES}
+    return {name.removesuffix(".__init__"): file for name, file in named.items() if module_of(file) == room}
 
 
 @each_file
@@ -63,7 +67,26 @@ def test_imports_go_down(file: Path) -> None:
     for imported in imports(file):
         if imported.startswith("lab."):
             other = imported.split(".")[1]
-            assert LEVEL[other] <= LEVEL[name] or (name, other) in TYPES_ONLY, f"{name} imports {other}, above it"
+            same_floor = LEVEL[other] == LEVEL[name]
+            assert LEVEL[other] < LEVEL[name] or same_floor, f"{name} imports {other}, above it"
+
+
+@pytest.mark.parametrize("room", sorted(LEVEL))
+def test_no_circles_in_a_room(room: str) -> None:
+    modules = modules_of(room)
+    below = {name: {i for i in lab_modules(file) if i in modules and i != name} for name, file in modules.items()}
+    while free := [name for name, needed in below.items() if not needed]:
+        below = {name: needed - set(free) for name, needed in below.items() if name not in free}
+    assert not below, f"these files import each other: {below}"
+
+
+def lab_modules(file: Path) -> set[str]:
+    """Modules of the lab that a file imports when it is imported itself."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lab"):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
 
 
 @each_file
@@ -72,10 +95,10 @@ def test_heavy_libraries_stay_in_their_place(file: Path) -> None:
     for library, owners in HEAVY.items():
         assert library not in roots or name in owners | {"evaluate_modules"}, f"{name} imports {library}"
     assert not roots & {"scripts", "tests", "pickle"}
-    if LEVEL[name] <= 1:
+    if LEVEL[name] < LEVEL["store"]:
         foreign = {root for root in roots - PLAIN if not is_standard(root)} - {"lab"}
-        assert foreign <= ({"pandas"} if name == "__init__" else set()), f"{name} imports {foreign}"
-    if LEVEL[name] <= 1 and name != "machine":
+        assert not foreign, f"{name} imports {foreign}"
+    if LEVEL[name] < LEVEL["store"] and name != "machine":
         assert not roots & {"time", "logging", "datetime", "random"}, f"{name} has a clock, a log or hidden chance"
 
 
@@ -102,5 +125,5 @@ def test_every_file_says_what_it_is(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text())), file
 
 
-def test_every_module_has_its_layer() -> None:
+def test_every_module_has_its_room() -> None:
     assert {module_of(file) for file in FILES} <= set(LEVEL)

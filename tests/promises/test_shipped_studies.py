@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig, PreTrained
 
 from lab import regimes
 from lab.config.files import STUDIES, load_study, parse_study, study_names
-from lab.config.sections import SourceConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import arms
+from lab.config.text import SourceConfig
 from lab.loop import build
 from lab.metrics.stats import Interval
 from lab.run.folder import RunFolder

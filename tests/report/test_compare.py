@@ -7,7 +7,7 @@ import pytest
 from support.tiny import tiny_config
 
 from lab.config.study import Published, StudyConfig
-from lab.recipe import InputError
+from lab.errors import InputError
 from lab.report.compare import beside, pivot
 
 Rows = list[dict[str, Any]]

@@ -13,7 +13,7 @@ from rich.console import Console
 from support.hostile import call
 from support.tiny import tiny_config
 
-from lab.recipe import InputError, printable
+from lab.errors import InputError, printable
 from lab.report.escape import latex, markdown
 from lab.report.figure import figure
 from lab.report.tables import METRICS, caption, formatted, rich_table

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab.recipe import InputError
+from lab.errors import InputError
 from lab.report.figure import figure
 from lab.report.tables import METRICS, formatted, lines, rich_table, shown_generations, sparkline, tidy
 from lab.steps.record import COLUMNS

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 from support.tiny import ENVIRONMENT, Finished, Reports, listing, run_study, store_at, tiny, tiny_config, write_study
 
+from lab.errors import InputError
 from lab.loop import Study, build
-from lab.models import gpt2 as models
-from lab.recipe import InputError, Step
+from lab.models import load as models
 from lab.run.walk import ATTEMPTS, Walk, _bury, execute, job_of, prepare_human
 from lab.steps import runners
 from lab.store.manifest import MANIFEST, PRUNED
+from lab.store.step import Step
 from lab.store.store import Store
 
 # --- a stub graph --------------------------------------------------------------------------------------------------

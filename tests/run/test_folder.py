@@ -14,8 +14,9 @@ import pytest
 from support.tiny import Finished, run_study, tiny_config
 
 import lab
+from lab.errors import InputError
+from lab.hashing import digest
 from lab.loop import Study
-from lab.recipe import InputError, digest
 from lab.run.folder import BIN_COLUMNS, RunFolder, to_csv
 from lab.run.walk import job_of
 from lab.steps.record import COLUMNS

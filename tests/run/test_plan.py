@@ -7,10 +7,10 @@ import pytest
 from support.tiny import store_at
 
 from lab.loop import Study
-from lab.recipe import Step
 from lab.run.plan import GUESS, OVERHEAD, RECENT, Estimator, plan
 from lab.run.walk import job_of
 from lab.store.manifest import MANIFEST
+from lab.store.step import Step
 
 
 def commit(folder: Path, step: Step, seconds: float) -> Path:

@@ -30,9 +30,10 @@ from support.tiny import (
 )
 
 from lab.config.files import parse_study
+from lab.errors import InputError
+from lab.hashing import digest
 from lab.loop import Study, build
-from lab.models import gpt2 as models
-from lab.recipe import InputError, Step, digest
+from lab.models import load as models
 from lab.run.folder import RunFolder
 from lab.run.plan import plan
 from lab.run.retention import Keeper, leftovers, pruning
@@ -44,6 +45,7 @@ from lab.store import space
 from lab.store.atomic import file_sha256
 from lab.store.leftovers import ABANDONED, left
 from lab.store.manifest import MANIFEST, PRUNED, dropped_files, seal_of
+from lab.store.step import Step
 from lab.store.store import Store
 
 COUNTING = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}

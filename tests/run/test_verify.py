@@ -10,13 +10,14 @@ import pytest
 from support.tiny import lab, listing, run_study, steps_of, tiny_config
 
 from lab import machine
+from lab.hashing import digest
 from lab.loop import Study, build
-from lab.recipe import Step, digest
 from lab.run.folder import RunFolder
 from lab.run.retention import pruning
 from lab.run.verify import Verified, compute_again, differences, verify
 from lab.store.atomic import file_sha256
 from lab.store.manifest import MANIFEST, PRUNED, seal_of
+from lab.store.step import Step
 from lab.store.store import Store
 
 KINDS = (

@@ -12,9 +12,10 @@ from lab.config.files import parse_study
 from lab.config.study import StudyConfig
 from lab.loop import build, in_order
 from lab.models.feed import before_end
-from lab.recipe import ARCHIVE, HUMAN, Source, Step
+from lab.recipe import ARCHIVE, HUMAN, Source
 from lab.run.walk import execute
 from lab.steps.human import Human, human, lineage, where_at
+from lab.store.step import Step
 
 IDENTITY = {"corpus": "a corpus", "tokenizer": ""}
 BESIDE: dict[str, Any] = {

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from support.tiny import store_at
 
-from lab.recipe import Step, digest
+from lab.hashing import digest
 from lab.store.atomic import file_sha256, write_text
 from lab.store.manifest import HASHED_AT_ONCE, MANIFEST
+from lab.store.step import Step
 from lab.store.store import Damaged, Job, Store
 
 Write = Callable[[Path], None]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab.config.sections import ModelConfig, TrainConfig
+from lab.config.model import ModelConfig
+from lab.config.train import TrainConfig
 from lab.models.gpt2 import Gpt2
 
 V, T = 40, 16

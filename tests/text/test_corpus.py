@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import PROJECT, WORDS, write_corpus
 
-from lab.config.sections import CorpusConfig
+from lab.config.text import CorpusConfig
+from lab.errors import InputError
 from lab.models.feed import RecipeRows
-from lab.recipe import HUMAN, InputError, Part, Recipe
+from lab.recipe import HUMAN, Part, Recipe
 from lab.seeds import generator
 from lab.text import corpus
 from lab.text import rows as cutting

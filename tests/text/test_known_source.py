@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lab.config.sections import SourceConfig
+from lab.config.text import SourceConfig
 from lab.seeds import derive_seed, generator
 from lab.text.known_source import SAVED, Source, _cumulative, is_source
 

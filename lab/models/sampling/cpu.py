@@ -29,7 +29,7 @@ FIRST_POSITIONS = 256
 
 
 class CachedDecoder:
-    """B rows of a GPT-2 that grow together, one token at a time: see `lab.models.gpt2.Decoder`."""
+    """B rows of a GPT-2 that grow together, one token at a time: see `lab.models.base.Decoder`."""
 
     def __init__(self, module: GPT2LMHeadModel, rows: int, *, dtype: torch.dtype, gelu: str) -> None:
         config, self.gpt2 = module.config, module.transformer

@@ -22,7 +22,7 @@ BUCKET = 64
 
 
 class GraphDecoder:
-    """B rows of a GPT-2 that grow together, one token at a time: see `lab.models.gpt2.Decoder`."""
+    """B rows of a GPT-2 that grow together, one token at a time: see `lab.models.base.Decoder`."""
 
     def __init__(self, module: GPT2LMHeadModel, rows: int, *, dtype: torch.dtype, gelu: str) -> None:
         self.gpt2 = module.transformer

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.models.gpt2 import Decoder, LanguageModel
+from lab.models.base import Decoder, LanguageModel
 from lab.models.sampling.decoding import Decoding, weights
 from lab.seeds import generator
 

@@ -1,6 +1,7 @@
-"""Hash what code does and not how it is explained: keys of artifacts must not change with prose.
+"""Hash values and code, for the keys of artifacts.
 
-The hash is taken over the syntax tree without docstrings, comments, line breaks and imports, and it knows no file name.
+The hash of code is taken over the syntax tree without docstrings, comments, line breaks and imports; it knows no file
+name.
 So a better sentence or a file that moved gives the same hash, and a changed constant gives another one.
 """
 
@@ -10,6 +11,16 @@ import ast
 import hashlib
 import json
 from typing import Any
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN.  What keys are hashed from."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of a value, as hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def code_hash(*sources: str, imports: bool = False) -> str:

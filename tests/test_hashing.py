@@ -6,9 +6,9 @@ import pytest
 from support.tiny import PROJECT
 
 from lab import regimes
+from lab.hashing import code_hash, reached
 from lab.steps import machine as steps
 from lab.steps import runners
-from lab.store.code_hash import code_hash, reached
 
 CODE = '''"""A module."""
 
