@@ -15,9 +15,14 @@ from lab.config.sweep import Arm, arms
 from lab.config.text import CorpusConfig, TokenizerConfig
 from lab.errors import InputError
 from lab.hashing import digest
-from lab.steps import machine as steps
-from lab.steps import runners
-from lab.steps.human import human, lineage
+from lab.steps import STEPS
+from lab.steps.place import Machine, Place, lineage
+from lab.steps.pool import pool
+from lab.steps.probes import heldout
+from lab.steps.record import record
+from lab.steps.sample import sample
+from lab.steps.text import human
+from lab.steps.train import base, train
 from lab.store.atomic import file_sha256
 from lab.store.step import Step
 from lab.text import corpus
@@ -61,13 +66,13 @@ class Generation:
 @dataclass(frozen=True)
 class Study:
     config: StudyConfig
-    machine: steps.Machine
+    machine: Machine
     generations: tuple[Generation, ...]
 
     @property
     def human(self) -> list[Step]:
         """The steps that read and divide human text.  They come first, and they are where bad text shows."""
-        return [step for step in self.steps if step.name in runners.HUMAN_STEPS]
+        return [step for step in self.steps if STEPS[step.name].reads_text]
 
     @property
     def steps(self) -> list[Step]:
@@ -75,13 +80,13 @@ class Study:
         return in_order(generation.record for generation in self.generations)
 
 
-def resolve(config: StudyConfig) -> steps.Machine:
+def resolve(config: StudyConfig) -> Machine:
     """The arithmetic of a study on this machine."""
     device = machine.resolve_device(config.compute.device)
-    return steps.Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
+    return Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
 
 
-def build(config: StudyConfig, on: steps.Machine | None = None) -> Study:
+def build(config: StudyConfig, on: Machine | None = None) -> Study:
     """The whole graph, before anything runs.  Reads the corpus files' bytes (for their hash) and nothing else.
 
     `on` is the arithmetic of the machine that has run it; None: of this one.
@@ -142,24 +147,22 @@ def _identity(config: StudyConfig) -> dict[str, str]:
     return found | ({"model": model_identity(own)} if own else {})
 
 
-def chain(
-    arm: Arm, resolved: steps.Machine, identity: dict[str, str], regime: RegimeConfig, seed: int
-) -> list[Generation]:
+def chain(arm: Arm, resolved: Machine, identity: dict[str, str], regime: RegimeConfig, seed: int) -> list[Generation]:
     """One chain of generations, in order.  Nothing runs here."""
     config = arm.config
     source = human(config, identity, seed)
     samples: dict[int, Step] = {}
     generations: list[Generation] = []
-    base = steps.base(steps.Place(config, resolved, source, seed, 0), identity)
+    start = base(Place(config, resolved, source, seed, 0), identity)
     for t in range(config.generations):
-        place = steps.Place(config, resolved, source, seed, t)
-        recipe = steps.pool(place, regime, samples)
+        place = Place(config, resolved, source, seed, t)
+        recipe = pool(place, regime, samples)
         rows = _recipe_rows(config, regime, seed, t)
-        models = steps.train(place, recipe, rows, _began(config, base, generations))
-        sampled = steps.sample(place, models)
-        evidence = tuple(steps.heldout(place, model) for model in models)
-        record = steps.record(place, models, sampled, evidence)
-        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, evidence, record))
+        models = train(place, recipe, rows, _began(config, start, generations))
+        sampled = sample(place, models)
+        evidence = tuple(heldout(place, model) for model in models)
+        numbers = record(place, models, sampled, evidence)
+        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, evidence, numbers))
         samples[t] = sampled
     return generations
 

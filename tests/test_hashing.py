@@ -1,5 +1,6 @@
 """Keys hear a changed constant and no prose: the hash of code over its syntax tree."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ from support.tiny import PROJECT
 
 from lab import regimes
 from lab.hashing import code_hash, reached
-from lab.steps import machine as steps
-from lab.steps import runners
+from lab.steps import STEPS, pool
+from lab.steps.kind import source_hash
 
 CODE = '''"""A module."""
 
@@ -89,7 +90,7 @@ def test_a_regime_hears_its_own_constants_and_no_neighbour(monkeypatch: pytest.M
 
     def hashes(text: str) -> dict[str, str]:
         monkeypatch.setattr("inspect.getsource", lambda _: text)
-        return {name: steps.regime_hash(name) for name in regimes.REGIMES}
+        return {name: pool.regime_hash(name) for name in regimes.REGIMES}
 
     before = hashes(source)
     assert len(set(before.values())) == len(before)
@@ -100,16 +101,15 @@ def test_a_regime_hears_its_own_constants_and_no_neighbour(monkeypatch: pytest.M
 
 def test_a_moved_file_and_a_better_sentence_move_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record step, whose version is the hash of its modules, with these modules somewhere else."""
-    kind, home = runners.KINDS["record"], PROJECT / "lab"
-    for number, file in enumerate(sorted(f for pattern in kind.modules for f in home.glob(pattern))):
+    record = STEPS["record"]
+    files = {file for pattern in record.modules for file in (PROJECT / "lab").glob(pattern)}
+    for number, file in enumerate(sorted(files)):
         text = file.read_text()
-        (tmp_path / f"{number}.py").write_text(
-            f'"""Moved."""\n{text[text.index("from __future__") :]}' if "from __future__" in text else text
-        )
-    before = runners.source_hash.__wrapped__("record")
-    monkeypatch.setattr(runners, "__file__", str(tmp_path / "runners.py"))
-    monkeypatch.setattr(runners, "KINDS", {"record": runners.Kind(kind.run, ("*.py",))})
-    assert runners.source_hash.__wrapped__("record") == before
-    edited = tmp_path / "0.py"
-    edited.write_text(edited.read_text() + "EDITED = 1\n")
-    assert runners.source_hash.__wrapped__("record") != before
+        code = text[text.index("from __future__") :] if "from __future__" in text else text
+        (tmp_path / f"{number}.py").write_text(f'"""Moved."""\n{code}')
+    before = source_hash.__wrapped__(record)
+    monkeypatch.setattr("lab.steps.kind.ROOT", tmp_path)
+    moved = replace(record, modules=("*.py",))
+    assert source_hash.__wrapped__(moved) == before
+    (tmp_path / "0.py").write_text((tmp_path / "0.py").read_text() + "EDITED = 1\n")
+    assert source_hash.__wrapped__(moved) != before

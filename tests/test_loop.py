@@ -12,8 +12,9 @@ from support.tiny import steps_of, tiny_config
 from lab.config.files import load_study
 from lab.errors import InputError
 from lab.loop import Generation, Study, build
-from lab.steps import machine as steps
-from lab.steps import runners
+from lab.steps import STEPS
+from lab.steps.cost import parameters
+from lab.steps.kind import source_hash
 from lab.store.step import Step
 from lab.store.store import Job
 
@@ -251,11 +252,11 @@ def test_a_regime_that_cannot_be_used_is_refused_before_anything_runs(built: Bui
 
 
 def test_every_step_knows_the_source_of_its_meaning() -> None:
-    for name in runners.KINDS:
-        assert len(runners.source_hash(name)) == 16
+    for kind in STEPS.values():
+        assert len(source_hash(kind)) == 16
 
 
 def test_parameters_by_hand() -> None:
     """C = 2, V = 5, T = 3, 1 layer: embeddings (5 + 3) x 2; a block 12 x 4 + 13 x 2; the last norm 2 x 2: 94."""
     config = tiny_config("x", model={"n_layer": 1, "n_head": 1, "n_embd": 2, "n_positions": 3})
-    assert steps.parameters(config.model, 5) == 94
+    assert parameters(config.model, 5) == 94

@@ -154,10 +154,10 @@ def _renamed(config: Any, name: str) -> Any:
 
 def _fresh(names: list[str]) -> frozenset[str]:
     from lab.lookup import lookup
-    from lab.steps import runners
+    from lab.steps import STEPS
 
     for name in names:
-        lookup("step", name, runners.KINDS)
+        lookup("step", name, STEPS)
     return frozenset(names)
 
 
@@ -239,7 +239,7 @@ def _note(message: str) -> None:
 
 def _say_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
     """Once: the kinds of dear steps whose artifacts were made by other code of the same version."""
-    from lab.run.walk import job_of
+    from lab.steps import job_of
 
     stale = set()
     for step in graph.steps:
@@ -268,7 +268,7 @@ def status(
     from lab.run import plan as planning
     from lab.run.folder import read_record
     from lab.run.progress import clock
-    from lab.store.space import by_kind
+    from lab.run.sizes import by_kind
 
     folder = folder_of(run, checkpoints)
     if timings:

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from lab import machine
 from lab.config.files import ROOT
-from lab.run import retention
+from lab.run import retention, sizes
 from lab.store import space
 from lab.store.manifest import MANIFEST
 from lab.store.store import Store
@@ -173,7 +173,7 @@ def _links(folder: Path) -> bool:
 def _store(store: Store, checkpoints: Path) -> list[Check]:
     if not store.root.is_dir():
         return [Check("ok", "store", f"none yet in {checkpoints}")]
-    kinds = space.by_kind(store.root)
+    kinds = sizes.by_kind(store.root)
     parts = ", ".join(f"{kind} {space.megabytes(size)}" for kind, size in kinds.items() if size)
     checks = [Check("ok", "store", f"{space.megabytes(sum(kinds.values()))} ({parts or 'empty'})")]
     return [*checks, *_damage(store), *_locks_held(store), *_leftovers(store)]

@@ -19,8 +19,8 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import NAME, arms
 from lab.errors import InputError
 from lab.loop import Generation, Study
-from lab.run.walk import job_of
-from lab.steps.machine import Machine
+from lab.steps import job_of
+from lab.steps.place import Machine
 from lab.steps.record import COLUMNS
 from lab.store import crash_points as faults
 from lab.store.atomic import beside, make_folder, write_file, write_text

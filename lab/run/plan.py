@@ -11,17 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.loop import Study, in_order
-from lab.run.walk import job_of
 from lab.run.weights import lacking
-from lab.steps import runners
+from lab.steps import STEPS, job_of
 from lab.store.step import Step
 from lab.store.store import Store
 
-GUESS = {
-    "cpu": {"train": 1e11, "sample": 4e10, "heldout": 8e10},
-    "cuda": {"train": 4e13, "sample": 1e12, "heldout": 4e13},
-}
-"""Operations a second of one CPU thread, or of one GPU, where the store has no timing yet.  Orders of magnitude."""
 OVERHEAD = 0.3
 """Seconds of a step beside its operations: reading, measuring, writing."""
 LIGHT = 0.03
@@ -31,12 +25,12 @@ RECENT = 50
 
 
 class Estimator:
-    """Seconds of a step: from the timings in the store's manifests, else from GUESS."""
+    """Seconds of a step: from the timings in the store's manifests, else from the guess in the table of steps."""
 
     def __init__(self, store: Store, device: str) -> None:
-        self.guess = GUESS[device]
+        self.device = device
         self.past: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
-        for name in runners.KINDS:
+        for name in STEPS:
             manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
             for path in manifests:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
@@ -60,7 +54,8 @@ class Estimator:
         return self._guess(name, work) * ratio
 
     def _guess(self, name: str, work: float) -> float:
-        return OVERHEAD + work / self.guess[name] if work else LIGHT
+        cost = STEPS[name].cost
+        return OVERHEAD + work / getattr(cost, self.device) if work and cost else LIGHT
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
         uses.update(step.name for step in in_order([first.record]) if step not in own)
     todo = to_do(order, store)
     lines = []
-    for name in runners.KINDS:
+    for name in STEPS:
         mine = [step for step in order if step.name == name]
         left = [step for step in todo if step.name == name]
         lines.append(

@@ -9,7 +9,7 @@ import numpy as np
 
 from lab.errors import InputError
 from lab.loop import Study
-from lab.run.walk import job_of
+from lab.steps import job_of
 from lab.store.store import Store
 from lab.text import tokenizer as tokenizers
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from lab.errors import InputError
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
-from lab.run.walk import Reporter, job_of
+from lab.run.walk import Reporter
 from lab.run.weights import drop, weights_of
-from lab.steps import runners
+from lab.steps import STEPS, job_of
 from lab.store.leftovers import left, untouched
 from lab.store.space import size_of
 from lab.store.step import Step
@@ -45,7 +45,7 @@ class Claim:
     def of(cls, study: Study, keep: str, fresh: frozenset[str] = frozenset()) -> Claim:
         readers: dict[str, list[Step]] = defaultdict(list)
         for step in study.steps:
-            if not runners.KINDS[step.name].spares_weights:
+            if STEPS[step.name].reads_weights:
                 for parent in step.inputs.values():
                     readers[parent.key].append(step)
         last: dict[str, int] = defaultdict(int)
@@ -119,7 +119,7 @@ class Keeper:
     def first(self) -> frozenset[str]:
         """Kinds of steps that must not wait: probes, for which else all weights would stay, and the text they read."""
         readers = {step.name for model in self.models for step in self.claim.readers.get(model, ())}
-        return frozenset({*readers, *runners.HUMAN_STEPS} - {"train", "sample"})
+        return frozenset({*readers, *(kind.name for kind in STEPS.values() if kind.reads_text)} - {"train", "sample"})
 
     def found(self, step: Step) -> None:
         self.reporter.found(step)

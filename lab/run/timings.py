@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.steps import runners
+from lab.steps import STEPS
 
 FILE = "timings.jsonl"
-KERNELS = ("train", "sample", "heldout")
-"""Steps that do what a study is for; all the rest is overhead."""
+KERNELS = tuple(name for name, kind in STEPS.items() if kind.cost is not None)
+"""Kinds of steps that do what a study is for: train, sample, heldout.  All the rest is overhead."""
 SLACK = 0.2
 """Seconds: times of day are written to a tenth."""
 REST = "start, wait, tables"
@@ -76,7 +76,7 @@ def timings(lines: Iterable[dict[str, Any]]) -> list[Timing]:
             steps.append(line)
     if programs:
         steps = [step for step in steps if step.get("whole")]
-    spent = {name: [line["seconds"] for line in steps if line["step"] == name] for name in runners.KINDS}
+    spent = {name: [line["seconds"] for line in steps if line["step"] == name] for name in STEPS}
     inside = sum(sum(seconds) for seconds in spent.values())
     whole = max(inside, sum(line["workers"] * line["program"] for line in programs))
     found = [Timing(name, len(each), sum(each), sum(each) / whole) for name, each in spent.items() if each]

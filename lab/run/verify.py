@@ -18,31 +18,19 @@ from lab.hashing import digest
 from lab.loop import Study, build, in_order
 from lab.report import exact
 from lab.run.folder import RunFolder
-from lab.run.walk import execute, job_of
-from lab.steps.runners import source_hash
+from lab.run.walk import execute
+from lab.steps import STEPS, job_of
+from lab.steps.kind import source_hash
 from lab.store.atomic import file_sha256
 from lab.store.manifest import MANIFEST, PRUNED, dropped_files, seal_of
 from lab.store.step import Step
 from lab.store.store import Store
 
-DEAR = ("train", "sample", "heldout")
+DEAR = tuple(name for name, kind in STEPS.items() if kind.cost is not None)
 """Kinds of steps that are computed again: those whose bytes depend on the arithmetic."""
 AGAIN = "lab run makes it again"
 ARITHMETIC = ("cpu", "gpu", "numpy", "python")
 """What every step may depend on."""
-USED = {
-    "corpus": {"datasets", "pyarrow"},
-    "tokenizer": {"tokenizers", "pyarrow"},
-    "rows": {"tokenizers", "pyarrow"},
-    "human": {"tokenizers", "pyarrow"},
-    "heldout-rows": set[str](),
-    "source": set[str](),
-    "source-rows": {"pyarrow"},
-    "pool": set[str](),
-    "synthetic": {"tokenizers", "pyarrow"},
-    "record": {"tokenizers"},
-}
-"""Libraries that decide the bytes of a kind of step, beside those; of kinds not named here: all."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +136,7 @@ def _hash_all(study: Study, store: Store, found: Verified) -> dict[Step, dict[st
             if parent in manifests and manifest["inputs"].get(role, {}).get("content") != manifests[parent]["content"]:
                 text = f"was made from another {role} than the one that is there"
                 found.problems.append(Problem(f"{step.label} ({folder})", text, AGAIN))
-    stale = sorted({s.name for s, m in manifests.items() if m["source"] != source_hash(s.name)} & set(DEAR))
+    stale = sorted({s.name for s, m in manifests.items() if m["source"] != source_hash(STEPS[s.name])} & set(DEAR))
     if stale:
         found.notes.append(f"the lab's code for {', '.join(stale)} has changed since some artifacts were made")
     return manifests
@@ -292,7 +280,8 @@ def differences(manifests: dict[Step, dict[str, Any]], here: dict[str, str]) -> 
 
 
 def _depends(kind: str, name: str) -> bool:
-    return name in ARITHMETIC or kind not in USED or name in USED[kind]
+    libraries = STEPS[kind].libraries
+    return name in ARITHMETIC or libraries is None or name in libraries
 
 
 class _Quiet:

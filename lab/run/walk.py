@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from lab.errors import Stopped
 from lab.run.weights import lacking
 from lab.run.worker import UNATTENDED, Wishes, Worker, reason_of, run_job
-from lab.steps import runners
+from lab.steps import job_of
 from lab.store import space
 from lab.store.manifest import MANIFEST
 from lab.store.step import Step
@@ -36,10 +36,6 @@ class Reporter(Protocol):
     def finished(self, step: Step, seconds: float) -> None: ...
     def failed(self, step: Step, reason: str, trace: str) -> None: ...
     def noted(self, message: str) -> None: ...
-
-
-def job_of(step: Step) -> Job:
-    return Job.of(step, runners.source_hash(step.name))
 
 
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:

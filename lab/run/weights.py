@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab.errors import InputError
-from lab.steps import runners
+from lab.steps import STEPS
 from lab.store import crash_points as faults
 from lab.store.atomic import file_sha256, write_text
 from lab.store.leftovers import sweep
@@ -60,7 +60,7 @@ def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
 
 def lacking(store: Store, step: Step) -> list[Step]:
     """Inputs whose weights the step needs and which were dropped: they are made again first."""
-    if runners.KINDS[step.name].spares_weights:
+    if not STEPS[step.name].reads_weights:
         return []
     return [parent for parent in dict.fromkeys(step.inputs.values()) if store.dropped(parent.name, parent.key)]
 

@@ -27,7 +27,7 @@ from lab.config.study import ComputeConfig
 from lab.errors import InputError, Stopped
 from lab.hashing import digest
 from lab.run.weights import check_same
-from lab.steps import runners
+from lab.steps import STEPS
 from lab.store import space
 from lab.store.step import Attempt, Step
 from lab.store.store import Damaged, Dropped, Job, Store
@@ -66,6 +66,7 @@ def run_job(
     start = time.monotonic()
     timing = {"seconds": 0.0, "work": job.work}
     environment: dict[str, Any] = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}
+    kind = STEPS[job.name]
     if job.params.get("machine", {}).get("device") == "cuda":
         environment["gpu"] = machine.gpu_name()
     if wishes.stopping():
@@ -80,7 +81,7 @@ def run_job(
         scratch = store.scratch(job.key) / _fitting(store, job)
         attempt = Attempt(report, wishes.stopping, scratch, wishes.checkpoint_seconds, store.note)
         try:
-            runners.KINDS[job.name].run(job.params, store.paths(job), folder, attempt)
+            kind.run(kind.params(**job.params), store.paths(job), folder, attempt)
         except Exception as error:
             if not isinstance(error, Stopped):  # the reason may be an input that was damaged after it was hashed
                 _check_inputs(store, job, again=True)
@@ -101,7 +102,7 @@ def run_job(
 def _check_inputs(store: Store, job: Job, *, again: bool = False) -> None:
     for ref in job.inputs.values():
         store.verify(*ref, again=again)
-        if store.dropped(*ref) and not runners.KINDS[job.name].spares_weights:
+        if store.dropped(*ref) and STEPS[job.name].reads_weights:
             raise Dropped(*ref)
 
 

@@ -1,21 +1,68 @@
-"""Passes over a model that collect evidence.  Metrics are functions of evidence and need no model."""
+"""Probes: passes over a model that collect evidence.  Metrics are functions of evidence and need no model.
+
+Each probe is a step of its own, so that adding one repeats none of the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.models.base import LanguageModel
+from lab.steps.cost import FILES, operations
+from lab.steps.kind import Cost, Folders, Kind, make_step
+from lab.steps.place import Place
+from lab.steps.train import MODELS
+from lab.store.step import Attempt, Step
+
+if TYPE_CHECKING:
+    from lab.models.base import LanguageModel
 
 ROWS = 512
 """Rows between two reports of progress; the model batches within them."""
 
 
-def heldout(model: LanguageModel, rows: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
-    """Loss of every token of held-out rows [N, T], each row behind one BOS: float32 [N, T], in nats.
+@dataclass(frozen=True)
+class HeldoutParams:
+    machine: Mapping[str, Any]
+    """Device and threads: scoring is float32 whatever the dtype of training is."""
 
-    `progress` is told the tokens scored so far.
+
+def heldout(place: Place, model: Step) -> Step:
+    """Declare the probe of held-out human text: the loss of each token under the model."""
+    study, machine = place.study, place.machine
+    tokens = study.rows(study.metrics.test_tokens) * place.row
+    return make_step(
+        HELDOUT,
+        HeldoutParams({"device": machine.device, "threads": machine.threads}),
+        {"model": model, "test": place.human.test},
+        label=f"heldout {model.label.removeprefix('train ')}",
+        tokens=tokens,
+        work=operations(study, tokens, passes=1),
+        disk=4 * tokens + FILES,
+    )
+
+
+def _run_heldout(params: HeldoutParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    from lab.models import load as models
+
+    model = models.load(inputs["model"], device=params.machine["device"])
+    np.save(out / "nats.npy", held_out_nats(model, np.load(inputs["test"] / "tokens.npy"), attempt.progress))
+
+
+def held_out_nats(model: LanguageModel, rows: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
+    """Score every token of held-out rows, each row after one BOS.
+
+    Args:
+        model: the model that scores.
+        rows: token ids, [N, T].
+        progress: called with the number of tokens scored so far.
+
+    Returns:
+        The loss of each token in nats, float32 [N, T].
     """
     nats = np.empty(rows.shape, dtype=np.float32)
     for start in range(0, len(rows), ROWS):
@@ -23,3 +70,14 @@ def heldout(model: LanguageModel, rows: np.ndarray, progress: Callable[[int], No
         nats[start:stop] = model.nats(rows[start:stop])
         progress(stop * rows.shape[1])
     return nats
+
+
+HELDOUT = Kind(
+    "heldout",
+    HeldoutParams,
+    _run_heldout,
+    ("steps/probes.py", *MODELS),
+    version="1",
+    cost=Cost(cpu=8e10, cuda=4e13),
+    takes="evidence",
+)

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ from lab.metrics.texts import ROWS, before_end
 from lab.metrics.variety import token_entropy, zipf_exponent
 from lab.metrics.words import count_words, find_words, word_counts
 from lab.recipe import ARCHIVE, HUMAN
+from lab.steps.cost import FILES
+from lab.steps.kind import Folders, Kind, make_step, write_json
+from lab.steps.place import Place
+from lab.store.step import Attempt, Step
 from lab.text.known_source import Source, is_source
 from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 
@@ -266,3 +270,43 @@ def _feeding(inputs: Mapping[str, Path]) -> dict[str, float]:
         "human_share": sum(shares.get(str(origin), 0.0) for origin in (HUMAN, ARCHIVE)),
         "validation_nll": float(np.mean(ends)) if ends else math.nan,
     }
+
+
+@dataclass(frozen=True)
+class RecordParams:
+    tokens: int
+    """Tokens at which texts are compared."""
+    prompt: int
+    layout: str
+
+
+def record(place: Place, models: Sequence[Step], sampled: Step, probed: Sequence[Step]) -> Step:
+    """Declare the step that computes every number of one generation, from evidence alone."""
+    study, human = place.study, place.human
+    inputs = {
+        "tokenizer": human.tokenizer,
+        "test": human.test,
+        "human": human.human,
+        "resample": human.resample,
+        "synthetic": sampled,
+    }
+    inputs |= {f"model-{m}": model for m, model in enumerate(models)}
+    inputs |= {f"heldout-{m}": each for m, each in enumerate(probed)}
+    params = RecordParams(study.metrics.tokens, study.sample.prompt_tokens, study.corpus.layout)
+    return make_step(RECORD, params, inputs, label=f"measure {sampled.label.removeprefix('gather ')}", disk=3 * FILES)
+
+
+def _run_record(params: RecordParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    measured = measure(inputs, budget=params.tokens, prompt=params.prompt, layout=params.layout)
+    write_json(out / "record.json", measured)
+
+
+RECORD = Kind(
+    "record",
+    RecordParams,
+    _run_record,
+    ("steps/record.py", "metrics/*.py", "text/known_source.py", "text/tokenizer.py"),
+    takes="evidence",
+    libraries=frozenset({"tokenizers"}),
+    reads_weights=False,
+)

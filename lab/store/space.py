@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.errors import DiskFull, InputError
@@ -21,12 +20,6 @@ CHECKPOINTS = 2
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SAID_WHEN_FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "errno 28", "requested and")
 """What safetensors, Arrow and numpy (" 800 requested and 96 written") say instead of a number."""
-KINDS = {
-    "models": ("train", "base"),
-    "samples": ("sample", "synthetic"),
-    "evidence": ("heldout", "record"),
-}
-"""Kinds of artifacts by the steps that make them; all other steps are "other"."""
 ADVICE = "make room (lab prune RUN, keep_models: last) or choose another folder with --checkpoints"
 
 
@@ -96,21 +89,3 @@ def size_of(path: Path) -> int:
             if file.is_file() and not file.is_symlink():
                 total += file.stat().st_size
     return total
-
-
-def kind_of(step: str) -> str:
-    return next((kind for kind, steps in KINDS.items() if step in steps), "other")
-
-
-def by_kind(root: Path, artifacts: Iterable[tuple[str, str]] | None = None) -> dict[str, int]:
-    """Bytes of a store by kind, and what killed writers left; of these (step, key) only where they are given."""
-    sizes = Counter(dict.fromkeys((*KINDS, "other"), 0))
-    if artifacts is not None:
-        for name, key in artifacts:
-            sizes[kind_of(name)] += size_of(root / name / key)
-        return dict(sizes)
-    sizes["leftovers"] = 0
-    for entry in sorted(root.glob("*/*")):
-        hidden = entry.name.startswith(".") or entry.parent.name.startswith(".")
-        sizes["leftovers" if hidden else kind_of(entry.parent.name)] += size_of(entry)
-    return dict(sizes)

@@ -292,9 +292,8 @@ def record_step(arguments: Any) -> Iterator[bench.Record]:
     """The whole step at the shapes of `quick`, from artifacts of generation 0; beside it the scoring it stands on."""
     from lab.config.files import load_study
     from lab.loop import build
-    from lab.run.walk import job_of
     from lab.run.worker import UNATTENDED, run_job
-    from lab.steps import runners
+    from lab.steps import STEPS, job_of
     from lab.store.step import Attempt
     from lab.store.store import Store
 
@@ -314,8 +313,8 @@ def record_step(arguments: Any) -> Iterator[bench.Record]:
             if step.name in ("record", "heldout", "synthetic", "pool", "human"):
                 job = job_of(step)
                 out = Path(tempfile.mkdtemp(dir=folder))
-                run = runners.KINDS[job.name].run
-                work = partial(run, job.params, store.paths(job), out, attempt)
+                kind = STEPS[job.name]
+                work = partial(kind.run, kind.params(**job.params), store.paths(job), out, attempt)
                 works[step.name] = lambda work=work: work
         taken = bench.alternate(works, arguments.repetitions, arguments.threads)
     for name in ("record", "synthetic", "pool", "human"):

@@ -39,9 +39,9 @@ from lab.config.files import parse_study
 from lab.loop import Study, build
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
 from lab.run.plan import plan
-from lab.run.walk import job_of
 from lab.run.worker import UNATTENDED, run_job
-from lab.steps.human import lineage
+from lab.steps import job_of
+from lab.steps.place import lineage
 from lab.store.step import Step
 from lab.store.store import Job, Store
 

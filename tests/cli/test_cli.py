@@ -14,9 +14,9 @@ import pytest
 import yaml
 from support.tiny import ENVIRONMENT, Finished, lab, listing, tiny, tiny_config, write_study
 
+from lab import steps
 from lab.cli.app import main
 from lab.run.folder import keys
-from lab.steps import runners
 from lab.steps.record import COLUMNS
 
 Here = Callable[..., subprocess.CompletedProcess[str]]
@@ -158,8 +158,8 @@ def test_run_again_computes_nothing_and_prints_the_same(finished: Finished) -> N
 def test_edited_code_of_the_same_version_is_said_and_what_it_made_is_used(
     finished: Finished, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hash_of = runners.source_hash
-    monkeypatch.setattr(runners, "source_hash", lambda name: "edited" if name == "train" else hash_of(name))
+    hash_of = steps.source_hash
+    monkeypatch.setattr(steps, "source_hash", lambda kind: "edited" if kind.name == "train" else hash_of(kind))
     before = listing(finished.cwd / "checkpoints" / "store")
     done = here("run", finished.study, cwd=finished.cwd)
     assert done.returncode == 0 and listing(finished.cwd / "checkpoints" / "store") == before

@@ -23,7 +23,7 @@ from lab.models.base import LanguageModel
 from lab.models.counted import Counted
 from lab.models.gpt2 import Gpt2
 from lab.models.load import load
-from lab.steps.probes import heldout
+from lab.steps.probes import held_out_nats
 
 torch.set_num_threads(1)
 V, T = 70, 16
@@ -235,7 +235,7 @@ def test_a_saved_model_is_anyones(tmp_path: Path) -> None:
 def test_heldout_is_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.steps.probes.ROWS", 4)
     model, rows, told = gpt2(), rows_of(10), []
-    nats = heldout(model, rows, told.append)
+    nats = held_out_nats(model, rows, told.append)
     assert np.allclose(nats, model.nats(rows), atol=1e-5) and nats.dtype == np.float32
     assert told == [4 * T, 8 * T, 10 * T]
 

@@ -42,7 +42,7 @@ from lab.recipe import Source as Corpus
 from lab.regimes import recipe
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator
-from lab.steps.probes import heldout
+from lab.steps.probes import held_out_nats
 from lab.text.known_source import Source
 
 torch.set_num_threads(1)
@@ -172,7 +172,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Fitted]:
             Ngram.fit(tokens[:few], order=2, vocab_size=V, bos=BOS, smoothed=True).nats(TEST)
             for few in (rows, rows // 8)
         ]
-        found[rows] = Fitted(folder / str(rows), heldout(model, TEST, quiet), -np.log(p), *counted)
+        found[rows] = Fitted(folder / str(rows), held_out_nats(model, TEST, quiet), -np.log(p), *counted)
     return found
 
 

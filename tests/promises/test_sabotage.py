@@ -27,8 +27,8 @@ from lab.recipe import Lineage, Part, Recipe, Source
 from lab.regimes import REGIMES, Regime
 from lab.report import exact
 from lab.run.folder import RunFolder
-from lab.steps import machine as steps
-from lab.steps import runners
+from lab.steps import STEPS
+from lab.steps import sample as sampling_step
 from lab.store import atomic as disk
 from lab.text import known_source as sources
 
@@ -54,7 +54,7 @@ def rows_of(study: Study, folder: Path) -> list[exact.Row]:
 
 
 def one_seed_for_all_generations(patch: Patch) -> None:
-    for module in (steps, regimes):
+    for module in (sampling_step, regimes):
         patch.setattr(module, "derive_seed", lambda seed, generation, *rest: seeds.derive_seed(seed, 0, *rest))
 
 
@@ -122,17 +122,19 @@ def generation_0_sampled_once_and_reused(patch: Patch) -> None:
 
 def last_shard_is_the_first_again(patch: Patch) -> None:
     """As a crash may leave it.  A shard that is missing fails its step: the corpus is too small to be measured."""
-    kind = runners.KINDS["synthetic"]
+    kind = STEPS["synthetic"]
 
     def run(params: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, progress: Any) -> None:
         last = max(role for role in inputs if role.startswith("shard-"))
         kind.run(params, {**inputs, last: inputs["shard-000000"]}, out, progress)
 
-    patch.setitem(runners.KINDS, "synthetic", replace(kind, run=run))
+    patch.setitem(STEPS, "synthetic", replace(kind, run=run))
 
 
 def one_seed_for_all_shards(patch: Patch) -> None:
-    patch.setattr(steps, "derive_seed", lambda seed, generation, step, shard: seeds.derive_seed(seed, generation, step))
+    patch.setattr(
+        "lab.steps.sample.derive_seed", lambda seed, generation, step, shard: seeds.derive_seed(seed, generation, step)
+    )
 
 
 def fresh_human_rows_are_replayed(patch: Patch) -> None:

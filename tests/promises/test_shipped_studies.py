@@ -22,7 +22,7 @@ from lab.config.text import SourceConfig
 from lab.loop import build
 from lab.metrics.stats import Interval
 from lab.run.folder import RunFolder
-from lab.steps.human import lineage
+from lab.steps.place import lineage
 from lab.text import corpus
 from lab.text.tokenizer import save_tokenizer, train_tokenizer
 

@@ -22,8 +22,9 @@ from support.tiny import ENVIRONMENT, Finished, Reports, listing, run_study, sto
 from lab.errors import InputError
 from lab.loop import Study, build
 from lab.models import load as models
-from lab.run.walk import ATTEMPTS, Walk, _bury, execute, job_of, prepare_human
-from lab.steps import runners
+from lab.run.walk import ATTEMPTS, Walk, _bury, execute, prepare_human
+from lab.steps import STEPS, job_of
+from lab.steps.kind import Kind
 from lab.store.manifest import MANIFEST, PRUNED
 from lab.store.step import Step
 from lab.store.store import Store
@@ -55,8 +56,10 @@ import sys, types
 sys.modules["torch"] = types.SimpleNamespace(set_num_threads=lambda n: None)
 sys.path.insert(0, {here!r})
 import stub_kind
-from lab import runners, worker
-runners.KINDS = {{"toy": runners.Kind(stub_kind.run, ("types.py",), version="1")}}
+from lab.run import worker
+from lab.steps import STEPS
+from lab.steps.kind import Kind
+STEPS["toy"] = Kind("toy", dict, stub_kind.run, ("recipe.py",), version="1")
 sys.argv = ["lab.run.worker", *sys.argv[3:]]
 worker.main()
 """
@@ -105,12 +108,9 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     python.chmod(0o755)
     scope: dict[str, Any] = {}
     exec(STUB, scope)
-    monkeypatch.setattr(runners, "KINDS", {"toy": runners.Kind(scope["run"], ("types.py",), version="1")})
+    monkeypatch.setitem(STEPS, "toy", Kind("toy", dict, scope["run"], ("recipe.py",), version="1"))
     monkeypatch.setattr("lab.run.worker.sys.executable", str(python))
-    source_hash = runners.source_hash
-    source_hash.cache_clear()
     yield Toys(tmp_path)
-    source_hash.cache_clear()
 
 
 both = pytest.mark.parametrize("workers", [0, 2])
@@ -239,7 +239,7 @@ def test_fresh_is_for_steps_whose_code_has_changed(toys: Toys, workers: int, mon
     toys.execute(0)
     toys.execute(workers, frozenset({"toy"}))
     assert len(toys.ran) == 5, "the code is the same"
-    monkeypatch.setattr(runners, "source_hash", lambda name: "edited")
+    monkeypatch.setattr("lab.steps.source_hash", lambda kind: "edited")
     toys.execute(workers)
     assert len(toys.ran) == 5, "without --fresh they are used as they are"
     toys.execute(workers, frozenset({"toy"}))

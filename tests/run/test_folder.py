@@ -18,7 +18,7 @@ from lab.errors import InputError
 from lab.hashing import digest
 from lab.loop import Study
 from lab.run.folder import BIN_COLUMNS, RunFolder, to_csv
-from lab.run.walk import job_of
+from lab.steps import job_of
 from lab.steps.record import COLUMNS
 from lab.store.atomic import file_sha256
 from lab.store.manifest import seal_of

@@ -7,8 +7,8 @@ import pytest
 from support.tiny import store_at
 
 from lab.loop import Study
-from lab.run.plan import GUESS, OVERHEAD, RECENT, Estimator, plan
-from lab.run.walk import job_of
+from lab.run.plan import OVERHEAD, RECENT, Estimator, plan
+from lab.steps import STEPS, job_of
 from lab.store.manifest import MANIFEST
 from lab.store.step import Step
 
@@ -47,7 +47,7 @@ def test_workers_divide_the_time_down_to_the_longest_chain(built: Callable[..., 
 def test_estimates_follow_the_timings_of_the_store(built: Callable[..., Study], tmp_path: Path) -> None:
     """A training that took 10 times as long as guessed makes the next one 10 times as long."""
     step = next(step for step in built().steps if step.name == "train")
-    guess = OVERHEAD + step.work / GUESS["cpu"]["train"]
+    guess = OVERHEAD + step.work / STEPS["train"].cost.cpu
     assert Estimator(store_at(tmp_path), "cpu").seconds(step) == pytest.approx(guess)
     commit(tmp_path, step, 10 * guess)
     estimator = Estimator(store_at(tmp_path), "cpu")

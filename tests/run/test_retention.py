@@ -34,13 +34,15 @@ from lab.errors import InputError
 from lab.hashing import digest
 from lab.loop import Study, build
 from lab.models import load as models
+from lab.run import sizes
 from lab.run.folder import RunFolder
 from lab.run.plan import plan
 from lab.run.retention import Keeper, leftovers, pruning
 from lab.run.verify import inspect
-from lab.run.walk import execute, job_of
+from lab.run.walk import execute
 from lab.run.weights import drop, lacking, weights_of
 from lab.run.worker import UNATTENDED, run_job
+from lab.steps import job_of
 from lab.store import space
 from lab.store.atomic import file_sha256
 from lab.store.leftovers import ABANDONED, left
@@ -480,7 +482,7 @@ def test_checkpoints_stay_while_a_step_of_a_run_goes_on_from_them(
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_estimate_of_disk_is_right_within_a_factor_of_1_5(kept: Mapping[str, Path], name: str) -> None:
     study = build(RunFolder(kept[name]).config())
-    real = sum(space.by_kind(kept[name].parent / "store").values())
+    real = sum(sizes.by_kind(kept[name].parent / "store").values())
     assert 1 / 1.5 < plan(study, Store(kept[name] / "empty"), workers=1).disk / real < 1.5
 
 
@@ -488,7 +490,7 @@ def test_the_sizes_of_a_store_are_those_of_its_files(kept: Mapping[str, Path]) -
     root = kept["counting"].parent / "store"
     du = subprocess.run(["du", "-sb", root / "train"], capture_output=True, text=True, check=True).stdout
     folders = [path for path in (root / "train", *(root / "train").rglob("*")) if path.is_dir()]
-    assert space.by_kind(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
+    assert sizes.by_kind(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
 
 
 def test_a_step_that_would_not_fit_fails_with_its_chain(

@@ -14,7 +14,8 @@ from lab.loop import build, in_order
 from lab.models.feed import before_end
 from lab.recipe import ARCHIVE, HUMAN, Source
 from lab.run.walk import execute
-from lab.steps.human import Human, human, lineage, where_at
+from lab.steps.place import Human, lineage, where_at
+from lab.steps.text import human
 from lab.store.step import Step
 
 IDENTITY = {"corpus": "a corpus", "tokenizer": ""}

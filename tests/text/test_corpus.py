@@ -356,10 +356,10 @@ def test_the_tokenizer_never_sees_another_fold(tmp_path: Path) -> None:
 
 
 def run_tokenizer(artifact: Path, out: Path) -> dict[str, bytes]:
-    from lab.steps import runners
+    from lab.steps.text import TokenizerParams, _run_tokenizer
 
     out.mkdir()
-    runners.KINDS["tokenizer"].run({"vocab_size": 300}, {"corpus": artifact}, out, lambda _: None)
+    _run_tokenizer(TokenizerParams("", 300), {"corpus": artifact}, out, lambda _: None)
     return {file.name: file.read_bytes() for file in sorted(out.iterdir())}
 
 

@@ -1,0 +1,100 @@
+"""A kind of step: the facts that the rest of the lab asks about it, and how a step of it is made."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.hashing import code_hash
+from lab.store.step import Attempt, Step
+
+Folders = Mapping[str, Path]
+"""Role of an input -> the folder of its artifact."""
+ROOT = Path(__file__).parents[1]
+UNKEYED = "unkeyed"
+
+
+class Run(Protocol):
+    def __call__(self, params: Any, inputs: Folders, out: Path, attempt: Attempt) -> None:
+        """Write the artifact of a step into the empty folder `out`."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kind of expensive step does per second where the store has no timing yet: orders of magnitude."""
+
+    cpu: float
+    """Floating-point operations per second of one CPU thread."""
+    cuda: float
+    """Floating-point operations per second of one GPU."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All that the lab asks about a kind of step."""
+
+    name: str
+    params: type[Any]
+    """The frozen dataclass of its parameters, which are dumped into the key."""
+    run: Run
+    modules: tuple[str, ...]
+    """Files below lab/ whose code decides what the step does, such as "metrics/*.py"."""
+    version: str = ""
+    """A number raised by hand when the meaning of an expensive step changes.  Empty: the hash of the modules."""
+    cost: Cost | None = None
+    """None for cheap steps.  The expensive ones are what a study is for, and what `lab verify` computes again."""
+    takes: str = "other"
+    """Under what its bytes are counted: models, samples, evidence, other."""
+    libraries: frozenset[str] | None = None
+    """Libraries that decide its bytes beside numpy and Python.  None: all of them."""
+    reads_text: bool = False
+    """Whether it reads or divides human text.  These steps run first, because bad text shows there."""
+    reads_weights: bool = True
+    """Whether it needs the weights of the models among its inputs."""
+
+
+def unkeyed(default: Any = MISSING) -> Any:
+    """Field of parameters that the key leaves out, because another one states by content what it names."""
+    return field(default=default, metadata={UNKEYED: True})
+
+
+@functools.cache
+def source_hash(kind: Kind) -> str:
+    """Hash the code of the modules behind a kind of step, without its prose: 16 hexadecimal digits."""
+    files = sorted({file for pattern in kind.modules for file in ROOT.glob(pattern)})
+    assert files, kind.name
+    return code_hash(*(file.read_text(encoding="utf-8") for file in files))[:16]
+
+
+def make_step(
+    kind: Kind,
+    params: Any,
+    inputs: Mapping[str, Step],
+    *,
+    label: str = "",
+    tokens: int = 0,
+    work: float = 0.0,
+    disk: int = 0,
+    scratch: int = 0,
+) -> Step:
+    """Make a step of this kind; `params` is an instance of kind.params.  A parameter that is None is left out."""
+    assert isinstance(params, kind.params), (kind.name, params)
+    keyed: dict[str, Any] = {}
+    where: dict[str, Any] = {}
+    for each in fields(params):
+        value = getattr(params, each.name)
+        if each.metadata.get(UNKEYED):
+            where[each.name] = value
+        elif value is not None:
+            keyed[each.name] = value
+    version = kind.version or source_hash(kind)
+    return Step(kind.name, version, keyed, inputs, tokens, work, disk, scratch, label or kind.name, where)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as sorted, indented JSON."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")

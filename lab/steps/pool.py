@@ -1,0 +1,105 @@
+"""The step `pool`: what a regime puts on the table for a generation, as a recipe of rows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab import regimes
+from lab.config.study import RegimeConfig
+from lab.errors import InputError
+from lab.hashing import code_hash, reached
+from lab.models.feed import save_recipe
+from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
+from lab.steps.cost import FILES
+from lab.steps.kind import Folders, Kind, make_step
+from lab.steps.place import Place
+from lab.store.step import Attempt, Step
+
+SYNTHETIC = "synthetic-"
+"""Role of a sample among the inputs, before the number of its generation."""
+
+
+@dataclass(frozen=True)
+class PoolParams:
+    regime: str
+    options: Mapping[str, Any]
+    seed: int
+    generation: int
+    source: str | None = None
+    """Hash of the regime's code.  None where there is no synthetic text: every regime is then the human rows."""
+
+
+def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Step:
+    """Declare what is on the table for generation t.  Without synthetic text it is one step for all regimes.
+
+    Args:
+        place: the seed, the generation t and the study.
+        regime: its name and options.
+        samples: generation -> the step of its synthetic corpus, for all generations before t.
+    """
+    human = place.human
+    if not samples:
+        label = f"pool shared seed {place.seed} gen {place.t}"
+        return human_pool(human.human, place.seed, place.t, label)
+    seen = regimes.visible(regime.name, regime.options, len(samples))
+    inputs = {"human": human.human, **{f"{SYNTHETIC}{t}": step for t, step in samples.items() if t in seen}}
+    if human.archive is not None and regimes.regime(regime.name).archive(regime.options):
+        inputs["archive"] = human.archive
+    params = PoolParams(regime.name, regime.options, place.seed, place.t, regime_hash(regime.name))
+    return make_step(POOL, params, inputs, label=f"pool {regime.label} seed {place.seed} gen {place.t}", disk=FILES)
+
+
+def human_pool(rows: Step, seed: int, t: int, label: str) -> Step:
+    """Declare the pool of these human rows alone."""
+    return make_step(POOL, PoolParams("human", {}, seed, t), {"human": rows}, label=label, disk=FILES)
+
+
+def corpora(inputs: Folders) -> dict[int, np.ndarray]:
+    """Return the token arrays on the table, memory-mapped, by origin."""
+    paths = {int(role.removeprefix(SYNTHETIC)): path for role, path in inputs.items() if role.startswith(SYNTHETIC)}
+    paths[HUMAN] = inputs["human"]
+    if "archive" in inputs:
+        paths[ARCHIVE] = inputs["archive"]
+    return {origin: np.load(path / "tokens.npy", mmap_mode="r") for origin, path in sorted(paths.items())}
+
+
+def _run_pool(params: PoolParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    table = {origin: Source(origin, len(tokens)) for origin, tokens in corpora(inputs).items()}
+    samples = tuple(table[origin] for origin in sorted(table) if origin not in (HUMAN, ARCHIVE))
+    lineage = Lineage(table[HUMAN], samples, table.get(ARCHIVE))
+    save_recipe(regimes.recipe(params.regime, params.options, lineage, params.seed, params.generation), out)
+
+
+def regime_hash(regime: str) -> str:
+    """Hash the code of a regime: of the lab's own what the function reaches, of a user's own its whole module.
+
+    A user's module may call anything, so its import statements count too.
+
+    Raises:
+        InputError: the function has no Python source, so its versions cannot be told apart.
+    """
+    function = regimes.regime(regime).pool
+    try:
+        source = inspect.getsource(inspect.getmodule(function) or function)
+    except (TypeError, OSError) as error:
+        raise InputError(f'regime "{regime}" has no Python source to tell its versions apart: {error}') from error
+    if regime in regimes.REGIMES:
+        return code_hash(reached(source, function.__name__))
+    return code_hash(source, imports=True)
+
+
+# Its parameters hold the hash of the one regime's code: adding a regime must not train the others again.
+POOL = Kind(
+    "pool",
+    PoolParams,
+    _run_pool,
+    ("steps/pool.py", "regimes.py", "models/feed.py", "seeds.py", "recipe.py"),
+    version="2",
+    libraries=frozenset[str](),
+)

@@ -1,0 +1,204 @@
+"""Steps that write text: `sample`, some rows drawn from one model, and `synthetic`, a generation's corpus of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.config.text import SourceConfig
+from lab.metrics.texts import before_end
+from lab.seeds import derive_seed, generator
+from lab.steps.cost import FILES, operations
+from lab.steps.kind import Cost, Folders, Kind, make_step
+from lab.steps.place import Place, end_of, row_nats, speller
+from lab.steps.train import MODELS
+from lab.store.step import Attempt, Step
+from lab.text import rows as cutting
+from lab.text import tokenizer as tokenizers
+
+
+@dataclass(frozen=True)
+class SampleParams:
+    rows: int
+    positions: int
+    seed: int
+    decoding: Mapping[str, Any]
+    """What is not left as it is by default; {"beams": n} for beam search."""
+    layout: str
+    member: int
+    """The model of the generation that writes these rows."""
+    machine: Mapping[str, Any]
+    prompt: int = 0
+    """Human tokens at the head of each row."""
+    prompts: int | None = None
+    """Seed of the order in which human rows prompt.  None without prompts."""
+    first: int | None = None
+    """Place of these rows' first prompt in that order."""
+
+
+def sample(place: Place, models: Sequence[Step]) -> Step:
+    """Declare a generation's synthetic corpus: shards of rows, gathered.  Model i modulo their number writes row i."""
+    study, members = place.study, len(models)
+    shards: dict[str, Step] = {}
+    drawn = 0
+    for m, model in enumerate(models):
+        total = len(range(m, study.sample_rows, members))
+        for first in range(0, total, study.sample.shard_rows):
+            rows = min(study.sample.shard_rows, total - first)
+            shards[f"shard-{len(shards):06d}"] = _shard(place, model, len(shards), range(drawn, drawn + rows), m)
+            drawn += rows
+    inputs = {**shards, "tokenizer": place.human.tokenizer}
+    writers = tuple(shard.params["member"] for shard in shards.values())
+    params = SyntheticParams(place.t, writers, study.corpus.layout)
+    tokens = study.sample_rows * place.row
+    disk = (3 if isinstance(study.corpus, SourceConfig) else 5) * tokens + FILES  # of a source there is no text
+    label = f"gather {models[0].label.removeprefix('train ').partition(' member')[0]}"
+    return make_step(SYNTHETIC, params, inputs, label=label, disk=disk)
+
+
+def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> Step:
+    """Declare some rows of the sample; `rows` says which, counted over all members in turn."""
+    study = place.study
+    inputs = {"model": model, "tokenizer": place.human.tokenizer}
+    prompting: dict[str, Any] = {}
+    if study.sample.prompt_tokens:
+        inputs["human"] = place.human.human
+        order = derive_seed(place.seed, place.t, "prompts")
+        prompting = {"prompt": study.sample.prompt_tokens, "prompts": order, "first": rows.start}
+    params = SampleParams(
+        rows=len(rows),
+        positions=place.row,
+        seed=derive_seed(place.seed, place.t, "sample", shard),
+        decoding=study.sample.decoding,
+        layout=study.corpus.layout,
+        member=member,
+        machine=vars(place.machine),
+        **prompting,
+    )
+    tokens = len(rows) * place.row
+    return make_step(
+        SAMPLE,
+        params,
+        inputs,
+        label=f"sample {model.label.removeprefix('train ')} shard {shard}",
+        tokens=tokens,
+        work=operations(study, tokens, passes=study.sample.beams or 1),
+        disk=6 * tokens + FILES,
+    )
+
+
+def _run_sample(params: SampleParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    from lab.models import load as models
+    from lab.models.sampling import sample as sampling
+    from lab.models.sampling.decoding import Decoding
+
+    special = tokenizers.load_special(inputs["tokenizer"])
+    model = models.load(inputs["model"], params.machine["device"], decoding=params.machine["dtype"])
+    length, stop = params.prompt, end_of(params.layout, inputs["tokenizer"])
+    prompts = _prompts(params, inputs, stop) if length else np.empty((params.rows, 0), dtype=np.int64)
+    positions = params.positions - length
+    if "beams" in params.decoding:
+        tokens, nats = _beams(model, prompts, params.decoding["beams"], positions, stop, attempt)
+    else:
+        tokens, nats = sampling.sample(
+            model,
+            rows=params.rows,
+            positions=positions,
+            bos=special["bos"],
+            seed=params.seed,
+            decoding=Decoding(**params.decoding),
+            prompts=prompts if length else None,
+            stop=stop,
+            progress=attempt.progress,
+        )
+    np.save(out / "tokens.npy", np.concatenate([prompts.astype(tokens.dtype), tokens], axis=1))
+    np.save(out / "nats.npy", np.pad(nats, ((0, 0), (length, 0))))
+
+
+def _prompts(params: SampleParams, inputs: Folders, stop: int | None) -> np.ndarray:
+    """Return the first tokens of human training rows, in an order of the generation's own.
+
+    In all shards together each row comes once before one comes again.  Documents that end within the prompt give none.
+    """
+    assert params.prompts is not None and params.first is not None
+    heads = np.load(inputs["human"] / "tokens.npy", mmap_mode="r")[:, : params.prompt]
+    if stop is not None:
+        heads = heads[(heads != stop).all(axis=1)]
+    order = generator(params.prompts).permutation(len(heads))
+    numbers = np.arange(params.first, params.first + params.rows)
+    return np.asarray(heads[order[numbers % len(heads)]])
+
+
+def _beams(
+    model: Any, prompts: np.ndarray, beams: int, positions: int, stop: int | None, attempt: Attempt
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows found by beam search, and the loss of each of their tokens under the model."""
+    from lab.models.sampling.beams import beam_search
+
+    rows = beam_search(model, prompts, positions=positions, num_beams=beams, progress=attempt.progress, stop=stop)
+    rows = rows.astype(cutting.token_type(model.vocab_size))
+    nats = model.nats(np.concatenate([prompts.astype(rows.dtype), rows], axis=1))[:, prompts.shape[1] :]
+    return rows, nats if stop is None else np.where(before_end(rows, stop), nats, 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SyntheticParams:
+    origin: int
+    """The generation that wrote it."""
+    members: Sequence[int]
+    """The model that wrote each shard."""
+    layout: str
+
+
+def _run_synthetic(params: SyntheticParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    """Row i is of member i modulo their number, so that the head of the corpus has as many rows of each."""
+    shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
+    lengths = [len(np.load(path / "tokens.npy", mmap_mode="r")) for path in shards]
+    members = np.repeat(params.members, lengths)
+    rank = np.empty_like(members)
+    for member in np.unique(members):
+        written = members == member
+        rank[written] = np.arange(written.sum()) * (members.max() + 1) + member
+    order = np.argsort(rank, kind="stable")
+    starts, spell = np.cumsum([0, *lengths]), speller(params.layout, inputs["tokenizer"])
+    arrays = [[np.load(path / f"{name}.npy", mmap_mode="r") for path in shards] for name in ("tokens", "nats")]
+
+    def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
+        numbers = order[some]
+        shard = np.searchsorted(starts, numbers, side="right") - 1
+        tokens, nats = (np.empty((len(numbers), kind[0].shape[1]), kind[0].dtype) for kind in arrays)
+        for which in np.unique(shard):
+            chosen = shard == which
+            for gathered, kind in ((tokens, arrays[0]), (nats, arrays[1])):
+                gathered[chosen] = kind[which][numbers[chosen] - starts[which]]
+        return tokens, {**spell(tokens), "nats": row_nats(nats)}
+
+    cutting.write_rows(out, (len(order), arrays[0][0].shape[1]), block, origin=params.origin)
+
+
+SAMPLE = Kind(
+    "sample",
+    SampleParams,
+    _run_sample,
+    (
+        "steps/sample.py",
+        "models/sampling/*.py",
+        *MODELS,
+    ),
+    version="3",
+    cost=Cost(cpu=4e10, cuda=1e12),
+    takes="samples",
+)
+SYNTHETIC = Kind(
+    "synthetic",
+    SyntheticParams,
+    _run_synthetic,
+    ("steps/sample.py", "steps/place.py", "text/rows.py", "text/tokenizer.py"),
+    version="1",
+    takes="samples",
+    libraries=frozenset({"tokenizers", "pyarrow"}),
+)

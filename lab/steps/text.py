@@ -1,0 +1,241 @@
+"""Steps that read human text: corpus, tokenizer, rows, held-out rows, and the rows that each seed draws."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.config.study import StudyConfig
+from lab.config.text import CorpusConfig, SourceConfig
+from lab.recipe import ARCHIVE, HUMAN
+from lab.steps.cost import FILES, TOKENIZER
+from lab.steps.kind import Folders, Kind, make_step, unkeyed
+from lab.steps.place import Human, speller, where_at
+from lab.steps.source import human_of_source, rows_beside
+from lab.store.step import Attempt, Step
+from lab.text import corpus as corpora
+from lab.text import rows as cutting
+from lab.text import tokenizer as tokenizers
+
+MODULES = (
+    "steps/text.py",
+    "steps/place.py",
+    "text/corpus.py",
+    "text/folds.py",
+    "text/rows.py",
+    "text/tokenizer.py",
+    "seeds.py",
+)
+
+
+def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
+    """Declare the human side of one seed.
+
+    Args:
+        study: the study, without a sweep.
+        identity: what the corpus and a pretrained tokenizer are, by content.
+        seed: the seed whose rows are drawn.
+    """
+    if isinstance(study.corpus, SourceConfig):
+        return human_of_source(study, study.corpus, seed)
+    text = _corpus(study, identity)
+    tokenizer = _tokenizer(study, identity, text)
+    rows = _rows(study, text, tokenizer)
+
+    def own(name: str, count: int, after: int, origin: int = HUMAN, beside: Step | None = None) -> Step:
+        return _drawn(study, rows, tokenizer, name=name, seed=seed, count=count, after=after, origin=origin, own=beside)
+
+    # The resample comes last, so that what is compared moves no row that is trained on.
+    mine, archive, base = study.rows(study.corpus.tokens), *rows_beside(study)
+    seeds_own = own("human", mine, 0)
+    return Human(
+        tokenizer,
+        validation=_held_out(study, rows, "validation", study.train.validation_tokens) if study.train else None,
+        test=_held_out(study, rows, "test", study.metrics.test_tokens),
+        human=seeds_own,
+        archive=own("archive", archive, mine, ARCHIVE) if archive else None,
+        base=own("base", base, mine + archive) if base else None,
+        resample=own("resample", study.compared_rows, mine + archive + base, beside=seeds_own),
+    )
+
+
+@dataclass(frozen=True)
+class CorpusParams:
+    corpus: Mapping[str, Any]
+    """Fields of CorpusConfig that decide which documents there are."""
+    identity: str
+    """What the files hold, by content."""
+    path: str = unkeyed()
+    revision: str | None = unkeyed()
+
+
+def _corpus(study: StudyConfig, identity: Mapping[str, str]) -> Step:
+    assert isinstance(study.corpus, CorpusConfig)
+    outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout"}
+    fields = study.corpus.model_dump(exclude=outside)
+    params = CorpusParams(fields, identity["corpus"], **where_at(study.corpus.path, identity["corpus"]))
+    return make_step(CORPUS, params, {}, disk=int(0.4 * corpora.text_bytes(study.corpus.path)) + FILES)
+
+
+def _run_corpus(params: CorpusParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    config = CorpusConfig(path=params.path, revision=params.revision, **params.corpus, tokens=1)
+    corpora.write_documents(config, out / "documents.parquet")
+
+
+@dataclass(frozen=True)
+class TokenizerParams:
+    identity: str
+    """What a pretrained tokenizer is, by content.  Empty for one that is trained here."""
+    vocab_size: int | None = None
+    """Entries of a tokenizer to train.  None: it is a pretrained one."""
+    path: str | None = unkeyed(None)
+    revision: str | None = unkeyed(None)
+
+
+def _tokenizer(study: StudyConfig, identity: Mapping[str, str], text: Step) -> Step:
+    where = where_at(study.words.pretrained, identity["tokenizer"])
+    params = TokenizerParams(identity["tokenizer"], study.words.vocab_size, **where)
+    return make_step(TOKENIZER_KIND, params, {"corpus": text}, disk=TOKENIZER * _vocabulary(study))
+
+
+def _vocabulary(study: StudyConfig) -> int:
+    return study.words.vocab_size or 50_257
+
+
+def _run_tokenizer(params: TokenizerParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    if params.vocab_size is not None:
+        texts = (text for some in corpora.fold_texts(inputs["corpus"], "train") for text in some)
+        tokenizers.save_tokenizer(tokenizers.train_tokenizer(texts, params.vocab_size), out)
+    else:
+        assert params.path is not None
+        tokenizers.copy_tokenizer(params.path, params.revision, out)
+
+
+@dataclass(frozen=True)
+class RowsParams:
+    positions: int
+    """Tokens in a row."""
+    layout: str
+
+
+def _rows(study: StudyConfig, text: Step, tokenizer: Step) -> Step:
+    assert isinstance(study.corpus, CorpusConfig)
+    params = RowsParams(study.model.n_positions, study.corpus.layout)
+    # Each token with the number of its document, 6 bytes; a token of a larger vocabulary spells more of the text.
+    bytes_per_token = min(4.5, 0.58 * math.log2(_vocabulary(study)) - 3)
+    disk = int(6 * corpora.text_bytes(study.corpus.path) / bytes_per_token) + FILES
+    return make_step(ROWS, params, {"corpus": text, "tokenizer": tokenizer}, disk=disk)
+
+
+def _run_rows(params: RowsParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    tokenizer, special = tokenizers.load_tokenizer(inputs["tokenizer"])
+    for fold in corpora.SHARES:
+        table, order = corpora.fold_order(inputs["corpus"], fold)
+        encoded = (
+            encoding.ids
+            for texts in corpora.fold_texts(inputs["corpus"], fold)
+            for encoding in tokenizer.encode_batch_fast(texts)
+        )
+        with cutting.Encoded(encoded, order, tokenizer.get_vocab_size()) as ids:
+            cutting.write_cut(out, fold, ids, params.layout, eos=special["eos"], positions=params.positions)
+        corpora.write_names(table, order, out / f"{fold}-names.arrow")
+
+
+@dataclass(frozen=True)
+class HeldoutRowsParams:
+    fold: str
+    rows: int
+
+
+def _held_out(study: StudyConfig, rows: Step, fold: str, tokens: int) -> Step:
+    params = HeldoutRowsParams(fold, study.rows(tokens))
+    return make_step(HELDOUT_ROWS, params, {"rows": rows}, label=f"{fold} rows", disk=6 * tokens + 10_000)
+
+
+def _run_heldout_rows(params: HeldoutRowsParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    fold = params.fold
+    rows = cutting.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
+    chosen = cutting.choose_rows(rows, params.rows, fold)
+    np.save(out / "tokens.npy", chosen.tokens)
+    np.save(out / "document.npy", chosen.document)
+    shutil.copyfile(inputs["rows"] / f"{fold}-names.arrow", out / "names.arrow")
+
+
+@dataclass(frozen=True)
+class HumanParams:
+    seed: int
+    after: int
+    """Rows in the seed's order that others use before these."""
+    rows: int
+    origin: int
+    layout: str
+    tokens: int | None = None
+    """In the layout `documents`, of a resample: tokens of text that it must hold."""
+    prompt: int | None = None
+    """The same: tokens at the head of each row that do not count."""
+
+
+def _drawn(
+    study: StudyConfig,
+    rows: Step,
+    tokenizer: Step,
+    *,
+    name: str,
+    seed: int,
+    count: int,
+    after: int,
+    origin: int,
+    own: Step | None,
+) -> Step:
+    """Rows of the train fold for one seed.  `own`: of a resample, the seed's own rows that it is compared with."""
+    inputs = {"rows": rows, "tokenizer": tokenizer}
+    budget: dict[str, int] = {}
+    if own is not None and study.corpus.layout == "documents":
+        budget = {"tokens": study.metrics.tokens, "prompt": study.sample.prompt_tokens}
+        inputs["beside"] = own
+    params = HumanParams(seed, after, count, origin, study.corpus.layout, **budget)
+    disk = 5 * count * study.model.n_positions + FILES
+    return make_step(HUMAN_ROWS, params, inputs, label=f"{name} seed {seed}", disk=disk)
+
+
+def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
+    owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
+    names = corpora.names(inputs["rows"] / "train-names.arrow")
+    drawn = cutting.draw_rows(tokens, params.seed, params.after, params.rows)
+    if "beside" in inputs:
+        assert params.tokens is not None and params.prompt is not None
+        drawn = cutting.enough_rows(
+            tokens,
+            np.load(inputs["beside"] / "tokens.npy", mmap_mode="r"),
+            eos=tokenizers.load_special(inputs["tokenizer"])["eos"],
+            budget=params.tokens,
+            seed=params.seed,
+            after=params.after,
+            prompt=params.prompt,
+        )
+    spell = speller(params.layout, inputs["tokenizer"])
+
+    def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
+        rows, owners = tokens[drawn[some]], owner[drawn[some], 0]
+        return rows, {**spell(rows), **names.select(["domain", "document"]).take(owners).to_pydict()}
+
+    cutting.write_rows(out, (len(drawn), tokens.shape[1]), block, origin=params.origin)
+
+
+def _kind(name: str, params: type[Any], run: Any, version: str, libraries: frozenset[str]) -> Kind:
+    return Kind(name, params, run, MODULES, version=version, libraries=libraries, reads_text=True)
+
+
+_WRITES = frozenset({"tokenizers", "pyarrow"})
+CORPUS = _kind("corpus", CorpusParams, _run_corpus, "1", frozenset({"datasets", "pyarrow"}))
+TOKENIZER_KIND = _kind("tokenizer", TokenizerParams, _run_tokenizer, "1", _WRITES)
+ROWS = _kind("rows", RowsParams, _run_rows, "2", _WRITES)
+HELDOUT_ROWS = _kind("heldout-rows", HeldoutRowsParams, _run_heldout_rows, "1", frozenset())
+HUMAN_ROWS = _kind("human", HumanParams, _run_human, "1", _WRITES)
