@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lab.errors import InputError
@@ -35,3 +36,38 @@ def imported(kind: str, name: str) -> Any:
     if not callable(found):
         raise InputError(f'{kind} "{name}" is {type(found).__name__}, not a function')
     return found
+
+
+def check_options(
+    kind: str, name: str, function: Callable[..., Any], options: Mapping[str, Any], *, leading: str
+) -> None:
+    """Check the options of a function that a study names: its keyword-only arguments, except `rng`.
+
+    Args:
+        kind: what the function is, for messages: "regime".
+        name: its name in the study.
+        function: the function itself, called as function(leading, rng=rng, **options).
+        options: what the study gives.
+        leading: the name of its first argument, for messages.
+
+    Raises:
+        InputError: an option is unknown, one that is needed is missing, or the function cannot be called so.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        raise InputError(f'{kind} "{name}" is no Python function') from None
+    parameters = signature.parameters.values()
+    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "rng"}
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for option in options:
+        if option not in known and not anything:
+            hint = suggestion(option, known) or (f"; it has {', '.join(known)}" if known else "; it takes none")
+            raise InputError(f'{kind} {name} has no option "{option}"{hint}')
+    missing = [option for option, p in known.items() if p.default is p.empty and option not in options]
+    if missing:
+        raise InputError(f"{kind} {name} needs {', '.join(missing)}: write {{{name}: {{{missing[0]}: ...}}}}")
+    try:
+        signature.bind(None, rng=None, **options)
+    except TypeError as error:
+        raise InputError(f'{kind} "{name}" cannot be called as {name}({leading}, rng=rng, ...): {error}') from None

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import machine, regimes
 from lab.config.model import PretrainedConfig
-from lab.config.study import RegimeConfig, StudyConfig
+from lab.config.named import RegimeConfig
+from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
 from lab.config.text import CorpusConfig, TokenizerConfig
+from lab.curators import check_curator
 from lab.errors import InputError
 from lab.hashing import digest
-from lab.steps import STEPS
+from lab.steps import STEPS, probed
+from lab.steps.curate import curated
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
-from lab.steps.probes import heldout
+from lab.steps.probes import HELDOUT
 from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
@@ -38,29 +41,39 @@ class Generation:
 
     arm: Arm
     regime: str
-    """Its label: the name, and the options if any."""
+    """The label of the regime: its name, and its options if any."""
     seed: int
     t: int
     recipe: Step
     models: tuple[Step, ...]
-    """One, but in a population."""
+    """One model, or several in a population."""
     synthetic: Step
-    evidence: tuple[Step, ...]
-    """One for each model."""
+    probes: Mapping[str, tuple[Step, ...]]
+    """Kind of probe -> its step for each model."""
     record: Step
 
     @property
     def chain(self) -> str:
+        """The name of the chain, and of its folder: replace-seed0."""
         return f"{self.regime}{self.arm.label}-seed{self.seed}"
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps of this generation alone, in order, with its shards and, where it is curated, the pool before."""
+        pools = [step for role, step in self.recipe.inputs.items() if role == "pool"]
+        shards = [step for step in self.synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
+        probes = [step for steps in self.probes.values() for step in steps]
+        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, self.record]
 
     @property
     def artifacts(self) -> dict[str, Step]:
         """What a run's folder links to, by name."""
         several = len(self.models) > 1
-        found = {"synthetic": self.synthetic, "record": self.record}
-        for name, made in (("model", self.models), ("evidence", self.evidence)):
-            found |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}
-        return found
+        links = {"synthetic": self.synthetic, "record": self.record}
+        evidence = {"evidence" if name == HELDOUT.name else name: steps for name, steps in self.probes.items()}
+        for name, made in {"model": self.models, **evidence}.items():
+            links |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}
+        return links
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,8 @@ def build(config: StudyConfig, on: Machine | None = None) -> Study:
     _refuse_too_many(swept)
     for arm in swept:
         _check_regimes(arm.config)
+        for each in arm.config.curators:
+            check_curator(each.name, each.options)
         _check_extras(arm.config)
         identity = _identity(arm.config)
         generations += [
@@ -125,7 +140,7 @@ def _check_regimes(config: StudyConfig) -> None:
     """InputError now for what the lab's own regimes would refuse later: options, shares, an archive that runs out."""
     last = config.generations - 1
     for regime in config.regimes:
-        regimes.check_options(regime.name, regime.options)
+        regimes.check_regime(regime.name, regime.options)
         if regime.name in regimes.REGIMES and last:
             regimes.recipe_rows(regime.name, regime.options, lineage(config, last), config.seeds[0], last)
 
@@ -156,13 +171,13 @@ def chain(arm: Arm, resolved: Machine, identity: dict[str, str], regime: RegimeC
     start = base(Place(config, resolved, source, seed, 0), identity)
     for t in range(config.generations):
         place = Place(config, resolved, source, seed, t)
-        recipe = pool(place, regime, samples)
+        recipe = curated(place, pool(place, regime, samples))
         rows = _recipe_rows(config, regime, seed, t)
         models = train(place, recipe, rows, _began(config, start, generations))
         sampled = sample(place, models)
-        evidence = tuple(heldout(place, model) for model in models)
-        numbers = record(place, models, sampled, evidence)
-        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, evidence, numbers))
+        probes = probed(place, models)
+        numbers = record(place, models, sampled, probes)
+        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers))
         samples[t] = sampled
     return generations
 

@@ -8,7 +8,6 @@ To add one, write a function like these and give it a row in REGIMES, or name it
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lab.errors import InputError
-from lab.lookup import lookup, suggestion
+from lab.lookup import check_options, lookup
 from lab.recipe import Lineage, Part, Recipe, Source
 from lab.seeds import derive_seed, generator
 
@@ -174,27 +173,9 @@ def regime(name: str) -> Regime:
     return Regime(found, reads=lambda options: None, archive=lambda options: True)
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """InputError for an option that the regime does not have, or one that it needs and is not given."""
-    function = regime(name).pool
-    try:
-        signature = inspect.signature(function)
-    except ValueError:
-        raise InputError(f'regime "{name}" is no Python function') from None
-    parameters = signature.parameters.values()
-    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "rng"}
-    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    for option in options:
-        if option not in known and not anything:
-            hint = suggestion(option, known) or (f"; it has {', '.join(known)}" if known else "; it takes none")
-            raise InputError(f'regime {name} has no option "{option}"{hint}')
-    missing = [option for option, p in known.items() if p.default is p.empty and option not in options]
-    if missing:
-        raise InputError(f"regime {name} needs {', '.join(missing)}: write {{{name}: {{{missing[0]}: ...}}}}")
-    try:
-        signature.bind(None, rng=None, **options)
-    except TypeError as error:
-        raise InputError(f'regime "{name}" cannot be called as {name}(lineage, rng=rng, ...): {error}') from None
+def check_regime(name: str, options: Mapping[str, Any]) -> None:
+    """Check a regime's options.  InputError for an unknown one, or one that is needed and not given."""
+    check_options("regime", name, regime(name).pool, options, leading="lineage")
 
 
 def visible(name: str, options: Mapping[str, Any], samples: int) -> range:

@@ -53,7 +53,7 @@ def test_generation_0_is_shared_between_regimes_and_nothing_else_is(built: Built
     study = built(regimes=["human", "replace", "accumulate"], seeds=[0, 1], generations=4)
     owners: dict[Step, set[tuple[str, int, int]]] = {}
     for g in study.generations:
-        for step in (g.recipe, g.models[0], g.synthetic, g.evidence[0], g.record):
+        for step in (g.recipe, g.models[0], g.synthetic, g.probes["heldout"][0], g.record):
             owners.setdefault(step, set()).add((g.regime, g.seed, g.t))
     for step, chains in owners.items():
         if any(t == 0 for _, _, t in chains):

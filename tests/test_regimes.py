@@ -13,7 +13,7 @@ from scipy.stats import chi2
 from lab.errors import InputError
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Lineage, Part, Recipe, Source
-from lab.regimes import REGIMES, check_options, regime, visible
+from lab.regimes import REGIMES, check_regime, regime, visible
 from lab.seeds import generator
 
 LINEAGES = [
@@ -158,7 +158,7 @@ def test_a_subsample_is_uniform() -> None:
 )
 def test_options_are_checked(name: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        check_options(name, options)
+        check_regime(name, options)
 
 
 @pytest.mark.parametrize(

@@ -5,49 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from lab.config.fields import Frozen, Number, Positive, Tokens, Whole
 from lab.config.model import NETWORKS, PretrainedConfig, TaggedModel
+from lab.config.named import CuratorConfig, RegimeConfig
 from lab.config.sample import SampleConfig
 from lab.config.text import SourceConfig, TaggedCorpus, TokenizerConfig
 from lab.config.train import TrainConfig
 from lab.errors import one_line
-from lab.hashing import canonical
 
-Option = bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 MOST_ROWS = 2**27
 """Of a seed's human text and all its samples together: drawing some of them without replacement holds 8 bytes a row,
 here 1 GiB.  With rows of 128 tokens that is 17 thousand million tokens."""
-
-
-class RegimeConfig(Frozen):
-    """A regime: its name, or `{name: {option: value}}`."""
-
-    name: Annotated[str, Field(max_length=100)]
-    options: dict[str, Option] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def short(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            return {"name": given}
-        if isinstance(given, Mapping) and len(given) == 1 and "name" not in given:
-            ((name, options),) = given.items()
-            return {"name": name, "options": options or {}}
-        if isinstance(given, RegimeConfig) or (isinstance(given, Mapping) and {"name", "options"} == set(given)):
-            return given
-        raise ValueError("expected a name such as replace, or a name with options such as {mix: {human: 0.25}}")
-
-    @model_serializer
-    def shortly(self) -> Any:
-        return {self.name: dict(self.options)} if self.options else self.name
-
-    @property
-    def label(self) -> str:
-        """As tables and folders name it: mix,human=0.25."""
-        values = (f"{k}={canonical(v) if not isinstance(v, str) else v}" for k, v in sorted(self.options.items()))
-        return ",".join([self.name, *values])
 
 
 class MetricsConfig(Frozen):
@@ -100,6 +70,8 @@ class StudyConfig(Frozen):
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
     generations: Annotated[Positive, Field(le=1000)]
     regimes: Annotated[tuple[RegimeConfig, ...], Field(min_length=1)]
+    curators: tuple[CuratorConfig, ...] = ()
+    """Rules that drop rows of every pool with synthetic text, in this order.  The regime `human` has none to drop."""
     corpus: TaggedCorpus
     tokenizer: TokenizerConfig | None = None
     """Required for text; a source, made of tokens, and a pretrained model, which has its own, take none."""

@@ -22,7 +22,8 @@ from scipy.special import nctdtrinc, stdtrit
 
 from lab import theory
 from lab.config.model import PositionsConfig, UniformConfig
-from lab.config.study import RegimeConfig, StudyConfig
+from lab.config.named import RegimeConfig
+from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.loop import Study
 from lab.metrics.stats import mean_interval

@@ -105,10 +105,10 @@ class Plan:
 def plan(study: Study, store: Store, workers: int) -> Plan:
     estimator = Estimator(store, study.machine.device)
     order = study.steps
-    uses = Counter(step.name for generation in study.generations for step in _own(generation))
+    uses = Counter(step.name for generation in study.generations for step in generation.steps)
     chains = [generation for generation in study.generations if generation.t == 0]
     for first in chains:  # what it stands on: human text, and the base if there is one
-        own = set(_own(first))
+        own = set(first.steps)
         uses.update(step.name for step in in_order([first.record]) if step not in own)
     todo = to_do(order, store)
     lines = []
@@ -139,12 +139,6 @@ def to_do(order: Sequence[Step], store: Store) -> list[Step]:
         if step in found or not store.whole(job_of(step)):
             found |= {step, *lacking(store, step)}
     return [step for step in order if step in found]
-
-
-def _own(generation: Any) -> list[Step]:
-    shards = [step for step in generation.synthetic.inputs.values() if step.name == "sample"]
-    machines = (*generation.models, *generation.evidence)
-    return [generation.recipe, *machines, *shards, generation.synthetic, generation.record]
 
 
 def _longest(todo: Sequence[Step], estimator: Estimator) -> float:

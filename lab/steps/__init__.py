@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from lab.steps import pool, probes, record, sample, source, text, train
+from collections.abc import Sequence
+
+from lab.steps import curate, pool, probes, record, sample, source, text, train
 from lab.steps.kind import Kind, source_hash
+from lab.steps.place import Place
 from lab.store.step import Step
 from lab.store.store import Job
 
@@ -18,6 +21,7 @@ STEPS: dict[str, Kind] = {
         source.SOURCE,
         source.SOURCE_ROWS,
         pool.POOL,
+        curate.CURATE,
         train.BASE,
         train.TRAIN,
         sample.SAMPLE,
@@ -32,3 +36,14 @@ STEPS: dict[str, Kind] = {
 def job_of(step: Step) -> Job:
     """Return a step as a worker gets it."""
     return Job.of(step, source_hash(STEPS[step.name]))
+
+
+def probed(place: Place, models: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
+    """Declare every probe that the study asks for: kind of probe -> its step for each model."""
+    declared: dict[str, tuple[Step, ...]] = {}
+    for kind in STEPS.values():
+        if kind.probe is not None:
+            steps = [kind.probe(place, model) for model in models]
+            if wanted := tuple(step for step in steps if step is not None):
+                declared[kind.name] = wanted
+    return declared

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lab.hashing import code_hash
+from lab.errors import InputError
+from lab.hashing import code_hash, reached
 from lab.store.step import Attempt, Step
+
+if TYPE_CHECKING:
+    from lab.steps.place import Place
 
 Folders = Mapping[str, Path]
 """Role of an input -> the folder of its artifact."""
@@ -55,6 +60,8 @@ class Kind:
     """Whether it reads or divides human text.  These steps run first, because bad text shows there."""
     reads_weights: bool = True
     """Whether it needs the weights of the models among its inputs."""
+    probe: Callable[[Place, Step], Step | None] | None = None
+    """Of a probe: declares the step for one model, or None where the study does not ask for it."""
 
 
 def unkeyed(default: Any = MISSING) -> Any:
@@ -98,3 +105,25 @@ def make_step(
 def write_json(path: Path, value: Any) -> None:
     """Write a value as sorted, indented JSON."""
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def function_hash(kind: str, name: str, function: Callable[..., Any], *, own: bool) -> str:
+    """Hash the code of a function that a study names.
+
+    Of the lab's `own` functions it is the code that the function reaches in its module, so that a new neighbour changes
+    no key.  Of a user's it is the whole module with its import statements, because the function may call anything.
+
+    Args:
+        kind: what the function is, for messages: "regime".
+        name: its name in the study.
+        function: the function itself.
+        own: whether it is the lab's.
+
+    Raises:
+        InputError: the function has no Python source, so its versions cannot be told apart.
+    """
+    try:
+        source = inspect.getsource(inspect.getmodule(function) or function)
+    except (TypeError, OSError) as error:
+        raise InputError(f'{kind} "{name}" has no Python source to tell its versions apart: {error}') from error
+    return code_hash(reached(source, function.__name__)) if own else code_hash(source, imports=True)

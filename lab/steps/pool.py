@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from lab import regimes
-from lab.config.study import RegimeConfig
-from lab.errors import InputError
-from lab.hashing import code_hash, reached
+from lab.config.named import RegimeConfig
 from lab.models.feed import save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
 from lab.steps.cost import FILES
-from lab.steps.kind import Folders, Kind, make_step
+from lab.steps.kind import Folders, Kind, function_hash, make_step
 from lab.steps.place import Place
 from lab.store.step import Attempt, Step
 
@@ -77,21 +74,8 @@ def _run_pool(params: PoolParams, inputs: Folders, out: Path, attempt: Attempt) 
 
 
 def regime_hash(regime: str) -> str:
-    """Hash the code of a regime: of the lab's own what the function reaches, of a user's own its whole module.
-
-    A user's module may call anything, so its import statements count too.
-
-    Raises:
-        InputError: the function has no Python source, so its versions cannot be told apart.
-    """
-    function = regimes.regime(regime).pool
-    try:
-        source = inspect.getsource(inspect.getmodule(function) or function)
-    except (TypeError, OSError) as error:
-        raise InputError(f'regime "{regime}" has no Python source to tell its versions apart: {error}') from error
-    if regime in regimes.REGIMES:
-        return code_hash(reached(source, function.__name__))
-    return code_hash(source, imports=True)
+    """Hash the code of a regime, of the lab's own or a user's.  InputError where it has no Python source."""
+    return function_hash("regime", regime, regimes.regime(regime).pool, own=regime in regimes.REGIMES)
 
 
 # Its parameters hold the hash of the one regime's code: adding a regime must not train the others again.

@@ -39,7 +39,7 @@ def heldout(place: Place, model: Step) -> Step:
         HELDOUT,
         HeldoutParams({"device": machine.device, "threads": machine.threads}),
         {"model": model, "test": place.human.test},
-        label=f"heldout {model.label.removeprefix('train ')}",
+        label=f"heldout {model.chain}",
         tokens=tokens,
         work=operations(study, tokens, passes=1),
         disk=4 * tokens + FILES,
@@ -80,4 +80,5 @@ HELDOUT = Kind(
     version="1",
     cost=Cost(cpu=8e10, cuda=4e13),
     takes="evidence",
+    probe=heldout,
 )

@@ -280,7 +280,7 @@ class RecordParams:
     layout: str
 
 
-def record(place: Place, models: Sequence[Step], sampled: Step, probed: Sequence[Step]) -> Step:
+def record(place: Place, models: Sequence[Step], sampled: Step, probed: Mapping[str, Sequence[Step]]) -> Step:
     """Declare the step that computes every number of one generation, from evidence alone."""
     study, human = place.study, place.human
     inputs = {
@@ -291,9 +291,9 @@ def record(place: Place, models: Sequence[Step], sampled: Step, probed: Sequence
         "synthetic": sampled,
     }
     inputs |= {f"model-{m}": model for m, model in enumerate(models)}
-    inputs |= {f"heldout-{m}": each for m, each in enumerate(probed)}
+    inputs |= {f"{name}-{m}": step for name, steps in probed.items() for m, step in enumerate(steps)}
     params = RecordParams(study.metrics.tokens, study.sample.prompt_tokens, study.corpus.layout)
-    return make_step(RECORD, params, inputs, label=f"measure {sampled.label.removeprefix('gather ')}", disk=3 * FILES)
+    return make_step(RECORD, params, inputs, label=f"measure {sampled.chain}", disk=3 * FILES)
 
 
 def _run_record(params: RecordParams, inputs: Folders, out: Path, attempt: Attempt) -> None:

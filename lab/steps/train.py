@@ -154,7 +154,7 @@ def _network(
 
 
 def _label(recipe: Step, member: tuple[int, int]) -> str:
-    label = f"train {recipe.label.removeprefix('pool ')}"
+    label = f"train {recipe.chain}"
     return f"{label} member {member[0]}" if member[1] > 1 else label
 
 

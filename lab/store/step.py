@@ -42,6 +42,11 @@ class Step:
         key = digest({"step": self.name, "version": self.version, "params": self.params, "inputs": inputs})
         object.__setattr__(self, "key", key[:40])
 
+    @property
+    def chain(self) -> str:
+        """The label without the first word: which regime, seed and generation the step belongs to."""
+        return self.label.partition(" ")[2]
+
     def __hash__(self) -> int:
         return hash(self.key)
 

@@ -208,7 +208,7 @@ def of_generations(folder: Path, generations: list[int]) -> Iterator[dict[str, A
         forked(partial(write_corpus, path, 7))
     chain = study(path, 16 * TOKENS, max(generations) + 1, sampled=4 * TOKENS)
     chosen = [chain.generations[t] for t in generations]
-    watched = {step for g in chosen for step in (g.recipe, *g.models, *g.evidence, g.synthetic, g.record)}
+    watched = {step for g in chosen for step in (g.recipe, *g.models, *g.probes["heldout"], g.synthetic, g.record)}
     watched |= {g.synthetic.inputs["shard-000000"] for g in chosen}
     for step, numbers in run(chain, folder / "store-chain", watched):
         generation = next(g.t for g in chosen if f"gen {g.t} " in f"{step.label} ")

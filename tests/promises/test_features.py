@@ -224,7 +224,7 @@ def test_heldout_loss_leaves_padding_out(documents: Ran) -> None:
     g, eos = documents.at("replace", 1), special(documents)["eos"]
     test = documents.array(g.record.inputs["test"])
     kept = before_end(test, eos)
-    nats = documents.array(g.evidence[0], "nats")
+    nats = documents.array(g.probes["heldout"][0], "nats")
     assert documents.column("replace", "nll")[1] == pytest.approx(float(nats[kept].mean(dtype=np.float64)))
     module = AutoModelForCausalLM.from_pretrained(documents.path(g.models[0]))
     ids = torch.from_numpy(test.astype(np.int64))
@@ -529,7 +529,7 @@ def test_models_of_a_population_see_disjoint_shares(pair: Ran) -> None:
     assert pair.column("accumulate", "train_tokens") == [512, 1024], "as many as one model would see"
     assert len({model.key for model in g.models}) == 2
     assert sum(model.tokens for model in g.models) == 1024, "as planned"
-    losses = [pair.array(found, "nats") for found in g.evidence]
+    losses = [pair.array(found, "nats") for found in g.probes["heldout"]]
     assert not np.allclose(*losses)
 
 
@@ -546,7 +546,7 @@ def test_rows_are_written_in_turn(pair: Ran) -> None:
 
 def test_disagreement_is_that_of_the_two(pair: Ran) -> None:
     g = pair.at("accumulate", 1)
-    a, b = (pair.array(found, "nats").astype(np.float64) for found in g.evidence)
+    a, b = (pair.array(found, "nats").astype(np.float64) for found in g.probes["heldout"])
     want = ((a + b) / 2 + np.log((np.exp(-a) + np.exp(-b)) / 2)).mean()
     assert pair.column("accumulate", "disagreement")[1] == pytest.approx(want) and want > 0
     assert pair.column("accumulate", "nll")[1] == pytest.approx(((a + b) / 2).mean())

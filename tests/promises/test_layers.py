@@ -9,7 +9,7 @@ from support.tiny import PROJECT
 ROOMS = [
     {"errors", "seeds", "lookup", "machine", "hashing"},
     {"config", "recipe"},
-    {"regimes", "metrics", "theory"},
+    {"regimes", "metrics", "curators", "theory"},
     {"store"},
     {"text"},
     {"models"},

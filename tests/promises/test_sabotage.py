@@ -17,7 +17,7 @@ from support.tiny import run_study
 
 from lab import regimes, seeds
 from lab.config.files import load_study, parse_study
-from lab.config.study import RegimeConfig
+from lab.config.named import RegimeConfig
 from lab.loop import Study, build
 from lab.models import counting
 from lab.models.feed import RecipeRows

@@ -1,0 +1,110 @@
+"""The step `curate`: which rows of a pool are trained on, by rules that never learn who wrote them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lab.curators import CURATORS, curate, curator
+from lab.curators.table import Table
+from lab.metrics.texts import before_end
+from lab.models.feed import load_recipe, save_recipe
+from lab.recipe import Recipe, RowNumbers
+from lab.seeds import derive_seed, generator
+from lab.steps.cost import FILES
+from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
+from lab.steps.place import Place, end_of, speller
+from lab.steps.pool import SYNTHETIC, corpora
+from lab.store.step import Attempt, Step
+
+
+@dataclass(frozen=True)
+class CurateParams:
+    curators: Sequence[Mapping[str, Any]]
+    """Name, options and hash of the code of each, in order."""
+    layout: str
+    seed: int
+    generation: int
+
+
+def curated(place: Place, recipe: Step) -> Step:
+    """Declare the curated recipe of a generation; the step `pool` itself where there is nothing to curate.
+
+    A pool of human rows alone stays as it is, so that all arms share generation 0 and the human control.
+    """
+    wanted = place.study.curators
+    if not wanted or not any(role.startswith(SYNTHETIC) for role in recipe.inputs):
+        return recipe
+    named = [
+        {
+            "name": each.name,
+            "options": each.options,
+            "source": function_hash("curator", each.name, curator(each.name), own=each.name in CURATORS),
+        }
+        for each in wanted
+    ]
+    params = CurateParams(named, place.study.corpus.layout, place.seed, place.t)
+    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer}
+    label = f"curate {recipe.chain}"
+    return make_step(CURATE, params, inputs, label=label, disk=FILES + 8 * place.study.sample_rows)
+
+
+def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    recipe, rng = load_recipe(inputs["pool"]), generator(derive_seed(params.seed, params.generation, "curate"))
+    arrays = corpora(inputs)
+    numbers = [part.numbers(np.arange(part.distinct_rows)) for part in recipe.parts]
+    tokens = np.concatenate([arrays[part.origin][rows] for part, rows in zip(recipe.parts, numbers, strict=True)])
+    eos = end_of(params.layout, inputs["tokenizer"])
+    lengths = np.full(len(tokens), tokens.shape[1]) if eos is None else before_end(tokens, eos).sum(axis=1)
+    spell = speller(params.layout, inputs["tokenizer"])
+    order = rng.permutation(len(tokens))
+    table = Table(tokens, lengths, lambda rows: spell(rows)["text"]).take(order)
+    decisions = curate(table, [(each["name"], each["options"]) for each in params.curators], rng)
+    kept, reasons = np.empty(len(order), np.bool_), np.empty(len(order), object)
+    kept[order], reasons[order] = decisions.kept, decisions.reasons
+    save_recipe(_kept(recipe, numbers, kept), out)
+    _write_decisions(out, recipe, numbers, reasons)
+
+
+def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], kept: np.ndarray) -> Recipe:
+    """Return the recipe with the rows that are kept, in their parts; `kept` is over the rows of all parts in order."""
+    bounds = np.cumsum([0, *map(len, numbers)])
+    parts = [
+        replace(part, chosen=RowNumbers(rows[kept[start:stop]]))
+        for part, rows, start, stop in zip(recipe.parts, numbers, bounds[:-1], bounds[1:], strict=True)
+        if kept[start:stop].any()
+    ]
+    return Recipe(tuple(parts))
+
+
+def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], reasons: np.ndarray) -> None:
+    """Write decisions.parquet, one row per row on offer, and curation.json, the counts by reason and origin.
+
+    Origins are written here, from the pool: no curator has seen them.
+    """
+    origin = np.concatenate([np.full(len(rows), part.origin) for part, rows in zip(recipe.parts, numbers, strict=True)])
+    columns = {
+        "origin": pa.array(origin, pa.int16()),
+        "row": pa.array(np.concatenate(numbers), pa.uint32()),
+        "reason": pa.array(reasons.tolist(), pa.string()),
+    }
+    pq.write_table(pa.table(columns), out / "decisions.parquet", compression="zstd")
+    counts = Counter(f"{who} {why}".strip() for who, why in zip(origin.tolist(), reasons.tolist(), strict=True))
+    write_json(out / "curation.json", {"offered": len(origin), "kept": int((reasons == "").sum()), "rows": counts})
+
+
+CURATE = Kind(
+    "curate",
+    CurateParams,
+    _run_curate,
+    ("steps/curate.py", "curators/__init__.py", "curators/table.py", "models/feed.py"),
+    version="1",
+    libraries=frozenset({"pyarrow", "tokenizers"}),
+)

@@ -1,0 +1,71 @@
+"""Curators by hand: what they drop and why, what they see, and what they are refused for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lab.curators import curate
+from lab.curators.table import Table
+from lab.errors import InputError
+from lab.seeds import generator
+
+
+def table(rows: list[list[int]]) -> Table:
+    tokens = np.array(rows, np.uint16)
+    return Table(tokens, np.full(len(tokens), tokens.shape[1]), lambda some: [str(row.tolist()) for row in some])
+
+
+def test_duplicates_keep_the_first_copy() -> None:
+    found = curate(table([[1, 2], [3, 4], [1, 2], [1, 3], [3, 4]]), [("duplicates", {})], generator(0))
+    assert found.kept.tolist() == [True, True, False, True, False]
+    assert found.reasons[2] == "duplicates: the same as an earlier row" and found.reasons[0] == ""
+
+
+@pytest.mark.parametrize(("keep", "rows"), [(1, 8), (0.5, 4), (0.01, 1)])
+def test_random_keeps_a_share(keep: float, rows: int) -> None:
+    found = curate(table([[i, i] for i in range(8)]), [("random", {"keep": keep})], generator(0))
+    assert found.kept.sum() == rows
+    again = curate(table([[i, i] for i in range(8)]), [("random", {"keep": keep})], generator(0))
+    assert (found.kept == again.kept).all()
+
+
+def test_a_curator_sees_only_what_the_ones_before_it_kept() -> None:
+    found = curate(
+        table([[1, 1]] * 6 + [[2, 2], [3, 3]]), [("duplicates", {}), ("random", {"keep": 0.7})], generator(1)
+    )
+    assert found.kept.sum() == 2  # 3 distinct rows, 0.7 of them
+    assert sum(reason.startswith("duplicates") for reason in found.reasons) == 5
+    assert sum(reason.startswith("random") for reason in found.reasons) == 1
+
+
+def test_a_table_is_read_only_and_names_no_origin() -> None:
+    shown = table([[1, 2], [3, 4]]).take(np.array([1, 0]))
+    assert shown.text(0) == "[3, 4]"
+    with pytest.raises(ValueError, match="read-only"):
+        shown.tokens[0, 0] = 9
+    assert set(Table.__dataclass_fields__) == {"tokens", "lengths", "spell"}
+
+
+def nothing(table: Table, *, rng: np.random.Generator) -> list[str | None]:
+    return ["no"] * len(table)
+
+
+def number(table: Table, *, rng: np.random.Generator) -> Any:
+    return 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("random", {"keep": 0}, "keep is 0; it is the share"),
+        ("random", {"keep": True}, "keep is True"),
+        ("nonsense", {}, 'unknown curator "nonsense"'),
+        (f"{__name__}:nothing", {}, "dropped every row that was left of 2"),
+        (f"{__name__}:number", {}, "must return one reason or None for each of 2 rows"),
+    ],
+)
+def test_what_is_refused(name: str, options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("types").SimpleNamespace(**globals()))
+    with pytest.raises(InputError, match=said):
+        curate(table([[1, 2], [3, 4]]), [(name, options)], generator(0))

@@ -1,0 +1,105 @@
+"""The step `curate`: absent where nothing is asked, shared where nothing is synthetic, and blind to origins."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.tiny import run_study, store_at
+
+from lab.errors import InputError
+from lab.loop import Generation, Study
+from lab.models.feed import load_recipe, save_recipe
+from lab.recipe import HUMAN, Part, Recipe
+from lab.steps.curate import CURATE, CurateParams
+from lab.store.step import Attempt
+
+Built = Callable[..., Study]
+
+
+def of(study: Study, regime: str) -> list[Generation]:
+    return [generation for generation in study.generations if generation.regime == regime]
+
+
+def test_a_study_without_curators_has_no_such_step_and_the_same_keys(built: Built) -> None:
+    plain, none = built(), built(curators=[])
+    assert [step.key for step in plain.steps] == [step.key for step in none.steps]
+    assert "curate" not in {step.name for step in plain.steps}
+
+
+def test_only_pools_with_synthetic_text_are_curated(built: Built) -> None:
+    plain, curated = built(), built(curators=["duplicates"])
+    for regime in ("human", "replace"):
+        for before, after in zip(of(plain, regime), of(curated, regime), strict=True):
+            asked = regime == "replace" and after.t == 1
+            assert (after.recipe.name == "curate") is asked
+            assert (after.models == before.models) is not asked
+    assert of(curated, "replace")[1].recipe.inputs["pool"] == of(plain, "replace")[1].recipe
+
+
+def test_end_to_end(built: Built, tmp_path: Path) -> None:
+    """Half of a generation's rows, drawn at random, are trained on; the reasons of the others lie beside."""
+    study = built(curators=[{"random": {"keep": 0.5}}])
+    run_study(study, tmp_path / "run")
+    last = of(study, "replace")[-1]
+    folder = store_at(tmp_path).folder(last.recipe.name, last.recipe.key)
+    assert load_recipe(folder).rows == 16  # of 32
+    decisions = pq.read_table(folder / "decisions.parquet").to_pydict()
+    assert decisions["origin"] == [0] * 32 and decisions["row"] == list(range(32))
+    assert sorted(set(decisions["reason"])) == ["", "random: not drawn"]
+    counts = json.loads((folder / "curation.json").read_text())
+    assert counts == {"kept": 16, "offered": 32, "rows": {"0": 16, "0 random: not drawn": 16}}
+
+
+def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
+    """Run the step on stub corpora of a known source, whose rows have no text; return the reasons."""
+    inputs = {}
+    for role, tokens in arrays.items():
+        (folder / role).mkdir(parents=True)
+        np.save(folder / role / "tokens.npy", tokens)
+        inputs[role] = folder / role
+    (folder / "pool").mkdir()
+    (folder / "out").mkdir()
+    (folder / "law").mkdir()
+    (folder / "law" / "source.npz").touch()
+    save_recipe(recipe, folder / "pool")
+    attempt = Attempt(lambda _: None, lambda: False, folder, 1e9, print)
+    params = CurateParams(curators, "blocks", 0, 1)
+    CURATE.run(params, {**inputs, "pool": folder / "pool", "tokenizer": folder / "law"}, folder / "out", attempt)
+    return list(pq.read_table(folder / "out" / "decisions.parquet").to_pydict()["reason"])
+
+
+def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
+    """The same rows, once as human ones before a sample and once the other way round: the same decisions by row."""
+    rows = np.random.default_rng(0).integers(0, 3, (40, 2)).astype(np.uint16)
+    curators = [{"name": "duplicates", "options": {}}, {"name": "random", "options": {"keep": 0.7}}]
+    first = Recipe((Part(HUMAN, 0, 20), Part(0, 0, 20)))
+    swapped = Recipe((Part(0, 0, 20), Part(HUMAN, 0, 20)))
+    one = decide(tmp_path / "a", first, {"human": rows[:20], "synthetic-0": rows[20:]}, curators)
+    other = decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20]}, curators)
+    assert one == other and len(set(one)) == 3
+
+
+def test_parts_keep_their_order_and_repeats(tmp_path: Path) -> None:
+    rows = np.array([[1, 1], [2, 2], [1, 1]], np.uint16)
+    recipe = Recipe((Part(0, 0, 3, repeat=2), Part(HUMAN, 1, 2)))
+    decide(tmp_path, recipe, {"human": rows, "synthetic-0": rows}, [{"name": "duplicates", "options": {}}])
+    kept = load_recipe(tmp_path / "out")
+    assert kept.unique_rows == 2 and sum(part.distinct_rows for part in kept.parts) == 2
+
+
+@pytest.mark.parametrize(
+    ("curators", "said"),
+    [
+        (["xyz"], 'unknown curator "xyz"; allowed: duplicates, random'),
+        (["duplicate"], 'unknown curator "duplicate" - did you mean "duplicates"'),
+        (["random"], "curator random needs keep"),
+        ([{"random": {"kept": 0.5}}], 'curator random has no option "kept" - did you mean "keep"'),
+    ],
+)
+def test_bad_curators_are_refused_before_anything_runs(built: Built, curators: list[Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        built(curators=curators)
