@@ -175,7 +175,7 @@ def chain(arm: Arm, resolved: Machine, identity: dict[str, str], regime: RegimeC
         rows = _recipe_rows(config, regime, seed, t)
         models = train(place, recipe, rows, _began(config, start, generations))
         sampled = sample(place, models)
-        probes = probed(place, models)
+        probes = probed(place, models, sampled)
         numbers = record(place, models, sampled, probes)
         generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers))
         samples[t] = sampled

@@ -38,12 +38,12 @@ def job_of(step: Step) -> Job:
     return Job.of(step, source_hash(STEPS[step.name]))
 
 
-def probed(place: Place, models: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
+def probed(place: Place, models: Sequence[Step], synthetic: Step) -> dict[str, tuple[Step, ...]]:
     """Declare every probe that the study asks for: kind of probe -> its step for each model."""
     declared: dict[str, tuple[Step, ...]] = {}
     for kind in STEPS.values():
         if kind.probe is not None:
-            steps = [kind.probe(place, model) for model in models]
+            steps = [kind.probe(place, model, synthetic) for model in models]
             if wanted := tuple(step for step in steps if step is not None):
                 declared[kind.name] = wanted
     return declared

@@ -60,8 +60,13 @@ class Kind:
     """Whether it reads or divides human text.  These steps run first, because bad text shows there."""
     reads_weights: bool = True
     """Whether it needs the weights of the models among its inputs."""
-    probe: Callable[[Place, Step], Step | None] | None = None
-    """Of a probe: declares the step for one model, or None where the study does not ask for it."""
+    probe: Callable[[Place, Step, Step], Step | None] | None = None
+    """Declares a probe for (place, model, its generation's synthetic corpus); None where the study does not ask."""
+
+
+@dataclass(frozen=True)
+class NoParams:
+    """The parameters of a kind of step whose inputs say all."""
 
 
 def unkeyed(default: Any = MISSING) -> Any:

@@ -31,7 +31,7 @@ class HeldoutParams:
     """Device and threads: scoring is float32 whatever the dtype of training is."""
 
 
-def heldout(place: Place, model: Step) -> Step:
+def heldout(place: Place, model: Step, synthetic: Step) -> Step:
     """Declare the probe of held-out human text: the loss of each token under the model."""
     study, machine = place.study, place.machine
     tokens = study.rows(study.metrics.test_tokens) * place.row
