@@ -1,24 +1,21 @@
-"""The loop: a study is one chain of generations for each regime and seed, and a chain is a graph of keyed steps."""
+"""THE loop: a study is one chain of generations per regime and seed, and a chain is a graph of keyed steps."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab import machine, regimes
-from lab.config.model import PretrainedConfig
 from lab.config.named import RegimeConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
-from lab.config.text import CorpusConfig, TokenizerConfig
 from lab.curators import check_curator
 from lab.errors import InputError
-from lab.hashing import digest
 from lab.steps import STEPS, probed
 from lab.steps.curate import curated
+from lab.steps.identity import identities
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
@@ -26,13 +23,45 @@ from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
 from lab.steps.train import base, train
-from lab.store.atomic import file_sha256
-from lab.store.step import Step
-from lab.text import corpus
-from lab.text.untrusted import check_folder, check_tokenizer
+from lab.store.step import Step, in_order
 
 MOST_STEPS = 500_000
-"""The graph is known before anything runs: 500,000 steps take some 20 seconds and 2 GB to plan."""
+"""Largest graph of one run: it is known before anything runs, and takes some 20 seconds and 2 GB to plan."""
+
+
+def chain(
+    arm: Arm, resolved: Machine, identity: Mapping[str, str], regime: RegimeConfig, seed: int
+) -> list[Generation]:
+    """Declare one chain of generations, in order.  Nothing runs here."""
+    study = arm.config
+    text = human(study, identity, seed)
+    start = base(Place(study, resolved, text, seed, 0), identity)
+    samples: dict[int, Step] = {}
+    generations: list[Generation] = []
+    for t in range(study.generations):
+        place = Place(study, resolved, text, seed, t)
+        recipe = curated(place, pool(place, regime, samples))
+        models = train(place, recipe, _recipe_rows(study, regime, seed, t), _began(study, start, generations))
+        sampled = sample(place, models)
+        probes = probed(place, models, sampled)
+        numbers = record(place, models, sampled, probes)
+        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers))
+        samples[t] = sampled
+    return generations
+
+
+def _began(study: StudyConfig, base: Step | None, before: Sequence[Generation]) -> Sequence[Step | None]:
+    """Return the model whose weights each member of the next generation starts from; None for random weights."""
+    if study.train is not None and study.train.start == "continue" and before:
+        return before[-1].models
+    return [base] * study.population
+
+
+def _recipe_rows(study: StudyConfig, regime: RegimeConfig, seed: int, t: int) -> int:
+    """Return the rows of the recipe to come; 0 where neither the length of training nor a model's size needs them."""
+    if study.model.kind != "ngram" and (study.train is None or study.train.epochs is None):
+        return 0
+    return regimes.recipe_rows(regime.name, regime.options, lineage(study, t), seed, t)
 
 
 @dataclass(frozen=True)
@@ -78,42 +107,40 @@ class Generation:
 
 @dataclass(frozen=True)
 class Study:
+    """A study as a graph of steps."""
+
     config: StudyConfig
     machine: Machine
     generations: tuple[Generation, ...]
 
     @property
     def human(self) -> list[Step]:
-        """The steps that read and divide human text.  They come first, and they are where bad text shows."""
+        """The steps that read and divide human text.  They run first, because bad text shows there."""
         return [step for step in self.steps if STEPS[step.name].reads_text]
 
     @property
     def steps(self) -> list[Step]:
-        """Every step once, inputs before what needs them."""
+        """Every step once, inputs first."""
         return in_order(generation.record for generation in self.generations)
 
 
-def resolve(config: StudyConfig) -> Machine:
-    """The arithmetic of a study on this machine."""
-    device = machine.resolve_device(config.compute.device)
-    return Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
-
-
 def build(config: StudyConfig, on: Machine | None = None) -> Study:
-    """The whole graph, before anything runs.  Reads the corpus files' bytes (for their hash) and nothing else.
+    """Build the whole graph of a study.  Nothing runs; only the bytes of the corpus are read, for their hash.
 
-    `on` is the arithmetic of the machine that has run it; None: of this one.
+    Args:
+        config: the study.
+        on: the arithmetic of the machine that ran it.  None: this machine's.
+
+    Raises:
+        InputError: what can be known to be wrong before anything runs.
     """
     resolved = on or resolve(config)
     generations: list[Generation] = []
     swept = arms(config)
-    _refuse_too_many(swept)
+    _check_size(swept)
     for arm in swept:
-        _check_regimes(arm.config)
-        for each in arm.config.curators:
-            check_curator(each.name, each.options)
-        _check_extras(arm.config)
-        identity = _identity(arm.config)
+        _check_functions(arm.config)
+        identity = identities(arm.config)
         generations += [
             generation
             for regime in arm.config.regimes
@@ -123,12 +150,19 @@ def build(config: StudyConfig, on: Machine | None = None) -> Study:
     return Study(config, resolved, tuple(generations))
 
 
-def _refuse_too_many(swept: Sequence[Arm]) -> None:
+def resolve(config: StudyConfig) -> Machine:
+    """Return the arithmetic of a study on this machine."""
+    device = machine.resolve_device(config.compute.device)
+    return Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
+
+
+def _check_size(swept: Sequence[Arm]) -> None:
+    """Check the number of steps before any is made.  InputError for more than MOST_STEPS."""
     total = 0
-    for config in (arm.config for arm in swept):
-        chains, members = len(config.regimes) * len(config.seeds), config.population
-        shards = max(members, math.ceil(config.sample_rows / config.sample.shard_rows))
-        total += chains * config.generations * (3 + 2 * members + shards)
+    for study in (arm.config for arm in swept):
+        chains, members = len(study.regimes) * len(study.seeds), study.population
+        shards = max(members, math.ceil(study.sample_rows / study.sample.shard_rows))
+        total += chains * study.generations * (3 + 2 * members + shards)
     if total > MOST_STEPS:
         raise InputError(
             f"the study has some {total:,} steps (arms x regimes x seeds x generations, and each sample's shards), "
@@ -136,104 +170,14 @@ def _refuse_too_many(swept: Sequence[Arm]) -> None:
         )
 
 
-def _check_regimes(config: StudyConfig) -> None:
-    """InputError now for what the lab's own regimes would refuse later: options, shares, an archive that runs out."""
-    last = config.generations - 1
-    for regime in config.regimes:
+def _check_functions(study: StudyConfig) -> None:
+    """Check what regimes, curators and extras would refuse later: options, shares, an archive that runs out."""
+    last = study.generations - 1
+    for regime in study.regimes:
         regimes.check_regime(regime.name, regime.options)
         if regime.name in regimes.REGIMES and last:
-            regimes.recipe_rows(regime.name, regime.options, lineage(config, last), config.seeds[0], last)
-
-
-def _check_extras(config: StudyConfig) -> None:
-    if config.train and config.train.lora and importlib.util.find_spec("peft") is None:
+            regimes.recipe_rows(regime.name, regime.options, lineage(study, last), study.seeds[0], last)
+    for curator in study.curators:
+        check_curator(curator.name, curator.options)
+    if study.train and study.train.lora and importlib.util.find_spec("peft") is None:
         raise InputError('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
-
-
-def _identity(config: StudyConfig) -> dict[str, str]:
-    """By content, what the corpus, a pretrained tokenizer and a pretrained model are.  A source is its own fields."""
-    if not isinstance(config.corpus, CorpusConfig):
-        return {}
-    own = config.model if isinstance(config.model, PretrainedConfig) else None
-    found = {
-        "corpus": corpus.identity(config.corpus),
-        "tokenizer": tokenizer_identity(config.words, own.revision if own else None),
-    }
-    return found | ({"model": model_identity(own)} if own else {})
-
-
-def chain(arm: Arm, resolved: Machine, identity: dict[str, str], regime: RegimeConfig, seed: int) -> list[Generation]:
-    """One chain of generations, in order.  Nothing runs here."""
-    config = arm.config
-    source = human(config, identity, seed)
-    samples: dict[int, Step] = {}
-    generations: list[Generation] = []
-    start = base(Place(config, resolved, source, seed, 0), identity)
-    for t in range(config.generations):
-        place = Place(config, resolved, source, seed, t)
-        recipe = curated(place, pool(place, regime, samples))
-        rows = _recipe_rows(config, regime, seed, t)
-        models = train(place, recipe, rows, _began(config, start, generations))
-        sampled = sample(place, models)
-        probes = probed(place, models, sampled)
-        numbers = record(place, models, sampled, probes)
-        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers))
-        samples[t] = sampled
-    return generations
-
-
-def _began(config: StudyConfig, base: Step | None, before: Sequence[Generation]) -> Sequence[Step | None]:
-    """The model that each member of the next generation begins as; None for random weights."""
-    if config.train is not None and config.train.start == "continue" and before:
-        return before[-1].models
-    return [base] * config.population
-
-
-def _recipe_rows(config: StudyConfig, regime: RegimeConfig, seed: int, t: int) -> int:
-    """Rows of the recipe to come; looked at only where the length of training or the model's size depends on them."""
-    if config.model.kind != "ngram" and (config.train is None or config.train.epochs is None):
-        return 0
-    return regimes.recipe_rows(regime.name, regime.options, lineage(config, t), seed, t)
-
-
-def in_order(ends: Iterable[Step]) -> list[Step]:
-    """All steps behind these, each once, inputs first.  Without recursion: chains are long."""
-    ordered: dict[Step, None] = {}
-    for end in ends:
-        stack = [(end, False)]
-        while stack:
-            step, ready = stack.pop()
-            if step in ordered:
-                continue
-            if ready:
-                ordered[step] = None
-            else:
-                stack.append((step, True))
-                stack.extend(
-                    (parent, False) for parent in reversed(list(step.inputs.values())) if parent not in ordered
-                )
-    return list(ordered)
-
-
-def tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
-    """By content: the hash of a local folder's tokenizer files, or a hub model's revision.  Empty when trained here."""
-    if config.pretrained is None:
-        return ""
-    folder = Path(config.pretrained)
-    if folder.is_dir():
-        check_tokenizer(folder)
-        files = sorted(file for pattern in ("*.json", "merges.txt") for file in folder.glob(pattern))
-        return digest({file.name: file_sha256(file) for file in files})
-    return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
-
-
-def model_identity(config: PretrainedConfig) -> str:
-    """By content: the hash of a local folder's configuration and weights, or a hub model's revision."""
-    folder = Path(config.path)
-    if folder.is_dir():
-        files = sorted(file for pattern in ("config.json", "*.safetensors") for file in folder.glob(pattern))
-        if len(files) < 2:
-            raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
-        check_folder(folder)
-        return digest({file.name: file_sha256(file) for file in files})
-    return corpus.hub_revision("model", config.path, config.revision, "model.path")

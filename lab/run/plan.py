@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.loop import Study, in_order
+from lab.loop import Study
 from lab.run.weights import lacking
 from lab.steps import STEPS, job_of
-from lab.store.step import Step
+from lab.store.step import Step, in_order
 from lab.store.store import Store
 
 OVERHEAD = 0.3

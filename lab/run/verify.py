@@ -15,7 +15,7 @@ from typing import Any
 
 from lab import machine
 from lab.hashing import digest
-from lab.loop import Study, build, in_order
+from lab.loop import Study, build
 from lab.report import exact
 from lab.run.folder import RunFolder
 from lab.run.walk import execute
@@ -23,7 +23,7 @@ from lab.steps import STEPS, job_of
 from lab.steps.kind import source_hash
 from lab.store.atomic import file_sha256
 from lab.store.manifest import MANIFEST, PRUNED, dropped_files, seal_of
-from lab.store.step import Step
+from lab.store.step import Step, in_order
 from lab.store.store import Store
 
 DEAR = tuple(name for name, kind in STEPS.items() if kind.cost is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,26 @@ from lab.hashing import digest
 class Step:
     """A pure function of parameters and inputs, known by its key before anything runs.
 
-    `version` is a number raised by hand for dear steps, or a hash of the modules that a cheap step uses.
-    `inputs` maps a role ("model", "human", "sample-3") to the step that makes it.
+    The key is the hash of name, version, params and the keys of the inputs.  The other fields are no part of it.
     """
 
     name: str
+    """The kind of step: "train"."""
     version: str
+    """A number raised by hand for an expensive step, or a hash of the code of a cheap one."""
     params: Mapping[str, Any]
     inputs: Mapping[str, Step]
+    """Role ("model", "human", "synthetic-3") -> the step that makes it."""
     tokens: int = 0
-    """Tokens the step has to work through: for progress, not part of the key."""
+    """Tokens that the step works through, for progress."""
     work: float = 0.0
-    """Floating-point operations, about: for estimates of time, not part of the key."""
+    """Floating-point operations, estimated, for times."""
     disk: int = 0
-    """Bytes it will write, about: for estimates, not part of the key."""
+    """Bytes that it will write, estimated."""
     scratch: int = 0
-    """The same of checkpoints, which are there while it runs and gone when it is done.  Not part of the key."""
+    """Bytes of its checkpoints, estimated.  They are removed when it is done."""
     label: str = ""
-    """For people: "train replace seed 0 gen 3".  Not part of the key."""
+    """What people read: "train replace seed 0 gen 3"."""
     where: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that the key leaves out, because another one says by content what lies there."""
     key: str = field(init=False)
@@ -54,24 +56,41 @@ class Step:
         return isinstance(other, Step) and other.key == self.key
 
 
+def in_order(ends: Iterable[Step]) -> list[Step]:
+    """Return these steps and all that they need, each once, inputs first.  No recursion, because chains are long."""
+    ordered: dict[Step, None] = {}
+    for end in ends:
+        stack = [(end, False)]
+        while stack:
+            step, ready = stack.pop()
+            if step in ordered:
+                continue
+            if ready:
+                ordered[step] = None
+            else:
+                parents = reversed(list(step.inputs.values()))
+                stack += [(step, True), *((parent, False) for parent in parents if parent not in ordered)]
+    return list(ordered)
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """What surrounds a step while it runs.  Nothing here may change what the step makes."""
+    """The surroundings of a step while it runs.  Nothing here may change what the step makes."""
 
     report: Callable[[int], None]
-    """Told the number of the step's tokens done so far."""
+    """Is called with the number of the step's tokens that are done."""
     stopping: Callable[[], bool]
-    """Whether the run was asked to stop."""
+    """Returns whether the run was asked to stop."""
     scratch: Path
-    """A folder for checkpoints, absent until it is made.  An attempt that was cut short leaves it to the next one on
-    the same type of machine, with the same code, libraries and inputs; it is removed when the step is committed."""
+    """A folder for checkpoints, which the step makes.  An interrupted attempt leaves it to the next one on the same
+    kind of machine, with the same code, libraries and inputs.  It is removed when the step is committed."""
     checkpoint_seconds: float
-    """Time between two checkpoints."""
+    """Seconds between two checkpoints."""
     note: Callable[[str], None]
-    """Told, in a line, what the user should know."""
+    """Is called with a line that the user should read."""
 
     def progress(self, tokens: int) -> None:
-        """Between two parts of a step that leaves nothing behind when it is cut short.  Stopped when asked to stop."""
+        """Report progress of a step without checkpoints.  Stopped when the run was asked to stop."""
         self.report(tokens)
         if self.stopping():
             raise Stopped

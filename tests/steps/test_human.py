@@ -10,13 +10,13 @@ from support.tiny import Reports, store_at, tiny, tiny_config
 
 from lab.config.files import parse_study
 from lab.config.study import StudyConfig
-from lab.loop import build, in_order
+from lab.loop import build
 from lab.models.feed import before_end
 from lab.recipe import ARCHIVE, HUMAN, Source
 from lab.run.walk import execute
 from lab.steps.place import Human, lineage, where_at
 from lab.steps.text import human
-from lab.store.step import Step
+from lab.store.step import Step, in_order
 
 IDENTITY = {"corpus": "a corpus", "tokenizer": ""}
 BESIDE: dict[str, Any] = {
