@@ -29,7 +29,7 @@ from lab.steps.train import base, train
 from lab.store.atomic import file_sha256
 from lab.store.step import Step
 from lab.text import corpus
-from lab.text.untrusted import check_folder, check_tokenizer
+from lab.text.untrusted import check_untrusted_checkpoint, check_untrusted_tokenizer
 
 MOST_STEPS = 500_000
 """The graph is known before anything runs: 500,000 steps take some 20 seconds and 2 GB to plan."""
@@ -221,7 +221,7 @@ def tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
         return ""
     folder = Path(config.pretrained)
     if folder.is_dir():
-        check_tokenizer(folder)
+        check_untrusted_tokenizer(folder)
         files = sorted(file for pattern in ("*.json", "merges.txt") for file in folder.glob(pattern))
         return digest({file.name: file_sha256(file) for file in files})
     return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
@@ -234,6 +234,6 @@ def model_identity(config: PretrainedConfig) -> str:
         files = sorted(file for pattern in ("config.json", "*.safetensors") for file in folder.glob(pattern))
         if len(files) < 2:
             raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
-        check_folder(folder)
+        check_untrusted_checkpoint(folder)
         return digest({file.name: file_sha256(file) for file in files})
     return corpus.hub_revision("model", config.path, config.revision, "model.path")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
-from lab.text.untrusted import check_tokenizer
+from lab.text.untrusted import check_untrusted_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +70,7 @@ def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     if Path(pretrained).is_dir():
-        check_tokenizer(Path(pretrained))
+        check_untrusted_tokenizer(Path(pretrained))
     try:
         with quietly():
             loaded = AutoTokenizer.from_pretrained(pretrained, revision=revision, trust_remote_code=False)

@@ -10,18 +10,18 @@ from scipy import stats
 
 from lab.config.text import SourceConfig
 from lab.seeds import derive_seed, generator
-from lab.text.known_source import SAVED, Source, _cumulative, is_source
+from lab.text.known_source import SAVED, KnownSource, _cumulative, is_known_source
 
 
-def source(process: Any = "categorical", types: int = 6, zipf: float = 1) -> Source:
-    return Source.of(SourceConfig(kind="source", process=process, types=types, zipf=zipf, tokens=1))
+def source(process: Any = "categorical", types: int = 6, zipf: float = 1) -> KnownSource:
+    return KnownSource.of(SourceConfig(kind="source", process=process, types=types, zipf=zipf, tokens=1))
 
 
 def fits(found: np.ndarray, law: np.ndarray) -> float:
     return float(stats.chisquare(found, law * found.sum()).pvalue)
 
 
-COIN = Source(np.array([0.75, 0.25]), np.array([[0.5, 0.5], [1.0, 0.0]]))
+COIN = KnownSource(np.array([0.75, 0.25]), np.array([[0.5, 0.5], [1.0, 0.0]]))
 """First 3 : 1; behind a 0 even, behind a 1 always 0."""
 
 
@@ -125,10 +125,10 @@ def test_entropy_is_the_expected_loss_of_its_own_rows(process: str) -> None:
 @pytest.mark.parametrize("process", ["categorical", "markov"])
 def test_save_and_load(process: str, tmp_path: Path) -> None:
     law = source(process)
-    assert not is_source(tmp_path)
+    assert not is_known_source(tmp_path)
     law.save(tmp_path)
-    assert is_source(tmp_path) and (tmp_path / SAVED).exists()
-    again = Source.load(tmp_path)
+    assert is_known_source(tmp_path) and (tmp_path / SAVED).exists()
+    again = KnownSource.load(tmp_path)
     assert np.array_equal(again.first, law.first) and np.array_equal(again.then, law.then)
     assert np.array_equal(again.draw(5, 4, generator(0)), law.draw(5, 4, generator(0)))
 
