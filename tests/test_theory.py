@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab import theory
-from lab.metrics.risk import perplexity
 
 P = np.array([0.5, 0.3, 0.15, 0.05])
 ALL = theory.REGIMES
@@ -84,7 +83,7 @@ def test_heterozygosity_chi_square_and_distance_are_simulated(regime: Any) -> No
     """n = 5, t = 1..5.  Finds a bias of 1.5 % in heterozygosity and distance, 2 % in chi-square."""
     fits = frequencies(regime, P, 5, 5, replicas=250_000, rng=np.random.default_rng(1))
     for t, fit in enumerate(fits, 1):
-        agrees(1 - (fit**2).sum(1), theory.expected_heterozygosity(P, regime, 5, t), finds=0.015)
+        agrees(1 - (fit**2).sum(1), 0.635 * theory.retained(regime, 5, t), finds=0.015)
         agrees(((fit - P) ** 2).sum(1), 0.635 * (1 - theory.retained(regime, 5, t)), finds=0.015)
         agrees(((fit - P) ** 2 / P).sum(1), theory.expected_chi_square(P, regime, 5, t), finds=0.02)
 
@@ -118,7 +117,7 @@ def test_retained_at_its_limits(regime: Any) -> None:
     late = {"replace": 0, "accumulate": 5 / 25, "accumulate-subsample": 14 / 25}[regime] / 10**6  # beyond t, in k^-2
     limit = theory.retained(regime, 5, math.inf)
     assert theory.retained(regime, 5, 10**6) * (1 - late) == pytest.approx(limit, abs=1e-9)
-    assert theory.expected_heterozygosity([1.0], regime, 7, 3) == 0 == theory.expected_chi_square([1.0], regime, 7, 3)
+    assert theory.expected_chi_square([1.0], regime, 7, 3) == 0
     assert theory.expected_chi_square([0.5, 0.5, 0.0], regime, 7, 1) == pytest.approx(1 / 7, abs=1e-15)
 
 
@@ -349,13 +348,6 @@ def test_half_the_chi_square_is_the_lost_entropy() -> None:
     for t in (1, 3):
         lost = theory.expected_entropy(P, 2_000, 0) - theory.expected_entropy(P, 2_000, t)
         assert theory.expected_chi_square(P, "replace", 2_000, t) / 2 == pytest.approx(lost, rel=0.01)
-
-
-def test_uniform_perplexity() -> None:
-    """Losses of log V on any text."""
-    for types in (1, 2, 2048):
-        losses = np.full(7, math.log(types))
-        assert theory.uniform_perplexity(types) == pytest.approx(perplexity(losses), rel=1e-12)
 
 
 # Decoding

@@ -204,7 +204,7 @@ def _lost(count: int) -> Law:
 
 def _perplexity(case: Case) -> tuple[float, str] | None:
     if isinstance(case.config.model, UniformConfig):
-        return theory.uniform_perplexity(len(case.law) + 1), "V = types + BOS"
+        return len(case.law) + 1.0, "V = types + BOS"
     return None
 
 
