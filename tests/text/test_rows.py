@@ -22,7 +22,7 @@ TEXTS = [f"Document {i}: the ship went out, naïve and slow — “again” 海 
 
 
 def cut_rows(documents: list[list[int]], *, eos: int, positions: int, vocab_size: int, layout: str = "blocks") -> Rows:
-    """The rows that are written of these documents."""
+    """Write the rows of these documents and read them back."""
     with tempfile.TemporaryDirectory() as folder:
         with Encoded(documents, range(len(documents)), vocab_size) as encoded:
             write_cut(Path(folder), "train", encoded, layout, eos=eos, positions=positions)
@@ -49,7 +49,7 @@ def test_tokens_fit_their_type(vocab_size: int, dtype: type) -> None:
 
 
 def plain_rows(documents: list[list[int]], eos: int, positions: int, layout: str) -> tuple[list[int], list[int]]:
-    """Tokens and owners one after another, by plain lists; a last incomplete row of blocks is dropped."""
+    """Return tokens and owners one after another, by plain lists. A last incomplete row of blocks is dropped."""
     tokens, owners = [], []
     for owner, document in enumerate(documents):
         tokens += [*document, eos]
