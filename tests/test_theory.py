@@ -155,7 +155,7 @@ def mixed(share: float, *, exact: bool, t: int, rng: np.random.Generator) -> Ite
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_mix_is_simulated(share: float) -> None:
-    """n = 10.  It finds a bias of 1.5 %; at 0.5 the two counts of human draws are 2 % apart at t = 2, 3 % at the end."""
+    """n = 10.  It finds 1.5 %; at 0.5 the two counts of human draws are 2 % apart at t = 2, 3 % at the end."""
     rng = np.random.default_rng(4)
     random = [theory.mix_distance(P, 10, share, t) for t in range(1, 5)]
     exact = [theory.mix_distance_exact(P, 10, round(10 * share), t) for t in range(1, 5)]
@@ -200,7 +200,7 @@ def test_best_real_weight() -> None:
 
 
 def test_best_real_weight_is_the_minimum_and_its_variance() -> None:
-    """k = 2, n = 3.  Simulated to the limit, n Var = w = 0.5; it finds 2.5 %.  At w +- 0.15 it is higher by 4 % and 9 %."""
+    """k = 2, n = 3.  At the limit n Var = w = 0.5; it finds 2.5 %.  At w +- 0.15 it is higher by 4 % and 9 %."""
     rng = np.random.default_rng(7)
     n, k, replicas = 3, 2, 150_000
     noise = rng.standard_normal((12, 2, replicas))
