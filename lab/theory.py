@@ -1,15 +1,15 @@
 """Exactly solvable chains: what a counting model, a mean or a regression must do under each regime, in closed form.
 
-A chain: p_0 = p is the human distribution, p_t the t-th maximum-likelihood fit.  Fit 1 sees n human draws, fit t >= 2
-what the regime makes of the human draws and of the samples 1..t-1; sample k is n independent draws from p_k at
-temperature 1, untruncated.  So t counts resamplings, and the lab's generation g is t = g + 1; t = 0 is p itself.
+A chain: p_0 = p is the human distribution, p_t the t-th maximum-likelihood fit. Fit 1 sees n human draws. Fit t >= 2
+sees what the regime makes of the human draws and of the samples 1..t-1. Sample k is n independent draws from p_k at
+temperature 1, untruncated. So t counts resamplings: the lab's generation g is t = g + 1, and t = 0 is p itself.
 
-Conditions of every function, unless its docstring lifts them: each fit starts fresh and is exact (frequencies, no
-smoothing, variances divided by n), n is the exact size of each set, draws are independent (no EOS, no context), and
-E is over everything, the human draws included: each replica draws its human set anew.  Where one human corpus is
-kept for all replicas, see `given_corpus`.  Probabilities are plain numbers, logarithms natural, errors ValueError.
-Cheap replicas: let each of a row's T positions have a categorical of its own; n rows are then T chains, and whole
-rows may be subsampled.  With one unigram for all positions, subsampling whole rows is another law.
+These conditions hold for every function, unless its docstring lifts them: each fit starts fresh and is exact
+(frequencies, no smoothing, variances divided by n); n is the exact size of each set; draws are independent (no EOS, no
+context). E is over everything, the human draws included: each replica draws its human set anew. `given_corpus` is for
+one human corpus kept for all replicas. Logarithms are natural. Impossible arguments raise ValueError.
+Cheap replicas: let each of a row's T positions have a categorical of its own. Then n rows are T chains, and whole rows
+may be subsampled. With one unigram for all positions, subsampling whole rows follows another law.
 """
 
 from __future__ import annotations
@@ -32,26 +32,30 @@ LARGEST_CHAIN = 2_000
 
 
 def heterozygosity(p: Distribution) -> float:
-    """1 - sum p_i^2: chance that two draws differ.  0 for one category, 1 - 1/K for K equal ones (Gini-Simpson)."""
+    """Return 1 - sum p_i^2, the chance that two draws differ (heterozygosity).
+
+    It is 0 for one category and 1 - 1/K for K equally likely ones. Unit: none. Source: Gini 1912, Simpson 1949.
+    """
     return 1 - float(np.sum(_distribution(p) ** 2))
 
 
 def retained(regime: Pool, n: int, t: float) -> float:
-    """r_t: the share of heterozygosity, or of a Gaussian's variance, that is expected after t resamplings.
+    """Return r_t, the expected share of heterozygosity (or of a Gaussian's variance) left after t resamplings.
 
         replace                (1 - 1/n)^t
         accumulate             prod_{k=1..t} (1 - 1/(n k^2))                                  -> sin(x)/x, x = pi/sqrt n
         accumulate-subsample   (1 - 1/n) prod_{k=2..t} [1 - (3n - 1)/(n k (n k - 1))]         -> a ratio of Gammas
 
-    Categorical: E(1 - sum p_t^2) = H0 r_t and E|p_t - p|^2 = H0 (1 - r_t).  Gaussian, maximum-likelihood mean and
-    variance: E var_t = s^2 r_t.  t = math.inf: the limit.  Unit: none.  Source: replace, Wright 1931; derived here:
-    accumulate: p_t = p_{t-1} + (x - p_{t-1})/t, x the frequencies of n draws from p_{t-1}, so E|p_t|^2 grows by
-      H_{t-1}/(n t^2).  Gaussian: the pooled variance is (1-1/t) v + x_var/t + (1-1/t)(x_mean - m)^2/t, on average
+    For categories, E(1 - sum p_t^2) = H0 r_t and E|p_t - p|^2 = H0 (1 - r_t). For a Gaussian with maximum-likelihood
+    mean and variance, E var_t = s^2 r_t. t = math.inf: the limit. Source: Wright 1931 (replace), derived here (others):
+    accumulate: p_t = p_{t-1} + (x - p_{t-1})/t with the frequencies x of n draws from p_{t-1}. So E|p_t|^2 grows by
+      H_{t-1}/(n t^2). A Gaussian's pooled variance (1-1/t) v + x_var/t + (1-1/t)(x_mean-m)^2/t has mean
       v [1 - 1/(n t^2)].
-    subsample: let G_k be the chance that two distinct of the k n pooled draws differ; G_1 = H0, H_k = (1-1/n) G_k, as
-      two draws of a subsample are two of the pool.  A new draw copies a uniform old one: new-old pairs differ with
-      (1 - 1/(k n)) G_k, new-new with (1-1/n) G_k, old-old with G_k.  With K = k+1 their mean over K n (K n - 1)/2 pairs
-      is G_k [1 - ((n-1)/2 + n) / (K n (K n - 1)/2)].  Gaussian: the same with half squared differences.
+    accumulate-subsample: let G_k be the chance that two distinct draws of the k n pooled ones differ. Then G_1 = H0 and
+      H_k = (1-1/n) G_k, because two draws of a subsample are two of the pool. A new draw copies a uniform old one: so
+      new-old pairs differ with chance (1 - 1/(k n)) G_k, new-new pairs with (1-1/n) G_k, old-old pairs with G_k. With
+      K = k+1, their mean over all K n (K n - 1)/2 pairs is G_k [1 - ((n-1)/2 + n) / (K n (K n - 1)/2)]. For a Gaussian
+      the same holds with half squared differences.
     """
     _check(n, t, regime=regime)
     if regime == "replace":
@@ -67,27 +71,23 @@ def retained(regime: Pool, n: int, t: float) -> float:
     return float(first * np.prod(1 - lost))
 
 
-def expected_heterozygosity(p: Distribution, regime: Pool, n: int, t: float) -> float:
-    """E(1 - sum p_t^2) = H0 r_t; see `retained`.  Higher = more diverse.  Unit: none."""
-    return heterozygosity(p) * retained(regime, n, t)
-
-
 def expected_chi_square(p: Distribution, regime: Pool, n: int, t: float) -> float:
-    """E sum_i (p_ti - p_i)^2 / p_i = (K - 1)(1 - r_t), K = types with p_i > 0.  Finite where the risk is not.
+    """Return E sum_i (p_ti - p_i)^2 / p_i = (K - 1)(1 - r_t), the expected chi-square distance to p.
 
-    Half of it is the leading term, for n p_i >> t, of the KL between p and p_t, in nats.  Unit: none.
-    Derived here: type i against the rest is a chain of two types, so E (p_ti - p_i)^2 = p_i (1 - p_i)(1 - r_t).
+    K is the number of types with p_i > 0. The distance is finite where `expected_risk` is not. For n p_i >> t, half of
+    it is the leading term of the KL divergence between p and p_t, in nats. Unit: none. Source: derived here: type i
+    against the rest is a chain of two types, so E (p_ti - p_i)^2 = p_i (1 - p_i)(1 - r_t).
     """
     return (np.count_nonzero(_distribution(p)) - 1) * (1 - retained(regime, n, t))
 
 
 def given_corpus(counts: Sequence[int]) -> float:
-    """The number that takes the place of H0 when one human corpus with these counts serves every replica.
+    """Return H0', which replaces H0 where one human corpus with these counts serves every replica.
 
         H0' = (1 - sum h_i^2) n/(n - 1),  h = counts / n          then  E(1 - sum p_t^2 | h) = H0' r_t  for t >= 1
 
-    In all three regimes, with the corpus size n also the size of every sample; n >= 2.  Unit: none.
-    Derived here: fit 1 is h itself, and only the first factor of r_t, 1 - 1/n, was the human draw's.  E H0' = H0.
+    This holds in all three regimes if every sample has the corpus size n too; n >= 2. Unit: none. Source: derived here:
+    fit 1 is h itself, and only the first factor of r_t, 1 - 1/n, was the human draw's. E H0' = H0.
     """
     n = sum(counts)
     _need(n >= 2 and min(counts) >= 0, f"counts of a corpus of at least 2 draws, none negative; given {counts!r}")
@@ -95,14 +95,14 @@ def given_corpus(counts: Sequence[int]) -> float:
 
 
 def mix_distance(p: Distribution, n: int, share: float, t: float) -> float:
-    """E|p_t - p|^2 when each of the n draws is human with chance `share`, else from p_{t-1}; fresh human text.
+    """Return E|p_t - p|^2 where each of the n draws is human with chance `share`, else from p_{t-1}.
 
         D_t = H0/n + r D_{t-1},  r = (1 - share)^2 (1 - 1/n);  D_0 = 0;  fixed point (t = math.inf) (H0/n)/(1 - r)
 
-    The number of human draws is binomial; with exactly share x n of them `mix_distance_exact` holds, and is smaller.
-    Human draws are from p, unseen before.  Drawn with replacement from one corpus h, from fit 1 on: h takes p's place.
-    Unit: squared probability.  Derived here: given p_{t-1}, draws are independent from m = p + (1-share)(p_{t-1}-p), so
-    E|p_t - p|^2 = (1-|m|^2)/n + |m-p|^2, and E|m|^2 = |p|^2 + (1-share)^2 D_{t-1} as E p_{t-1} = p.
+    The number of human draws is binomial. With exactly share x n of them, `mix_distance_exact` holds and is smaller.
+    Human draws are fresh draws from p. If they come with replacement from one corpus h, from fit 1 on, h replaces p.
+    Unit: squared probability. Source: derived here: given p_{t-1}, draws are independent from m, m = p + (1-share)
+    (p_{t-1}-p). So E|p_t - p|^2 = (1-|m|^2)/n + |m-p|^2, and E|m|^2 = |p|^2 + (1-share)^2 D_{t-1} as E p_{t-1} = p.
     """
     _check(n, t)
     _need(0 <= share <= 1, f"the human share is {share}; it lies between 0 and 1")
@@ -110,13 +110,14 @@ def mix_distance(p: Distribution, n: int, share: float, t: float) -> float:
 
 
 def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
-    """E|p_t - p|^2 when exactly `human` of the n draws of each fit are fresh human ones, the others from p_{t-1}.
+    """Return E|p_t - p|^2 where exactly `human` of the n draws of each fit are fresh, the others from p_{t-1}.
 
         D_t = H0/n + r D_{t-1},  r = (1-L)^2 - (1-L)/n,  L = human/n;  D_1 = H0/n;  fixed point (H0/n)/(1 - r)
 
-    Unit: squared probability.  Fit 1 is all human.  Replayed human rows (the same ones again) are another law.
-    Derived here: p_t - p = L (a - p) + (1-L)(b - p) with a of L n human draws, b of (1-L) n draws from p_{t-1}.  Given
-    p_{t-1} the two are independent: L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
+    Fit 1 is all human. Replayed human rows (the same rows again) follow another law. Unit: squared probability. Source:
+    derived here: p_t - p = L (a - p) + (1-L)(b - p), where a holds the frequencies of L n human draws and b those of
+    (1-L) n draws from p_{t-1}. Given p_{t-1} the two are independent, which gives
+    L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
     """
     _check(n, t)
     _need(0 <= human <= n, f"{human} human draws of {n}: allowed are 0 to {n}")
@@ -125,21 +126,21 @@ def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
 
 
 def best_real_weight(k: float) -> float:
-    """The weight w of fresh human text that minimises the limiting variance of a mean: k w^2 + w - 1 = 0.
+    """Return the weight w of fresh human text that minimises the limiting variance of a mean.
 
-    m_t = w (mean of n fresh human draws) + (1-w) (mean of k n draws around m_{t-1}); known variance s^2, any n.
-    k = 1: .618, the golden ratio.  The minimum n Var/s^2 equals w: below 1, synthetic text helps.  Unit: none.
-    Source: He, Xu & Cheng 2025 (2502.18049).  Derivation: n Var/s^2 = [w^2 + (1-w)^2/k] / (w (2-w)); the numerator of
-    its derivative is 2 (w^2 - (1-w)/k).
+    The chain: m_t = w (mean of n fresh human draws) + (1-w) (mean of k n draws around m_{t-1}); the variance s^2 of a
+    draw is known, n is any. w solves k w^2 + w - 1 = 0. k = 1 gives 0.618, the golden ratio. The minimum of n Var/s^2
+    equals w. It is below 1, so synthetic text helps. Unit: none. Source: He, Xu & Cheng 2025 (2502.18049). Derivation:
+    n Var/s^2 = [w^2 + (1-w)^2/k] / (w (2-w)); the numerator of its derivative is 2 (w^2 - (1-w)/k).
     """
     _need(k > 0, f"k = {k} synthetic draws for each human one; it must be > 0")
     return 2 / (1 + math.sqrt(1 + 4 * k))
 
 
 def count_law(p: Distribution, n: int, t: int) -> Floats:
-    """P(X_ti = c), shape [K, n + 1]: how often type i is in the t-th set of n draws, under replace.  t >= 1.
+    """Return P(X_ti = c), [K, n + 1], the chance that the t-th set of n draws holds type i c times (replace).
 
-    Each type is a Markov chain (Wright 1931): X_1 ~ Binomial(n, p_i), X_{t+1} ~ Binomial(n, X_t/n); n <= LARGEST_CHAIN.
+    Types are Markov chains: X_1 ~ Binomial(n, p_i), X_{t+1} ~ Binomial(n, X_t/n), n <= 2,000. Source: Wright 1931.
     """
     _check(n, t, first=1)
     law = _binomial(n, _distribution(p))
@@ -149,10 +150,10 @@ def count_law(p: Distribution, n: int, t: int) -> Floats:
 
 
 def expected_types(p: Distribution, n: int, t: int) -> float:
-    """Expected number of distinct types with p_ti > 0 under replace: sum_i P(X_ti > 0).  Unit: types.
+    """Return the expected number of distinct types with p_ti > 0 under replace, sum_i P(X_ti > 0).
 
-    t = 1: sum_i [1 - (1 - p_i)^n] for any n; this is also the answer for every t >= 1 under accumulate, which loses no
-    type that its human draws have.  t >= 2: `count_law`.  t = 0: all types of p.  To 1 as t grows.
+    t = 0 gives all types of p. t = 1 gives sum_i [1 - (1 - p_i)^n] for any n. So does every t >= 1 under accumulate,
+    which loses no type of its human draws. t >= 2 uses `count_law` and falls to 1 as t grows. Source: Wright 1931.
     """
     _check(n, t)
     q = _distribution(p)
@@ -162,9 +163,9 @@ def expected_types(p: Distribution, n: int, t: int) -> float:
 
 
 def extinction(count: int, n: int, t: int) -> float:
-    """Chance that a type with `count` of the corpus' n draws is in none of the t-th synthetic set, under replace.
+    """Return the chance that a type with `count` of the corpus' n draws is absent from synthetic set t (replace).
 
-    Exact: the binomial chain started at the count.  Given the corpus: t = 1 is the lab's first synthetic set S_0.
+    Exact: the chain starts at the count. The corpus is given: t = 1 is the synthetic set S_0. Source: Wright 1931.
     """
     _check(n, t)
     _need(0 <= count <= n, f"a count of {count} in {n} draws: allowed are 0 to {n}")
@@ -172,10 +173,11 @@ def extinction(count: int, n: int, t: int) -> float:
 
 
 def extinction_limit(count: int, t: int) -> float:
-    """`extinction` as n grows: q_t^count with q_0 = 0, q_t = exp(q_{t-1} - 1).  Hapax: .368 .531 .626 .688 .732.
+    """Return the limit of `extinction` as n grows: q_t^count with q_0 = 0, q_t = exp(q_{t-1} - 1).
 
-    A Galton-Watson tree with Poisson(1) children (Fisher 1922).  Too high, at t = 1 and 5: by .0018 and .0029 for a
-    hapax, .0022 and .0075 for a count of 3, at n = 100; ten times less at n = 1000.
+    A hapax (count 1) gives 0.368, 0.531, 0.626, 0.688, 0.732. At n = 100 the limit is too high by 0.0018 (t = 1) and
+    0.0029 (t = 5) for a hapax, by 0.0022 and 0.0075 for a count of 3; at n = 1000 by a tenth of that.
+    Unit: probability. Source: Fisher 1922: a Galton-Watson tree with Poisson(1) children.
     """
     _check(1, t)
     q = 0.0
@@ -185,18 +187,18 @@ def extinction_limit(count: int, t: int) -> float:
 
 
 def fixation_probability(p: Distribution) -> Floats:
-    """P(type i is the last one, under replace) = p_i, shape [K]: p_t is a bounded martingale that ends at a corner.
+    """Return P(type i is the last one left under replace) = p_i, [K].
 
-    Any n.  Given a corpus, its frequencies.  Accumulating ends at no corner.  Source: Wright 1931.
+    p_t is a bounded martingale that ends at a corner, for any n. Accumulating ends at no corner. Source: Wright 1931.
     """
     return _distribution(p)
 
 
 def time_to_one_survivor(p: float, n: int) -> float:
-    """Exact mean number of resamplings until one of two types, with chances p and 1 - p, is gone, under replace.
+    """Return the exact mean number of resamplings until one of two types is gone, under replace.
 
-    T(x) = 1 + sum_c Binomial(c; n, x) T(c/n), T(0) = T(1) = 0: n - 1 linear equations, n <= LARGEST_CHAIN.
-    Unit: resamplings counted from p itself, so that the human draw is the first.  0 where p is 0 or 1.
+    The types have chances p and 1 - p; where one is 0 the result is 0. The human draw is resampling 1. The time solves
+    T(x) = 1 + sum_c Binomial(c; n, x) T(c/n), T(0) = T(1) = 0, for n <= LARGEST_CHAIN. Source: Wright 1931.
     """
     _check(n, 0)
     q = _distribution([p, 1 - p])
@@ -206,19 +208,20 @@ def time_to_one_survivor(p: float, n: int) -> float:
 
 
 def time_to_one_survivor_diffusion(p: float, n: int) -> float:
-    """2 n H(p), H in nats: the diffusion limit of `time_to_one_survivor` (Kimura & Ohta 1969; Ewens 2004).
+    """Return 2 n H(p), H in nats, the diffusion limit of `time_to_one_survivor`.
 
-    Too long by 10.1 % at n = 10, 2.7 % at n = 50, .8 % at n = 200 for p = 1/2; by 13.0, 4.3, 1.4 % for p = .1.
-    Where n p is below about 1/2 it may be too short (by 6.9 % at n = 10, p = .02).
+    For p = 1/2 it is too long by 10.1 % at n = 10, 2.7 % at n = 50, 0.8 % at n = 200; for p = 0.1 by 13.0, 4.3, 1.4 %.
+    Where n p < 1/2, about, it may be too short (6.9 % at n = 10, p = 0.02). Source: Kimura & Ohta 1969, Ewens 2004.
     """
     _check(n, 0)
     return 2 * n * float(entr(_distribution([p, 1 - p])).sum())
 
 
 def expected_entropy(p: Distribution, n: int, t: int) -> float:
-    """E of -sum p_ti log p_ti in nats, under replace, exactly; t = 0 is the entropy of p; to 0 as t grows.
+    """Return E of -sum p_ti log p_ti in nats under replace, exactly; t = 0 is the entropy of p.
 
-    The expected KL(p_t || p) is H(p) minus it: E p_t = p, so E of -sum p_ti log p_i is H(p).  Derived here.
+    It goes to 0 as t grows. The expected KL(p_t || p) is H(p) minus it. Unit: nats. Source: derived here: E p_t = p, so
+    E of -sum p_ti log p_i is H(p).
     """
     _check(n, t)
     q = np.arange(n + 1) / n
@@ -226,11 +229,11 @@ def expected_entropy(p: Distribution, n: int, t: int) -> float:
 
 
 def expected_risk(p: Distribution, n: int, t: int, smoothing: float) -> float:
-    """E of -sum_i p_i log q_ti in nats, q_ti = (X_ti + a)/(n + a K), under replace with unsmoothed fits; t >= 1.
+    """Return E of -sum_i p_i log q_ti in nats, q_ti = (X_ti + a)/(n + a K), under replace; t >= 1.
 
-    The smoothing a serves for scoring only: the chain itself samples the maximum-likelihood fit.  K = len(p).
-    a = 0 gives math.inf, in every regime, unless p is one type: any other may be lost, and then costs log 0.  Finite
-    instead: a > 0, `expected_entropy`, `expected_chi_square`, `missing_mass`.  Lower = better.  Derived here.
+    The smoothing a serves for scoring only: the chain itself samples the unsmoothed fit. K = len(p). a = 0 gives
+    math.inf, in every regime, unless p is one type: any other type may be lost, and then costs log 0. Finite instead:
+    a > 0, `expected_entropy`, `expected_chi_square`, `missing_mass`. Lower = better. Source: derived here.
     """
     _check(n, t, first=1)
     q = _distribution(p)
@@ -241,17 +244,11 @@ def expected_risk(p: Distribution, n: int, t: int, smoothing: float) -> float:
     return float(-q @ (count_law(q, n, t) @ log_fit))
 
 
-def uniform_perplexity(types: int) -> float:
-    """exp(log V): a model that gives each of V tokens 1/V has perplexity exactly V, whatever the text."""
-    _check(types, 0)
-    return float(types)
-
-
 def temperature_chain(p: Distribution, temperature: float, t: int) -> Floats:
-    """p_t proportional to p^(temperature^-t), shape [K]: each generation samples at this temperature; replace.
+    """Return p_t proportional to p^(temperature^-t), [K]: every generation samples at this temperature (replace).
 
-    Infinite sample: at finite n there is drift besides.  t = 1 is the first synthetic set S_0.  Types of chance 0 stay.
-    Derived here: a softmax at temperature T maps p to p^(1/T) / sum, and powers compose.
+    The sample is infinite; at finite n there is drift too. t = 1 is the first synthetic set S_0. Unit: probability.
+    Source: derived here: a softmax at temperature T maps p to p^(1/T) / sum; powers compose.
     """
     _check(1, t)
     q = _distribution(p)
@@ -261,10 +258,10 @@ def temperature_chain(p: Distribution, temperature: float, t: int) -> Floats:
 
 
 def top_p(p: Distribution, mass: float) -> Floats:
-    """The filter: the fewest most likely types whose chances sum to at least `mass`, renormalised, shape [K].
+    """Return p cut to the fewest most likely types whose chances sum to at least `mass`, renormalised, [K].
 
-    Ties go to the lower index.  Sums within 1e-12 of the mass count as reaching it (ten 0.1 do not sum to 1 in floats).
-    Applied t times it is replace with an infinite sample.  Source: Holtzman et al. 2020.
+    Ties go to the lower index. Sums within 1e-12 of the mass reach it (ten 0.1 do not sum to 1 in floats). Applied t
+    times, the filter is replace with an infinite sample. Source: Holtzman et al. 2020 (1904.09751).
     """
     q = _distribution(p)
     _need(0 < mass <= 1, f"top-p keeps a mass above 0 and up to 1; given {mass}")
@@ -276,9 +273,10 @@ def top_p(p: Distribution, mass: float) -> Floats:
 
 
 def top_p_uniform_support(types: int, mass: float, t: int) -> int:
-    """Types left of K equally likely ones: K -> ceil(mass K), t times; replace, infinite sample.
+    """Return how many of K equally likely types t rounds of top-p keep: K -> ceil(mass K), t times (replace).
 
-    1000 at .9: 1000 900 810 729 657 592 ... 9.  t = 1 is the first synthetic set S_0.  Rounding as in `top_p`.
+    The sample is infinite: 1000 types at mass 0.9 become 1000 900 810 729 657 592 ... 9. t = 1 is the first synthetic
+    set S_0. Unit: types. Source: derived here from the filter of Holtzman et al. 2020.
     """
     _check(types, t)
     _need(0 < mass <= 1, f"top-p keeps a mass above 0 and up to 1; given {mass}")
@@ -288,18 +286,18 @@ def top_p_uniform_support(types: int, mass: float, t: int) -> int:
 
 
 def mean_variance(regime: Pool, n: int, t: int) -> float:
-    """n Var(m_t)/s^2, where m_t is the t-th estimate of a mean and the variance s^2 of a draw is known and constant.
+    """Return n Var(m_t)/s^2, where m_t is the t-th estimate of a mean and each draw has known variance s^2.
 
         replace                t
         accumulate             sum_{k=1..t} 1/k^2 -> pi^2/6
         accumulate-subsample   1 + sum_{k=2..t} [1 + v_{k-1} (1 - 1/(k-1))]/k^2 + v_t (1 - 1/t)
 
-    v_k, the expected variance in the pool of k n draws over s^2, moves slowly from 1 to n/(n - 1).  With v = 1 the last
-    line is the limit of large n, which goes to pi^2/2 - 2; the other lines hold at any n.  Unit: none; 0 at t = 0.
-    Source: Kazdan et al. 2024 (2410.16713); the last line derived here: m_{k+1} moves the pool's mean by
-    (d + e)/(k+1), with d the error of the subsample's mean, n Var d = v_k (1 - 1/k) s^2 (without replacement), and e
-    that of the sample, n Var e = s^2; the fit adds a last d.  Pairs of k n old and n new draws: half the squared
-    difference, over s^2, is v_k old-old, 1 new-new, and new-old (1 + v_k [1 + (1 - 2/k)/n])/2.
+    v_k is the expected variance in the pool of k n draws over s^2, and moves slowly from 1 to n/(n - 1). With v = 1 the
+    last line is the limit of large n, which goes to pi^2/2 - 2. Unit: none; 0 at t = 0. Source: Kazdan et al. 2024
+    (2410.16713), derived here (the last line): m_{k+1} moves the pool's mean by (d + e)/(k+1). d is the error of the
+    subsample's mean, n Var d = v_k (1 - 1/k) s^2 (without replacement). e is the error of the sample's mean,
+    n Var e = s^2. The fit adds a last d. Among pairs of k n old and n new draws, half the squared difference over s^2
+    is v_k for old-old, 1 for new-new, (1 + v_k [1 + (1 - 2/k)/n])/2 for new-old pairs.
     """
     _check(n, t, regime=regime)
     if regime == "replace" or t == 0:
@@ -316,16 +314,17 @@ def mean_variance(regime: Pool, n: int, t: int) -> float:
 
 
 def least_squares_excess(regime: Pool, rows: int, features: int, t: int, fresh: bool) -> float:
-    """E|w_t - w|^2 in units of the noise variance s^2: test risk above s^2 of least squares on N(0, I) features.
+    """Return E|w_t - w|^2 / s^2: the test risk of least squares on N(0, I) features above the noise s^2.
 
         replace                   t d/(T - d - 1), whether or not X is drawn anew
-        accumulate, one X         sum_{i=1..t} 1/i^2 x d/(T - d - 1)                  (Gerstgrasser et al. 2024)
+        accumulate, one X         sum_{i=1..t} 1/i^2 x d/(T - d - 1)
         accumulate, fresh X each  sum_{i=1..t} d/(i (i T - d - 1))
 
-    T rows a set, d features, T > d + 1 (else infinite: an error).  Set k has labels X w_{k-1} + noise of known s^2.
-    `fresh`: whether each set has features of its own.  Averaged over X, and the same for N(0, C) features.
-    Third line derived here: w_t - w_{t-1} = A_t^-1 X_t' e_t, A_t = sum_{i<=t} X_i'X_i; so E| |^2 = s^2 E tr A_t^-1
-    X_t'X_t A_t^-1 = s^2 E tr A_t^-1 / t, the t sets being exchangeable; A_t is Wishart with t T degrees of freedom.
+    Each set has T rows and d features, T > d + 1 (else the risk is infinite: an error). Set k has labels
+    X w_{k-1} + noise of known s^2. `fresh`: whether each set has features of its own. The mean is over X too, and the
+    same for N(0, C) features. Source: Gerstgrasser et al. 2024 (2404.01413), derived here (the third line):
+    w_t - w_{t-1} = A_t^-1 X_t' e_t, A_t = sum_{i<=t} X_i'X_i. So E|w_t - w_{t-1}|^2 = s^2 E tr A_t^-1 X_t'X_t A_t^-1 =
+    s^2 E tr A_t^-1 / t, as the t sets are exchangeable. A_t is Wishart with t T degrees of freedom.
     """
     _check(rows, t, regime=regime, allowed=REGIMES[:2])
     _need(1 <= features < rows - 1, f"{features} features want {features + 2} rows for a finite risk; given {rows}")
@@ -337,16 +336,19 @@ def least_squares_excess(regime: Pool, rows: int, features: int, t: int, fresh: 
 
 
 def missing_mass(p: Distribution, n: int) -> float:
-    """Expected chance of the types that n draws did not show: sum p_i (1 - p_i)^n.  E_test of a lookup learner."""
+    """Return the expected chance of the types that n draws did not show, sum p_i (1 - p_i)^n.
+
+    It is the test error E_test of a learner that looks answers up. Unit: probability. Source: Good 1953.
+    """
     _check(n, 0)
     return float(np.sum(_distribution(p) * (1 - _distribution(p)) ** n))
 
 
 def zipf_missing_mass(b: float, n: int) -> float:
-    """`missing_mass` of p_i = i^-b / zeta(b), all i >= 1, b > 1, as n grows: c n^-a, a = (b - 1)/b.
+    """Return `missing_mass` of p_i = i^-b / zeta(b), all i >= 1, b > 1, as n grows: c n^-a, a = (b - 1)/b.
 
-    c = Gamma(a) zeta(b)^-(1/b) / b.  One round of drawing from p itself.  Too high by .4 % at n = 100 for b = 2.
-    Source: a, Dohmatob et al. 2024 (2402.07043); c derived here: an integral of p exp(-n p), with u = n p substituted.
+    c = Gamma(a) zeta(b)^-(1/b) / b. It is for one round of draws from p itself. Too high by 0.4 % at n = 100, b = 2.
+    Unit: probability. Source: Dohmatob et al. 2024 (2402.07043), derived here (c): integral of p exp(-n p), u = n p.
     """
     _check(n, 0)
     _need(b > 1, f"a Zipf exponent of {b} has no sum over all ranks; it must be > 1")
@@ -354,9 +356,9 @@ def zipf_missing_mass(b: float, n: int) -> float:
 
 
 def zipf_tail(b: float, rank: int) -> float:
-    """Mass beyond a rank of p_i = i^-b / zeta(b): what a source cut there adds to the error for good.  b > 1.
+    """Return the mass beyond a rank of p_i = i^-b / zeta(b), which a source cut at that rank misses for good.
 
-    zeta(b, rank + 1) / zeta(b), about rank^-(b-1) / ((b-1) zeta(b)).  Source: Dohmatob et al. 2024 (2402.07043).
+    zeta(b, rank + 1) / zeta(b), about rank^-(b-1) / ((b-1) zeta(b)); b > 1. Source: Dohmatob et al. 2024 (2402.07043).
     """
     _need(b > 1, f"a Zipf exponent of {b} has no sum over all ranks; it must be > 1")
     return float(zeta(b, rank + 1) / zeta(b))
@@ -381,12 +383,12 @@ def _need(condition: bool, message: str) -> None:
 
 
 def _affine(start: float, ratio: float, t: float) -> float:
-    """D_t of D_t = start + ratio D_{t-1}, D_0 = 0, for 0 <= ratio < 1."""
+    """Return D_t of D_t = start + ratio D_{t-1}, D_0 = 0, for 0 <= ratio < 1."""
     return float(start * (1 - ratio**t) / (1 - ratio))
 
 
 def _binomial(n: int, p: Floats) -> Floats:
-    """P(c of n) for each chance: [len(p), n + 1]."""
+    """Return P(c of n) for each chance, [len(p), n + 1]."""
     _need(n <= LARGEST_CHAIN, f"n = {n:,} is too large for the exact chain; at most {LARGEST_CHAIN:,}")
     c = np.arange(n + 1)
     ways = gammaln(n + 1) - gammaln(c + 1) - gammaln(n - c + 1)
@@ -394,5 +396,5 @@ def _binomial(n: int, p: Floats) -> Floats:
 
 
 def _transitions(n: int) -> Floats:
-    """P(c -> c') of the binomial chain, shape [n + 1, n + 1]; 0 and n are absorbing."""
+    """Return P(c -> c') of the binomial chain, [n + 1, n + 1]; 0 and n are absorbing."""
     return _binomial(n, np.arange(n + 1) / n)

@@ -34,6 +34,7 @@ from lab.cli.terminal import (
     print_sizes,
     print_timings,
 )
+from lab.cli.theory import theory
 from lab.errors import DiskFull, InputError, Stopped
 from lab.run.signals import StopSignals
 
@@ -302,6 +303,7 @@ app.command(name="corpus")(corpus_)
 app.command()(prune)
 app.command()(verify)
 app.command()(doctor)
+app.command()(theory)
 
 
 def main() -> None:

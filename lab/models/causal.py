@@ -33,7 +33,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lab.errors import InputError
 from lab.text.tokenizer import quietly
-from lab.text.untrusted import check_folder, weights_in
+from lab.text.untrusted import check_untrusted_checkpoint, weights_in
 from lab.text.untrusted import config_of as config_of
 
 KINDS = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
@@ -72,7 +72,7 @@ def scored(
 
 def read(folder: Path, device: str | torch.device) -> PreTrainedModel:
     """transformers' model of a local folder, in float32.  InputError where it is incomplete or not plain data."""
-    check_folder(folder)
+    check_untrusted_checkpoint(folder)
     _check_size(folder)
     try:
         with quietly():

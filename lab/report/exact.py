@@ -30,7 +30,7 @@ from lab.metrics.stats import mean_interval
 from lab.report.escape import markdown
 from lab.run.folder import to_csv
 from lab.store.atomic import write_text
-from lab.text.known_source import Source
+from lab.text.known_source import KnownSource
 
 PARSED: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
 CONFIDENCE = 0.999
@@ -204,7 +204,7 @@ def _lost(count: int) -> Law:
 
 def _perplexity(case: Case) -> tuple[float, str] | None:
     if isinstance(case.config.model, UniformConfig):
-        return theory.uniform_perplexity(len(case.law) + 1), "V = types + BOS"
+        return len(case.law) + 1.0, "V = types + BOS"
     return None
 
 
@@ -261,7 +261,7 @@ def _cases(study: Study) -> list[tuple[Case, str, dict[str, Any]]]:
         config = generation.arm.config
         if isinstance(config.corpus, SourceConfig) and config.corpus.process == "categorical":
             regime = next(regime for regime in config.regimes if regime.label == generation.regime)
-            law = Source.of(config.corpus).first
+            law = KnownSource.of(config.corpus).first
             name = ", ".join([generation.regime, *map(str, generation.arm.axes.values())])
             case = Case(config, law, _as_pool(regime), regime.label, regime.options, generation.t)
             found[name, generation.t] = (case, name, generation.arm.axes)

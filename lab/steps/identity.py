@@ -11,7 +11,7 @@ from lab.errors import InputError
 from lab.hashing import digest
 from lab.store.atomic import file_sha256
 from lab.text import corpus
-from lab.text.untrusted import check_folder, check_tokenizer
+from lab.text.untrusted import check_untrusted_checkpoint, check_untrusted_tokenizer
 
 
 def identities(config: StudyConfig) -> dict[str, str]:
@@ -33,7 +33,7 @@ def _tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
         return ""
     folder = Path(config.pretrained)
     if folder.is_dir():
-        check_tokenizer(folder)
+        check_untrusted_tokenizer(folder)
         return _hash_files(folder, "*.json", "merges.txt")
     return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
 
@@ -44,7 +44,7 @@ def _model_identity(config: PretrainedConfig) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
-        check_folder(folder)
+        check_untrusted_checkpoint(folder)
         return _hash_files(folder, "config.json", "*.safetensors")
     return corpus.hub_revision("model", config.path, config.revision, "model.path")
 

@@ -14,7 +14,7 @@ from lab.metrics.texts import before_end
 from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
 from lab.store.step import Step
 from lab.text import tokenizer as tokenizers
-from lab.text.known_source import is_source
+from lab.text.known_source import is_known_source
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def end_of(layout: str, tokenizer: Path) -> int | None:
 
 def speller(layout: str, tokenizer: Path) -> Callable[[np.ndarray], dict[str, list[str]]]:
     """Return a function from rows to {"text": [...]}, each document up to its end.  For a known source it gives {}."""
-    if is_source(tokenizer):
+    if is_known_source(tokenizer):
         return lambda tokens: {}
     loaded, _ = tokenizers.load_tokenizer(tokenizer)
     eos = end_of(layout, tokenizer)

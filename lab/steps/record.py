@@ -24,7 +24,7 @@ from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, make_step, write_json
 from lab.steps.place import Place
 from lab.store.step import Attempt, Step
-from lab.text.known_source import Source, is_source
+from lab.text.known_source import KnownSource, is_known_source
 from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 
 FED = ("train_tokens", "unique_tokens", "human_share")
@@ -90,7 +90,7 @@ def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str
     folders = [inputs[role] for role in sorted(inputs, key=_number) if role.startswith("heldout-")]
     members = [np.load(folder / "nats.npy") for folder in folders]
     nats = np.mean(members, axis=0) if len(members) > 1 else members[0]
-    known, scored = is_source(inputs["tokenizer"]), _text(test, eos)
+    known, scored = is_known_source(inputs["tokenizer"]), _text(test, eos)
     measured = {
         **dict.fromkeys(COLUMNS["source" if known else "text"], math.nan),
         **_feeding(inputs),
@@ -103,7 +103,9 @@ def measure(inputs: Mapping[str, Path], *, budget: int, prompt: int, layout: str
     if texts[0] is not None:
         measured |= _diversity(texts[0], special) | _within(sample, len(members), prompt, budget, special["eos"], eos)
     if known:
-        measured |= _against_source(Source.load(inputs["tokenizer"]), inputs["test"], np.stack(members), human, sample)
+        measured |= _against_source(
+            KnownSource.load(inputs["tokenizer"]), inputs["test"], np.stack(members), human, sample
+        )
     else:
         of_words, bins["word"] = _words(inputs["tokenizer"], test, nats, scored, human, _level(texts, special["eos"]))
         measured |= of_words
@@ -228,7 +230,7 @@ def _words(
 
 
 def _against_source(
-    source: Source, test: Path, members: np.ndarray, human: np.ndarray, sample: np.ndarray
+    source: KnownSource, test: Path, members: np.ndarray, human: np.ndarray, sample: np.ndarray
 ) -> dict[str, float]:
     """What only a known distribution has: its own loss, and drift at each position of a row."""
     law = np.append(source.first, 0.0)  # a model may write the token that begins rows; the source never does

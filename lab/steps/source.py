@@ -18,7 +18,7 @@ from lab.steps.place import Human, row_nats
 from lab.store.step import Attempt, Step
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
-from lab.text.known_source import Source
+from lab.text.known_source import KnownSource
 
 MODULES = ("steps/source.py", "steps/place.py", "text/known_source.py", "text/rows.py", "text/tokenizer.py", "seeds.py")
 
@@ -59,7 +59,7 @@ class SourceParams:
 
 
 def _run_source(params: SourceParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    source = Source.of(SourceConfig(**params.source, tokens=1))
+    source = KnownSource.of(SourceConfig(**params.source, tokens=1))
     source.save(out)
     # One token beyond the types begins every row and is never drawn.
     tokenizers.save_special(out, vocab_size=source.types + 1, bos=source.types, eos=source.types)
@@ -76,7 +76,7 @@ class SourceRowsParams:
 
 
 def _run_source_rows(params: SourceRowsParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    source = Source.load(inputs["source"])
+    source = KnownSource.load(inputs["source"])
     drawn = source.rows(params.purpose, params.rows, params.positions, seed=params.seed)
     tokens = drawn.astype(cutting.token_type(source.types + 1))
     nats = source.nats(tokens)

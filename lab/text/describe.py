@@ -1,4 +1,4 @@
-"""`lab corpus`: what a corpus holds and how it would be divided."""
+"""What a corpus holds, and how it would be divided into folds, for `lab corpus`."""
 
 from __future__ import annotations
 
@@ -16,41 +16,43 @@ OVERLAP_N = 13
 
 
 def describe(config: CorpusConfig) -> dict[str, Any]:
-    """Documents, groups, words and bytes by domain and fold, and the 13-gram overlap of test text with train text."""
+    """Return documents, groups, words and bytes by domain and fold, and the 13-gram overlap with the train fold."""
     documents = read_documents(config).to_pylist()
-    words = {id(document): WORD.findall(document["text"].lower()) for document in documents}
-    seen = {gram for d in documents if d["fold"] == "train" for gram in grams(words[id(d)], OVERLAP_N)}
-    rows = []
-    for domain in sorted({document["domain"] for document in documents}):
-        for fold in SHARES:
-            mine = [d for d in documents if d["domain"] == domain and d["fold"] == fold]
-            rows.append({"domain": domain, "fold": fold, **_sizes(mine, words, seen)})
-    for fold in SHARES:
-        mine = [d for d in documents if d["fold"] == fold]
-        rows.append({"domain": "all", "fold": fold, **_sizes(mine, words, seen)})
-    folds = defaultdict(set)
     for document in documents:
-        folds[document["group"]].add(document["fold"])
-    split = sum(len(found) > 1 for found in folds.values())
+        document["words"] = WORD.findall(document["text"].lower())
+    trained = _grams([document for document in documents if document["fold"] == "train"])
+    rows = []
+    for domain in (*sorted({document["domain"] for document in documents}), None):
+        for fold in SHARES:
+            part = [d for d in documents if d["fold"] == fold and domain in (None, d["domain"])]
+            rows.append({"domain": domain or "all", "fold": fold, **_sizes(part, trained)})
+    folds_of_group = defaultdict(set)
+    for document in documents:
+        folds_of_group[document["group"]].add(document["fold"])
+    split = sum(len(folds) > 1 for folds in folds_of_group.values())
     summary = (
-        f"{printable(config.path)}: {len(documents):,} documents in {len(folds):,} groups, "
+        f"{printable(config.path)}: {len(documents):,} documents in {len(folds_of_group):,} groups, "
         f"{split} of them on two sides; overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold "
         "holds too"
     )
-    return {"domains": rows, "summary": summary, "groups": len(folds), "groups_on_two_sides": split}
+    return {"domains": rows, "summary": summary, "groups": len(folds_of_group), "groups_on_two_sides": split}
 
 
-def grams(words: list[str], n: int) -> set[int]:
-    """Hashes of the n-word sequences.  In one process, so Python's own hash will do."""
-    return {hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1)}
+def _grams(documents: list[dict[str, Any]]) -> set[int]:
+    """Return hashes of the 13-word sequences. They stay in one process, so Python's own hash is enough."""
+    return {
+        hash(tuple(words[i : i + OVERLAP_N]))
+        for words in (document["words"] for document in documents)
+        for i in range(len(words) - OVERLAP_N + 1)
+    }
 
 
-def _sizes(documents: list[dict[str, Any]], words: dict[int, list[str]], seen: set[int]) -> dict[str, Any]:
-    found = set().union(*(grams(words[id(document)], OVERLAP_N) for document in documents)) if documents else set()
+def _sizes(documents: list[dict[str, Any]], trained: set[int]) -> dict[str, Any]:
+    grams = _grams(documents)
     return {
         "documents": len(documents),
         "groups": len({document["group"] for document in documents}),
-        "words": sum(len(words[id(document)]) for document in documents),
+        "words": sum(len(document["words"]) for document in documents),
         "bytes": sum(len(document["text"].encode()) for document in documents),
-        "overlap": len(found & seen) / len(found) if found else 0.0,
+        "overlap": len(grams & trained) / len(grams) if grams else 0.0,
     }

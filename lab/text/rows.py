@@ -1,4 +1,4 @@
-"""Text as rows of tokens: cut from documents, chosen for a seed, and written, never all of it in memory."""
+"""Rows of tokens: cut from documents, chosen for a seed, and written, with a part in memory at a time."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from lab.metrics.texts import before_end
 from lab.seeds import derive_seed, generator
 
 ROWS_AT_ONCE = 4096
+"""Rows whose tokens of text are counted at one time."""
 GROUP_TOKENS = 1 << 20
 """Tokens in a row group of rows.parquet, about."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """N rows of T tokens, with the index of the document that each token comes from."""
+    """N rows of T tokens, and the index of the document that each token comes from."""
 
     tokens: np.ndarray
+    """[N, T]"""
     document: np.ndarray
+    """[N, T]"""
 
 
 def token_type(vocab_size: int) -> type[np.unsignedinteger[Any]]:
+    """Return the smallest type, 2 or 4 bytes, that holds every token of a vocabulary."""
     return np.uint16 if vocab_size <= 2**16 else np.uint32
 
 
 class Encoded:
-    """The tokens of documents, in a temporary file, to be read in another order than they came in."""
+    """The tokens of documents in a temporary file, which can be iterated in another order than they were written."""
 
     def __init__(self, documents: Iterable[Sequence[int]], order: Sequence[int] | np.ndarray, vocab_size: int) -> None:
         self.file = tempfile.TemporaryFile(prefix="lab-tokens-")  # noqa: SIM115  closed by __exit__
@@ -54,19 +58,19 @@ class Encoded:
         self.file.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for place in self.order:
-            self.file.seek(int(self.starts[place]) * self.dtype.itemsize)
-            yield np.frombuffer(self.file.read(int(self.lengths[place]) * self.dtype.itemsize), self.dtype)
+        for number in self.order:
+            self.file.seek(int(self.starts[number]) * self.dtype.itemsize)
+            yield np.frombuffer(self.file.read(int(self.lengths[number]) * self.dtype.itemsize), self.dtype)
 
 
 def write_cut(folder: Path, fold: str, documents: Encoded, layout: str, *, eos: int, positions: int) -> None:
-    """{fold}.npy, rows of `positions` tokens, and {fold}-document.npy, the number of the document of each token.
+    """Write {fold}.npy, rows of `positions` tokens, and {fold}-document.npy, the number of the document of each token.
 
-    Layout `blocks`: documents are joined with EOS and cut; a last incomplete row is dropped.
+    Layout `blocks`: documents are joined with EOS and cut. A last incomplete row is dropped.
     [[1, 2], [3]], EOS 0, 2 positions -> tokens [[1, 2], [0, 3]], document [[0, 0], [0, 1]]
 
-    Layout `documents`: each document begins a row and is ended by EOS; one longer than a row goes on in the next ones,
-    and what is left of its last row is EOS too, and means nothing.
+    Layout `documents`: each document begins a row and ends with EOS. A document longer than a row continues in the
+    next rows. The rest of its last row is filled with EOS, which has no meaning there.
     [[1, 2, 3], [4]], EOS 0, 2 positions -> tokens [[1, 2], [3, 0], [4, 0]]
     """
     lengths = documents.lengths + 1
@@ -84,23 +88,36 @@ def write_cut(folder: Path, fold: str, documents: Encoded, layout: str, *, eos: 
 
 
 def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
-    """`count` rows of a held-out fold, the same for every seed.  InputError when there are fewer."""
-    have, positions = rows.tokens.shape
-    if count > have:
+    """Choose `count` rows of a held-out fold, the same for every seed.
+
+    Raises:
+        InputError: the fold has fewer rows.
+    """
+    available, positions = rows.tokens.shape
+    if count > available:
         name = {"test": "metrics.test_tokens", "validation": "train.validation_tokens"}[fold]
         raise InputError(
-            f"the {fold} fold has {have * positions:,} tokens in whole rows, fewer than {name} = "
-            f"{count * positions:,}: lower it to {have * positions} or give more text"
+            f"the {fold} fold has {available * positions:,} tokens in whole rows, fewer than {name} = "
+            f"{count * positions:,}: lower it to {available * positions} or give more text"
         )
-    chosen = np.sort(generator(derive_seed(0, 0, f"{fold} rows")).permutation(have)[:count])
+    chosen = np.sort(generator(derive_seed(0, 0, f"{fold} rows")).permutation(available)[:count])
     return Rows(rows.tokens[chosen], rows.document[chosen])
 
 
 def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarray:
-    """Indices of a seed's rows of the train fold [N, T]: places start .. start + count of its own order of them.
+    """Return the indices of the rows start .. start + count of the train fold, in a seed's own random order.
 
-    First come the seed's own rows, then its archive, then those of its base, then the human resample that survival is
-    read against.  InputError when the fold has fewer.
+    In this order the seed's own rows come first, then its archive, then the rows of its base model, then the human
+    resample that survival is compared with.
+
+    Args:
+        tokens: the train fold, [N, T].
+        seed: the seed.
+        start: rows in the seed's order that others use.
+        count: how many rows to return.
+
+    Raises:
+        InputError: the fold has too few rows.
     """
     if start + count > len(tokens):
         row = tokens.shape[1]
@@ -114,7 +131,7 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
 
 
 class TokenFile:
-    """A .npy file of integers that is written a piece at a time, in order, as np.save writes it at once."""
+    """A .npy file of integers, written piece by piece in order, with the bytes that np.save would write."""
 
     def __init__(self, path: Path, dtype: Any, shape: tuple[int, int]) -> None:
         self.file, self.dtype, self.left = path.open("wb"), np.dtype(dtype), shape[0] * shape[1]
@@ -122,12 +139,13 @@ class TokenFile:
         np.lib.format.write_array_header_1_0(self.file, header)
 
     def append(self, values: np.ndarray) -> None:
-        """What goes beyond the shape is dropped."""
+        """Write the next values. Values beyond the shape are dropped."""
         kept = values.ravel()[: self.left]
         self.left -= len(kept)
         self.file.write(kept.astype(self.dtype, copy=False).data)
 
     def close(self) -> None:
+        """Close the file, which must be complete."""
         assert self.left == 0, self.left
         self.file.close()
 
@@ -139,10 +157,14 @@ def write_rows(
     *,
     origin: int,
 ) -> None:
-    """A corpus artifact: rows.parquet is the record people and libraries read, tokens.npy what training maps.
+    """Write a corpus artifact: rows.parquet for people and libraries, and tokens.npy, which training maps.
 
-    `block` gives some of its rows [B, T], and what is known of them, a list or an array for each of "text", "domain",
-    "document" and "nats".
+    Args:
+        folder: the folder to write into.
+        shape: rows and positions.
+        block: returns the tokens [B, T] of a slice of rows, and columns for them: any of "text", "domain", "document"
+            and "nats", each a list or an array. A column left out is null.
+        origin: who wrote the rows, as in `lab.recipe`.
     """
     rows, positions = shape
     size = max(1, GROUP_TOKENS // positions)
@@ -174,9 +196,21 @@ def write_rows(
 def enough_rows(
     tokens: np.ndarray, human: np.ndarray, *, eos: int, seed: int, after: int, prompt: int, budget: int
 ) -> np.ndarray:
-    """Rows of documents, from `after` on, until they hold as many tokens of text as are compared.
+    """Return the indices of as many rows as hold `budget` tokens of text, from `after` on in the seed's order.
 
-    InputError where they, or the seed's own rows `human`, do not hold so many.
+    This is for layout `documents`, where only tokens before the end of a document count.
+
+    Args:
+        tokens: the train fold, [N, T].
+        human: the seed's own rows, which must hold `budget` tokens of text too.
+        eos: the token that ends a document.
+        seed: the seed.
+        after: rows in the seed's order that others use.
+        prompt: tokens at the head of each row that do not count.
+        budget: tokens of text that are compared.
+
+    Raises:
+        InputError: the rows, or the seed's own rows, hold too few tokens of text.
     """
     order = draw_rows(tokens, seed, after, len(tokens) - after)
     taken = 0
@@ -184,13 +218,13 @@ def enough_rows(
         ("corpus.tokens", human, np.arange(len(human))),
         ("the train fold beside it", tokens, order),
     ):
-        found, taken = 0, 0
-        while found < budget and taken < len(chosen):  # some at a time: the fold may be larger than memory
-            text = before_end(rows[chosen[taken : taken + ROWS_AT_ONCE]], eos)[:, prompt:].sum(axis=1).cumsum() + found
-            found, taken = int(text[-1]), taken + min(int(np.searchsorted(text, budget)) + 1, len(text))
-        if found < budget:
+        held, taken = 0, 0
+        while held < budget and taken < len(chosen):  # some at a time: the fold may be larger than memory
+            upto = before_end(rows[chosen[taken : taken + ROWS_AT_ONCE]], eos)[:, prompt:].sum(axis=1).cumsum() + held
+            held, taken = int(upto[-1]), taken + min(int(np.searchsorted(upto, budget)) + 1, len(upto))
+        if held < budget:
             raise InputError(
-                f"metrics.tokens is {budget:,}, and the documents of {name} hold {found:,} tokens of text"
-                f"{' behind prompts' if prompt else ''}: lower it, raise corpus.tokens or give more text"
+                f"metrics.tokens is {budget:,}, and the documents of {name} hold {held:,} tokens of text"
+                f"{' after prompts' if prompt else ''}: lower it, raise corpus.tokens or give more text"
             )
     return order[:taken]

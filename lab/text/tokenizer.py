@@ -1,4 +1,4 @@
-"""The tokenizer: a byte-level BPE trained on human text, or that of a pretrained model."""
+"""The tokenizer of a study: a byte-level BPE trained on human text, or that of a pretrained model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import InputError
-from lab.text.untrusted import check_tokenizer
+from lab.errors import InputError, brief
+from lab.text.untrusted import check_untrusted_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END = "<|endoftext|>"
-"""The one special token: it begins every row and ends every document, also where human text spells it out."""
+"""The one special token. It begins every row and ends every document. Human text may spell it out, too."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE as GPT-2's: every string has an encoding, and no token is unknown."""
+    """Train a byte-level BPE like GPT-2's: every string has an encoding, and no token is unknown."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -36,7 +36,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of each vocabulary entry; b"" for special tokens.  InputError unless the tokenizer is byte-level."""
+    """Return the bytes of each vocabulary entry, b"" for special tokens.
+
+    Raises:
+        InputError: the tokenizer is not byte-level BPE, or its numbers have gaps.
+    """
     byte_of = _byte_of_char()
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     entries = [b""] * tokenizer.get_vocab_size()
@@ -57,7 +61,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """As AutoTokenizer.from_pretrained loads it."""
+    """Write a tokenizer so that AutoTokenizer.from_pretrained loads it, with special.json beside it."""
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
     tokenizer.save(os.fspath(folder / "tokenizer.json"))
@@ -66,17 +70,20 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
-    """The tokenizer of a pretrained model: a local folder or a hub id.  InputError if it cannot be used."""
+    """Copy the tokenizer of a pretrained model, a local folder or a hub id, into an artifact folder.
+
+    Raises:
+        InputError: the tokenizer is refused, cannot be loaded, or has no end-of-text token.
+    """
     from transformers import AutoTokenizer
 
     if Path(pretrained).is_dir():
-        check_tokenizer(Path(pretrained))
+        check_untrusted_tokenizer(Path(pretrained))
     try:
         with quietly():
             loaded = AutoTokenizer.from_pretrained(pretrained, revision=revision, trust_remote_code=False)
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {said}") from error
+        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {brief(error, 200)}") from error
     if loaded.eos_token is None or not loaded.is_fast:
         raise InputError(
             f"tokenizer.pretrained {pretrained} needs an eos_token and a tokenizer.json (a fast tokenizer)"
@@ -89,7 +96,7 @@ def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Without what transformers prints beside its exceptions: reports, advice, warnings and progress."""
+    """Silence what transformers prints beside its exceptions: reports, advice, warnings and progress."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -106,6 +113,7 @@ def quietly() -> Iterator[None]:
 
 
 def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
+    """Write special.json for a tokenizer whose first and last tokens are spelled `bos` and `eos`."""
     ids = tokenizer.token_to_id(bos), tokenizer.token_to_id(eos)
     if ids[0] is None or ids[1] is None:
         raise InputError(f"the tokenizer has no entry for its own {bos} or {eos}: get it again")
@@ -113,11 +121,12 @@ def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> Non
 
 
 def save_special(folder: Path, vocab_size: int, bos: int, eos: int) -> None:
+    """Write the vocabulary size and the ids of the first and last token as special.json."""
     (folder / "special.json").write_text(json.dumps({"vocab_size": vocab_size, "bos": bos, "eos": eos}) + "\n")
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
-    """The tokenizer, and its vocab_size, bos and eos ids.  Needs no transformers, so it loads in milliseconds."""
+    """Return the tokenizer and what `load_special` reads. It needs no transformers, so it loads in milliseconds."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
@@ -127,13 +136,13 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
 
 
 def load_special(folder: Path) -> dict[str, int]:
-    """vocab_size, bos and eos ids."""
+    """Return vocab_size and the ids bos and eos from special.json."""
     special: dict[str, int] = json.loads((folder / "special.json").read_text())
     return special
 
 
 def _byte_of_char() -> dict[str, int]:
-    """GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others for characters from U+0100 on."""
+    """Return GPT-2's alphabet: printable Latin-1 bytes are themselves, the others are characters from U+0100 on."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in plain} | {chr(0x100 + number): byte for number, byte in enumerate(others)}

@@ -1,6 +1,8 @@
-"""A folder of a saved model, as far as plain data goes: settings in JSON, weights as safetensors, no code, no pickle.
+"""Refusal of hostile or damaged checkpoint and tokenizer folders that come from somewhere else.
 
-Everything here is looked at before a model is built, also by `lab plan`: torch and transformers are not imported.
+A folder that a user downloaded is untrusted. It may ask for Python code, hold pickles or device files, or claim far
+more layers than it has weights. The lab reads plain data only: settings as JSON and weights as safetensors. The checks
+run before a model is built, and in `lab plan` too. They need neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -20,13 +22,86 @@ REFUSED = {
     "transformers_weights": f"names a weight file of its own; rename that file to {WEIGHTS} and take the entry out",
     "quantization_config": "describes quantized weights; use the model's float32, float16 or bfloat16 weights",
 }
-"""Entries of config.json that change what is read or run, and what to say of them."""
+"""Entries of config.json that change which files are read or which code runs, and the reason to refuse each."""
 DEPTHS = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "encoder_layers", "decoder_layers")
-"""Entries of config.json that say how many layers to build."""
+"""Entries of config.json that give the number of layers to build."""
+
+
+def check_untrusted_checkpoint(folder: Path) -> None:
+    """Refuse a checkpoint folder that is incomplete, that is not plain data, or that claims more layers than weights.
+
+    Raises:
+        InputError: the folder is unusable; the message names the file and says what to do.
+    """
+    _check_plain_files(folder)
+    config = config_of(folder)
+    for entry, reason in REFUSED.items():
+        if entry in config:
+            raise InputError(f'{folder}/config.json has an entry "{entry}": it {reason}')
+    # transformers would load the base model that an adapter names, from wherever that is.
+    if (folder / "adapter_config.json").exists():
+        raise InputError(f"{folder} holds an adapter of peft: merge it into its base (merge_and_unload) and save that")
+    weights = len(weight_shapes(folder))
+    for entry in DEPTHS:
+        layers = config.get(entry, 1)
+        if type(layers) is not int or not 1 <= layers <= weights:
+            raise InputError(
+                f"{folder}/config.json: {entry} is {layers!r:.40}; expected a whole number, at least 1 and at most "
+                f"{weights}, the number of weights"
+            )
+
+
+def check_untrusted_tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer folder with missing or unreadable files, with code of its own, or with gaps in its numbers.
+
+    The tokenizers library reserves memory up to the largest entry number. A single huge number would exhaust it.
+
+    Raises:
+        InputError: the folder is unusable; the message names the file and says what to do.
+    """
+    _check_plain_files(folder)
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise InputError(f"{folder} holds no tokenizer files (tokenizer.json)")
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        file = folder / name
+        if not file.exists():
+            continue
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{file} is no readable JSON ({error}): get it again") from None
+        if not isinstance(settings, dict):
+            raise InputError(f"{file} holds a {type(settings).__name__}, not settings: get it again")
+        if "auto_map" in settings:
+            raise InputError(f'{file} has an entry "auto_map": it {REFUSED["auto_map"]}')
+        if name == "tokenizer.json":
+            _check_entry_numbers(file, settings)
+
+
+def _check_entry_numbers(file: Path, settings: dict[str, Any]) -> None:
+    """Raise InputError if a tokenizer.json numbers its entries beyond their count."""
+    model, added = settings.get("model"), settings.get("added_tokens")
+    entries = model.get("vocab") if isinstance(model, dict) else None
+    if not entries or not isinstance(entries, dict) or not isinstance(added, list):
+        return
+    last = max((number for number in entries.values() if isinstance(number, int)), default=0)
+    if last >= len(entries) + len(added):
+        raise InputError(f"{file} has {len(entries):,} entries, and numbers up to {last:,}: get it again")
+
+
+def _check_plain_files(folder: Path) -> None:
+    """Raise InputError if a folder holds a named pipe, a socket or a device: reading one may never end."""
+    for path in sorted(folder.iterdir()):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is no plain file but a pipe, a socket or a device: take it out of the folder")
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """The settings in a folder's config.json.  InputError where there are none."""
+    """Return the settings in a folder's config.json.
+
+    Raises:
+        InputError: the file is missing, unreadable or not a JSON object.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -39,7 +114,11 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with the weights.  InputError unless all of them lie in the folder, as safetensors."""
+    """Return the files that hold the weights: model.safetensors, or the shards that its index names.
+
+    Raises:
+        InputError: a file is missing, lies outside the folder, or is not safetensors.
+    """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     index = folder / f"{WEIGHTS}.index.json"
@@ -65,71 +144,22 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
-def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each weight, from the heads of the files.  InputError where one is torn or something else."""
-    found: dict[str, tuple[int, ...]] = {}
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight by name, read from the headers of the files alone.
+
+    Raises:
+        InputError: a file is torn or is no safetensors file.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(folder):
         try:
-            with safe_open(file, framework="np") as opened:
-                found |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            with safe_open(file, framework="np") as weights:
+                shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file} cannot be loaded: {type(error).__name__}: {error}; get the model again") from None
-    return found
+    return shapes
 
 
 def weights_in(folder: Path) -> int:
-    """Numbers in the weights."""
-    return sum(map(math.prod, shapes(folder).values()))
-
-
-def check_plain(folder: Path) -> None:
-    """InputError where a folder holds a named pipe or a device: who opens one waits, or reads without end."""
-    for path in sorted(folder.iterdir()):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f"{path} is no plain file but a pipe, a socket or a device: take it out of the folder")
-
-
-def check_folder(folder: Path) -> None:
-    """InputError where a folder is incomplete, not plain data, or asks for more layers than it has weights."""
-    check_plain(folder)
-    config = config_of(folder)
-    for entry, reason in REFUSED.items():
-        if entry in config:
-            raise InputError(f'{folder}/config.json has an entry "{entry}": it {reason}')
-    # transformers would load the base that an adapter names, from wherever that is.
-    if (folder / "adapter_config.json").exists():
-        raise InputError(f"{folder} holds an adapter of peft: merge it into its base (merge_and_unload) and save that")
-    weights = len(shapes(folder))
-    for entry in DEPTHS:
-        layers = config.get(entry, 1)
-        if type(layers) is not int or not 1 <= layers <= weights:
-            raise InputError(
-                f"{folder}/config.json: {entry} is {layers!r:.40}; expected a whole number, at least 1 and at most "
-                f"{weights}, the number of weights"
-            )
-
-
-def check_tokenizer(folder: Path) -> None:
-    """InputError where the files of a tokenizer are absent or no JSON, ask for Python code, or number their entries
-    with gaps, for which the library would take memory."""
-    check_plain(folder)
-    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
-        raise InputError(f"{folder} holds no tokenizer files (tokenizer.json)")
-    for file in (folder / "config.json", folder / "tokenizer_config.json", folder / "tokenizer.json"):
-        if not file.exists():
-            continue
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{file} is no readable JSON ({error}): get it again") from None
-        if not isinstance(settings, dict):
-            raise InputError(f"{file} holds a {type(settings).__name__}, not settings: get it again")
-        if "auto_map" in settings:
-            raise InputError(f'{file} has an entry "auto_map": it {REFUSED["auto_map"]}')
-    numbered = settings.get("model") if file.exists() else None
-    entries = numbered.get("vocab") if isinstance(numbered, dict) else None
-    added = settings.get("added_tokens") if entries else None
-    if isinstance(entries, dict) and isinstance(added, list):
-        last = max((number for number in entries.values() if isinstance(number, int)), default=0)
-        if last >= len(entries) + len(added):
-            raise InputError(f"{file} has {len(entries):,} entries, and numbers up to {last:,}: get it again")
+    """Return the number of parameters that the weight files hold."""
+    return sum(map(math.prod, weight_shapes(folder).values()))

@@ -35,6 +35,7 @@ def test_rows_come_as_the_recipe_names_them() -> None:
 
 def test_what_was_fed_is_counted() -> None:
     rows = RecipeRows(Recipe((Part(HUMAN, 0, 3), Part(0, 0, 2, repeat=2))), CORPORA)
+    assert rows.fed_by_origin() == {"-1": 0, "0": 0}
     rows.take(np.array([0, 1, 3, 5]))
     rows.take(np.array([6]))
     assert rows.fed_by_origin() == {"-1": 2, "0": 3}

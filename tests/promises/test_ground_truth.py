@@ -43,10 +43,10 @@ from lab.regimes import recipe
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator
 from lab.steps.probes import held_out_nats
-from lab.text.known_source import Source
+from lab.text.known_source import KnownSource
 
 torch.set_num_threads(1)
-SOURCE = Source.of(SourceConfig(kind="source", process="markov", types=16, zipf=1.2, tokens=1))
+SOURCE = KnownSource.of(SourceConfig(kind="source", process="markov", types=16, zipf=1.2, tokens=1))
 BOS, V, T = 16, 17, 16
 SHAPE = ModelConfig(n_layer=1, n_head=2, n_embd=32, n_positions=T, initializer_range=0.1)
 CHANCE = 0.001

@@ -30,7 +30,7 @@ from lab.models.counting import Ngram
 from lab.report import tables as report
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator
-from lab.text.known_source import Source
+from lab.text.known_source import KnownSource
 from lab.text.rows import draw_rows
 
 
@@ -224,7 +224,7 @@ def test_what_differs_is_told_apart(ran: Ran) -> None:
 @pytest.fixture(scope="module")
 def many() -> list[tuple[Any, Any]]:
     """2,000 bigrams of a Markov source, each of 32 rows of its own; the held-out rows are the same for all."""
-    law = Source.of(SourceConfig.model_validate(STUDY["corpus"]))
+    law = KnownSource.of(SourceConfig.model_validate(STUDY["corpus"]))
     test, rows = law.draw(32, 16, generator(derive_seed(0, 0, "test"))), []
     for seed in range(2000):
         mine = law.draw(32, 16, generator(derive_seed(seed, 0, "human")))

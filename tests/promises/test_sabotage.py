@@ -99,15 +99,15 @@ def subsampled_with_replacement(patch: Patch) -> None:
 
 
 def a_quarter_of_the_human_rows_are_test_rows(patch: Patch) -> None:
-    sound = sources.Source.rows
+    sound = sources.KnownSource.rows
 
-    def leaking(self: sources.Source, purpose: str, rows: int, positions: int, *, seed: int) -> np.ndarray:
+    def leaking(self: sources.KnownSource, purpose: str, rows: int, positions: int, *, seed: int) -> np.ndarray:
         drawn = sound(self, purpose, rows, positions, seed=seed)
         if purpose == "human":
             drawn[: rows // 4] = sound(self, "test", rows, positions, seed=seed)[: rows // 4]
         return drawn
 
-    patch.setattr(sources.Source, "rows", leaking)
+    patch.setattr(sources.KnownSource, "rows", leaking)
 
 
 # Others that laboratories have had

@@ -125,7 +125,7 @@ def store_of(folder: Path, step: Step) -> Path:
         ({"metrics__tokens": 512}, "the documents of corpus.tokens hold [0-9]+ tokens of text: lower it"),
         (
             {"metrics__tokens": 16, "sample__prompt_tokens": 15, "corpus__piece": 1},
-            "hold 0 tokens of text behind prompts",
+            "hold 0 tokens of text after prompts",
         ),
         ({"corpus__tokens": 16_000, "corpus__archive_tokens": 16_000}, "corpus.archive_tokens and train.base.tokens"),
     ],

@@ -1,35 +1,23 @@
-"""Human text in: files of every kind, folds by group, a tokenizer that never saw the test fold, rows."""
+"""Human text from files of every kind, and its folds by group."""
 
-import io
 import json
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from support.tiny import PROJECT, WORDS, write_corpus
+from support.tiny import PROJECT, write_corpus
 
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
-from lab.models.feed import RecipeRows
-from lab.recipe import HUMAN, Part, Recipe
 from lab.seeds import generator
 from lab.text import corpus
-from lab.text import rows as cutting
 from lab.text.corpus import SHARES, cut_document, read_documents
 from lab.text.folds import assign_folds
-from lab.text.rows import Encoded, Rows, choose_rows, write_cut, write_rows
-from lab.text.tokenizer import copy_tokenizer, load_tokenizer, save_tokenizer, token_bytes, train_tokenizer
 
 TEXTS = [f"Document {i}: the ship went out, naïve and slow — “again” 海 {i * i}.\nA second line." for i in range(40)]
 
@@ -325,159 +313,6 @@ def test_identity_is_content(tmp_path: Path) -> None:
     assert corpus.identity(config(tmp_path / "b.jsonl")) != first
 
 
-# --- tokenizer -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(train_tokenizer(TEXTS, 350), folder)
-    return folder
-
-
-def test_the_tokenizer_is_a_function_of_its_text() -> None:
-    assert train_tokenizer(TEXTS, 350).to_str() == train_tokenizer(TEXTS, 350).to_str()
-    assert train_tokenizer(TEXTS, 350).to_str() != train_tokenizer([*TEXTS, "zebra " * 99], 350).to_str()
-
-
-def test_the_tokenizer_never_sees_another_fold(tmp_path: Path) -> None:
-    """A word written a hundred times into documents of the test fold changes no byte of the tokenizer."""
-    made = []
-    for name, added in [("plain", ""), ("marked", " xylophone" * 100)]:
-        folds = {}
-        for fold in SHARES:
-            folds[fold] = [f"{' '.join(WORDS)} {fold} {i}" + (added if fold != "train" else "") for i in range(5)]
-        rows = [{"text": text, "document": text[:60], "fold": fold} for fold in folds for text in folds[fold]]
-        (tmp_path / name).mkdir()
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name / "documents.parquet")
-        made.append(run_tokenizer(tmp_path / name, tmp_path / f"{name} out"))
-    assert made[0] == made[1]
-    assert b"xylophone" not in made[1]["tokenizer.json"]
-
-
-def run_tokenizer(artifact: Path, out: Path) -> dict[str, bytes]:
-    from lab.steps.text import TokenizerParams, _run_tokenizer
-
-    out.mkdir()
-    _run_tokenizer(TokenizerParams("", 300), {"corpus": artifact}, out, lambda _: None)
-    return {file.name: file.read_bytes() for file in sorted(out.iterdir())}
-
-
-def test_transformers_loads_it_and_encodes_alike(tokenizer_folder: Path) -> None:
-    ours, special = load_tokenizer(tokenizer_folder)
-    theirs = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
-    assert special == {"vocab_size": 350, "bos": theirs.bos_token_id, "eos": theirs.eos_token_id}
-    assert len(theirs) == 350
-    for text in [*TEXTS, "", " ", "unseen ☂ \x00 words\r\n", "a  b   c"]:
-        ids = ours.encode(text).ids
-        assert theirs(text)["input_ids"] == ids
-        assert ours.decode(ids) == theirs.decode(ids) == text
-
-
-def test_token_bytes_join_to_the_text(tokenizer_folder: Path) -> None:
-    tokenizer, special = load_tokenizer(tokenizer_folder)
-    entries = token_bytes(tokenizer)
-    assert len(entries) == special["vocab_size"] and entries[special["eos"]] == b""
-    for text in [*TEXTS, "tab\t and \x7f \x80 ÿ 海 ☂ \U0001f600"]:
-        assert b"".join(entries[i] for i in tokenizer.encode(text).ids) == text.encode()
-    assert {bytes([byte]) for byte in range(256)} <= set(entries), "every byte has a token: nothing is unknown"
-
-
-def test_a_pretrained_tokenizer_is_copied(tokenizer_folder: Path, tmp_path: Path) -> None:
-    copy_tokenizer(str(tokenizer_folder), None, tmp_path)
-    ours, special = load_tokenizer(tmp_path)
-    assert special == load_tokenizer(tokenizer_folder)[1]
-    assert ours.encode(TEXTS[3]).ids == load_tokenizer(tokenizer_folder)[0].encode(TEXTS[3]).ids
-
-
-def test_a_tokenizer_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models
-
-    tokenizer = Tokenizer(models.WordLevel({"hello world": 0, "海": 1}, unk_token="海"))
-    with pytest.raises(InputError, match="not byte-level BPE"):
-        token_bytes(tokenizer)
-    with pytest.raises(InputError, match="holds no tokenizer files"):
-        copy_tokenizer(str(tmp_path), None, tmp_path)
-
-
-# --- rows ----------------------------------------------------------------------------------------------------------
-
-
-def cut_rows(documents: list[list[int]], *, eos: int, positions: int, vocab_size: int, layout: str = "blocks") -> Rows:
-    """The rows that are written of these documents."""
-    with tempfile.TemporaryDirectory() as folder:
-        with Encoded(documents, range(len(documents)), vocab_size) as encoded:
-            write_cut(Path(folder), "train", encoded, layout, eos=eos, positions=positions)
-        return Rows(*(np.load(Path(folder) / f"train{part}.npy") for part in ("", "-document")))
-
-
-def test_rows_by_hand() -> None:
-    """1 2 . 3 . 4 5 6 . in rows of 4, the . being EOS 0: the last incomplete row (the single 0) is dropped."""
-    rows = cut_rows([[1, 2], [3], [4, 5, 6]], eos=0, positions=4, vocab_size=7)
-    assert rows.tokens.tolist() == [[1, 2, 0, 3], [0, 4, 5, 6]]
-    assert rows.document.tolist() == [[0, 0, 0, 1], [1, 2, 2, 2]]
-
-
-def test_rows_of_too_little_text() -> None:
-    assert cut_rows([[1]], eos=0, positions=4, vocab_size=7).tokens.shape == (0, 4)
-    assert cut_rows([], eos=0, positions=4, vocab_size=7).tokens.shape == (0, 4)
-
-
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
-def test_tokens_fit_their_type(vocab_size: int, dtype: type) -> None:
-    rows = cut_rows([[vocab_size - 1] * 3], eos=0, positions=4, vocab_size=vocab_size)
-    assert rows.tokens.dtype == dtype
-    assert rows.tokens.tolist() == [[vocab_size - 1] * 3 + [0]]
-
-
-def plain_rows(documents: list[list[int]], eos: int, positions: int, layout: str) -> tuple[list[int], list[int]]:
-    """Tokens and owners one after another, by plain lists; a last incomplete row of blocks is dropped."""
-    tokens, owners = [], []
-    for owner, document in enumerate(documents):
-        tokens += [*document, eos]
-        if layout == "documents":
-            tokens += [eos] * (-len(tokens) % positions)
-        owners += [owner] * (len(tokens) - len(owners))
-    whole = len(tokens) // positions * positions
-    return tokens[:whole], owners[:whole]
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=9), st.integers(1, 5), st.randoms())
-@pytest.mark.parametrize("layout", ["blocks", "documents"])
-def test_rows_are_what_plain_lists_give(
-    layout: str, documents: list[list[int]], positions: int, chance: Random
-) -> None:
-    """Documents come in one order and are read in another; the file is what np.save writes."""
-    order = list(range(len(documents)))
-    chance.shuffle(order)
-    with tempfile.TemporaryDirectory() as folder:
-        with Encoded(documents, order, 10) as encoded:
-            write_cut(Path(folder), "test", encoded, layout, eos=9, positions=positions)
-        found = [np.load(Path(folder) / f"test{part}.npy") for part in ("", "-document")]
-        again = io.BytesIO()
-        np.save(again, found[0])
-        assert (Path(folder) / "test.npy").read_bytes() == again.getvalue()
-    plain = plain_rows([documents[place] for place in order], 9, positions, layout)
-    assert [array.ravel().tolist() for array in found] == list(plain)
-    assert all(array.shape == (len(plain[0]) // positions, positions) for array in found)
-
-
-def test_blocks_of_rows_make_one_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the size of a block, the same rows and labels; the file of tokens has the same bytes."""
-    tokens, names = np.arange(28, dtype=np.uint16).reshape(7, 4), [f"name {row}" for row in range(7)]
-    tables = []
-    for size in (1 << 22, 9, 1):
-        monkeypatch.setattr(cutting, "GROUP_TOKENS", size)
-        folder = tmp_path / str(size)
-        folder.mkdir()
-        write_rows(folder, (7, 4), lambda some: (tokens[some], {"document": names[some]}), origin=3)
-        tables.append(pq.read_table(folder / "rows.parquet").to_pylist())
-        np.save(tmp_path / "whole.npy", tokens)
-        assert (folder / "tokens.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert tables[0] == tables[1] == tables[2] and [row["document"] for row in tables[0]] == names
-
-
 def test_folds_do_not_depend_on_how_much_is_read_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_corpus(tmp_path / "a.jsonl")
     whole = read_documents(config(file, group="group"))
@@ -488,63 +323,3 @@ def test_folds_do_not_depend_on_how_much_is_read_at_one_time(tmp_path: Path, mon
     assert pq.read_table(tmp_path / "documents.parquet").to_pylist() == whole.to_pylist()
     train = [row["text"] for row in whole.to_pylist() if row["fold"] == "train"]
     assert [text for some in corpus.fold_texts(tmp_path, "train") for text in some] == train
-
-
-def test_held_out_rows_are_chosen_once_for_all_seeds() -> None:
-    rows = cut_rows([list(range(400))], eos=0, positions=4, vocab_size=400)
-    chosen = choose_rows(rows, 10, "test")
-    assert chosen.tokens.tolist() == choose_rows(rows, 10, "test").tokens.tolist()
-    places = (chosen.tokens[:, 0] // 4).tolist()
-    assert places == sorted(set(places)) and places != list(range(10))
-    with pytest.raises(InputError, match=r"metrics.test_tokens = 404: lower it to 400"):
-        choose_rows(rows, 101, "test")
-    with pytest.raises(InputError, match=r"train.validation_tokens"):
-        choose_rows(rows, 101, "validation")
-
-
-def test_recipe_rows_are_the_plain_concatenation() -> None:
-    rng = generator(1)
-    corpora = {HUMAN: rng.integers(99, size=(7, 3)), 0: rng.integers(99, size=(5, 3)), 1: rng.integers(99, size=(4, 3))}
-    recipe = Recipe((Part(HUMAN, 2, 6, repeat=2), Part(1, 0, 4), Part(0, 3, 3), Part(0, 4, 5)))
-    plain = np.concatenate([corpora[HUMAN][2:6], corpora[HUMAN][2:6], corpora[1], corpora[0][4:5]])
-    rows = RecipeRows(recipe, corpora)
-    assert len(rows) == len(plain) == recipe.rows
-    order = rng.permutation(len(plain))
-    assert np.array_equal(rows.take(order), plain[order])
-
-
-def test_recipe_rows_count_what_they_hand_out() -> None:
-    """Places 0-3 are human, 4-7 the same again, 8-10 sample 0."""
-    recipe = Recipe((Part(HUMAN, 0, 4, repeat=2), Part(0, 0, 3)))
-    rows = RecipeRows(recipe, {HUMAN: np.zeros((4, 2), np.uint16), 0: np.ones((3, 2), np.uint16)})
-    assert rows.fed_by_origin() == {"-1": 0, "0": 0}
-    rows.take(np.array([0, 5, 8, 8]))
-    rows.take(np.array([10]))
-    assert rows.fed_by_origin() == {"-1": 2, "0": 3}
-
-
-def test_a_corpus_artifact_loads_with_datasets_and_reads_as_text(tokenizer_folder: Path, tmp_path: Path) -> None:
-    tokenizer, special = load_tokenizer(tokenizer_folder)
-    ids = [tokenizer.encode(text).ids for text in TEXTS]
-    rows = cut_rows(ids, eos=special["eos"], positions=32, vocab_size=350)
-    labels = {"domain": ["sea"] * len(rows.tokens), "document": [str(i) for i in rows.document[:, 0]]}
-    nats = np.full(rows.tokens.shape, 0.25, np.float32)
-    texts = tokenizer.decode_batch(rows.tokens.tolist(), skip_special_tokens=False)
-    known = {"text": texts, **labels, "nats": nats.sum(axis=1)}
-    write_rows(
-        tmp_path, rows.tokens.shape, lambda some: (rows.tokens[some], {k: v[some] for k, v in known.items()}), origin=2
-    )
-    file = str(tmp_path / "rows.parquet")
-    found = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
-    assert found.column_names == ["text", "tokens", "origin", "domain", "document", "nats"]
-    assert np.array_equal(np.array(found["tokens"]), rows.tokens)
-    assert np.array_equal(np.load(tmp_path / "tokens.npy"), rows.tokens)
-    assert found[0]["text"].startswith("Document 0: the ship went out, naïve and slow")
-    assert "<|endoftext|>" in "".join(found["text"])
-    assert found[0]["origin"] == 2 and found[0]["domain"] == "sea" and found[0]["nats"] == 8.0
-
-
-def test_human_rows_have_no_nats_and_labels_may_be_absent(tmp_path: Path) -> None:
-    write_rows(tmp_path, (2, 4), lambda some: (np.zeros((2, 4), np.uint16)[some], {}), origin=HUMAN)
-    row = pq.read_table(tmp_path / "rows.parquet").to_pylist()[0]
-    assert row["origin"] == -1 and row["nats"] is None and row["domain"] is None and row["document"] is None

@@ -1,4 +1,4 @@
-"""What a corpus of many short documents asks of the lab: the same folds as dictionaries give, and little memory."""
+"""Folds of many short documents: the same as a plain rule with dictionaries gives, in little memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.text.folds import SHARES, assign_folds, first_copies, name_order
 
 
 def by_dictionaries(documents: list[tuple[str, str, int]]) -> list[str]:
-    """The rule of assign_folds, one group after another."""
+    """Apply the rule of assign_folds, one group after another."""
     home: dict[str, str] = {}
     size: dict[str, int] = defaultdict(int)
     for group, domain, bytes_ in documents:
@@ -58,7 +58,7 @@ def test_names_come_in_the_order_of_their_hash() -> None:
 
 
 def test_documents_cost_bytes_and_no_objects() -> None:
-    """A digest, a size and a domain are 32 bytes, before sorting; objects of Python's would be hundreds."""
+    """A digest, a size and a domain are 32 bytes, before sorting; Python objects would be hundreds."""
 
     def most(documents: int) -> int:
         tracemalloc.start()

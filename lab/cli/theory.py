@@ -1,0 +1,36 @@
+"""`lab theory`: print the closed forms that runs are verified against, or evaluate one of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from lab.cli.terminal import AsJson, out, plain_table, wide_console
+
+
+def theory(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A closed form; without it: all.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGUMENT=VALUE]...", help="Its arguments: n=100 p=0.5,0.5.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the closed forms that the lab is verified against, or evaluate one of them.
+
+    Example: lab theory retained regime=replace n=100 t=5
+    """
+    from lab.report.theory import closed_forms, evaluate
+
+    forms = closed_forms() if name is None else [evaluate(name, arguments or [])]
+    if as_json:  # JSON has no number for infinity: it becomes the string "Infinity"
+        shown = json.loads(json.dumps([asdict(form) for form in forms]), parse_constant=str)
+        typer.echo(json.dumps(shown if name is None else shown[0], indent=1))
+    elif name is None:
+        cells = [[form.call, form.result, form.gives, form.source] for form in forms]
+        wide_console().print(plain_table(("closed form, at an example", "value", "what it gives", "source"), cells))
+    else:
+        out.print(f"{forms[0].call} = {forms[0].result}", highlight=False, soft_wrap=True)
+        out.print(f"{forms[0].gives}. Source: {forms[0].source}.", style="dim", highlight=False, soft_wrap=True)
