@@ -31,15 +31,18 @@ from transformers import (
 from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.errors import InputError
-from lab.models import causal
-from lab.models import load as models
-from lab.models.causal import Causal, Lora
+from lab.models import scoring
+from lab.models.causal import Causal, CausalDecoder
+from lab.models.counted import Counted
 from lab.models.counting import Uniform
 from lab.models.gpt2 import Gpt2
-from lab.models.load import load, start
+from lab.models.initial_weights import random_gpt2, random_llama, start
+from lab.models.load import load
+from lab.models.lora import Lora
+from lab.models.loss import MeanLoss
 from lab.models.sampling.beams import beam_search
 from lab.models.sampling.sample import sample
-from lab.models.train import _MeanLoss, fit
+from lab.models.train import fit
 
 torch.set_num_threads(1)
 V, T, BOS = 70, 16, 3
@@ -127,7 +130,7 @@ def train(model: Gpt2 | Causal, *, dtype: str = "float32", positions: int = T, *
 
 def llama(seed: int = 1) -> Causal:
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": T, "initializer_range": 0.02}
-    return Causal.fresh(**shape, vocab_size=V, bos=BOS, seed=seed)
+    return random_llama(**shape, vocab_size=V, bos=BOS, seed=seed)
 
 
 @each_model
@@ -161,8 +164,8 @@ def test_nats_are_transformers_own_loss_of_each_token(
     name: str, bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In batches of 4 rows, 30 at a time to the vocabulary; transformers in its default attention, all at once."""
-    monkeypatch.setattr(causal, "NATS_TOKENS", 4 * T)
-    monkeypatch.setattr(causal, "LOGIT_TOKENS", 30)
+    monkeypatch.setattr(scoring, "BATCH_TOKENS", 4 * T)
+    monkeypatch.setattr(scoring, "LOGIT_TOKENS", 30)
     model, rows = base(bases, name), rows_of(9)
     module = AutoModelForCausalLM.from_pretrained(bases[name])
     with torch.no_grad():
@@ -225,7 +228,7 @@ def test_save_and_load(name: str, bases: dict[str, Path], tmp_path: Path, capfd:
 def test_gradients_are_transformers_own(name: str, bases: dict[str, Path]) -> None:
     model, rows = base(bases, name), rows_of(20, T - 1)
     parameters, ids = list(model.module.parameters()), read_of(rows)
-    loss, want = _MeanLoss(model, torch.float32)(ids[:, 1:]), model.module(ids, labels=ids).loss
+    loss, want = MeanLoss(model, torch.float32)(ids[:, 1:]), model.module(ids, labels=ids).loss
     assert loss.item() == pytest.approx(want.item(), rel=1e-6)
     ours, theirs = torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters)
     largest = max(gradient.abs().max() for gradient in theirs)
@@ -237,11 +240,11 @@ def test_gradients_are_transformers_own(name: str, bases: dict[str, Path]) -> No
 @each_model
 def test_bfloat16_stays_near(name: str, bases: dict[str, Path], tmp_path: Path) -> None:
     model = load(checkpoint(tmp_path, CONFIGS[name], scale=0.05))
-    assert not isinstance(model, models.Counted)
+    assert not isinstance(model, Counted)
     ids_BT, weights = read_of(rows_of(20))[:, 1:], [p for p in model.module.parameters() if p.ndim == 2]
     rounded, inside = (model.hidden(ids_BT, dtype).to(torch.bfloat16) for dtype in (torch.float32, torch.bfloat16))
     assert not torch.equal(rounded, inside)  # the products within the model are in bfloat16 too
-    exact, near = (_MeanLoss(model, dtype)(ids_BT) for dtype in (torch.float32, torch.bfloat16))
+    exact, near = (MeanLoss(model, dtype)(ids_BT) for dtype in (torch.float32, torch.bfloat16))
     assert near.dtype == torch.float32 and 0 < abs(near.item() / exact.item() - 1) < 5e-3
     for ours, theirs in zip(torch.autograd.grad(near, weights), torch.autograd.grad(exact, weights), strict=True):
         assert ours.dtype == torch.float32 and F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.98
@@ -301,7 +304,7 @@ def test_what_cannot_be_a_start_is_refused(bases: dict[str, Path], tmp_path: Pat
         start(bases["llama"], vocab_size=V + 1, bos=0, positions=T)
     with pytest.raises(InputError, match=r"at most 16 tokens, fewer than the 17 of a row; lower n_positions to 16"):
         start(bases["gpt2"], vocab_size=V, bos=0, positions=T + 1)
-    models.Counted(Uniform(V)).save(tmp_path)
+    Counted(Uniform(V)).save(tmp_path)
     with pytest.raises(InputError, match="holds counts, which are not trained further"):
         start(tmp_path, vocab_size=V, bos=0, positions=T)
 
@@ -317,7 +320,7 @@ def test_a_fresh_llama() -> None:
     assert first.nats(rows_of(20)).mean() == pytest.approx(np.log(V), rel=0.05)
     assert train(first)[-1]["validation"] < 0.8 * np.log(V)
     with pytest.raises(InputError, match=r"n_embd 32 over n_head 32 .* multiple of 64"):
-        Causal.fresh(
+        random_llama(
             n_layer=1, n_head=32, n_embd=32, n_positions=T, initializer_range=0.02, vocab_size=V, bos=0, seed=0
         )
 
@@ -448,7 +451,7 @@ def test_a_model_that_forgets_what_it_has_read_is_refused(
         model.check("it")
 
 
-class Forgetful(causal.CausalDecoder):
+class Forgetful(CausalDecoder):
     def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
         self.cache = None
         return super().step(tokens_B)
@@ -504,7 +507,7 @@ def test_enough_beams_find_the_likeliest_row(kind: str, tmp_path: Path) -> None:
     """25 beams over 5 tokens miss nothing of 3 positions: the best of all 125 rows, EOS (0) among their tokens."""
     configs = {"gpt2": GPT2Config(**GPT2 | SMALL), "llama": LlamaConfig(**LLAMA | SMALL, num_attention_heads=2)}
     model = load(checkpoint(tmp_path, configs[kind]))
-    assert not isinstance(model, models.Counted)
+    assert not isinstance(model, Counted)
     model.module.generation_config.repetition_penalty = 5.0  # the base's own habits have no say
     own, told = model.module.generation_config, []
     prompts = np.array(list(itertools.product(range(5), repeat=2)) * 2, dtype=np.uint16)
@@ -534,7 +537,7 @@ def test_one_beam_is_greedy_and_rows_are_full(bases: dict[str, Path]) -> None:
 def test_a_row_may_stop_at_the_end_of_its_document(tmp_path: Path) -> None:
     """Greedy, so that what comes before the EOS is what there was without `stop`."""
     model = load(checkpoint(tmp_path, GPT2Config(**GPT2 | SMALL)))
-    assert not isinstance(model, models.Counted)
+    assert not isinstance(model, Counted)
     prompts = rows_of(40, 4) % 5
     free, stopped = (
         beam_search(model, prompts, positions=8, num_beams=1, stop=stop, progress=quiet) for stop in (None, 2)
@@ -550,5 +553,5 @@ def test_a_row_may_stop_at_the_end_of_its_document(tmp_path: Path) -> None:
 
 def test_a_fresh_gpt2_is_searched_too() -> None:
     shape = ModelConfig(n_layer=1, n_head=1, n_embd=16, n_positions=T)
-    model = Gpt2.fresh(shape, vocab_size=V, bos=BOS, seed=0)
+    model = random_gpt2(shape, vocab_size=V, bos=BOS, seed=0)
     assert beam_search(model, rows_of(2, 3), positions=4, num_beams=5, progress=quiet).shape == (2, 4)

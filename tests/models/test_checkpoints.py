@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.errors import Stopped
-from lab.models.causal import Causal, Lora
+from lab.models.causal import Causal
 from lab.models.checkpoints import STATE, TENSORS, Checkpoints
 from lab.models.feed import RecipeRows
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2, random_llama
+from lab.models.lora import Lora
 from lab.models.train import fit
 from lab.recipe import HUMAN, Part, Recipe, Source
 from lab.store.space import CHECKPOINTS, SPARE
@@ -31,12 +33,12 @@ GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(
 
 def gpt2(device: str) -> Gpt2:
     config = ModelConfig(n_layer=2, n_head=2, n_embd=32, n_positions=T)
-    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=1, device=device)
+    return random_gpt2(config, vocab_size=V, bos=0, seed=1, device=device)
 
 
 def llama(device: str) -> Causal:
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": T, "initializer_range": 0.02}
-    return Causal.fresh(**shape, vocab_size=V, bos=0, seed=1, device=device)
+    return random_llama(**shape, vocab_size=V, bos=0, seed=1, device=device)
 
 
 def lora(device: str) -> Lora:

@@ -13,8 +13,8 @@ from support.training import Rows, counting, fresh, quiet, settings
 
 from lab.config.files import load_study
 from lab.loop import build
-from lab.models import compile as kernels
 from lab.models.gpt2 import Gpt2
+from lab.models.torch_compile import FOLDERS, compiled, private_cache
 from lab.models.train import fit
 
 CURVE = 1e-5
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler warns of 
 @needs_compiler
 def test_a_compiled_training_is_the_same_training() -> None:
     model, curve = trained(compile=False)
-    ours, compiled = trained(compile=True)
-    for line, other in zip(curve, compiled, strict=True):
+    ours, other_curve = trained(compile=True)
+    for line, other in zip(curve, other_curve, strict=True):
         for name in ("train", "validation"):
             assert (line[name] is None) == (other[name] is None)
             assert line[name] is None or abs(line[name] - other[name]) < CURVE, (line, other)
@@ -53,29 +53,29 @@ def test_a_compiled_training_is_the_same_training() -> None:
 def test_all_of_it_is_compiled_or_nothing() -> None:
     """Also for more shapes than torch compiles of one function by default, and never in parts."""
     for length in range(1, 11):
-        assert float(kernels.compiled(thrice)(torch.ones(length)).sum()) == 3 * length
+        assert float(compiled(thrice)(torch.ones(length)).sum()) == 3 * length
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        kernels.compiled(broken)(torch.ones(1))
+        compiled(broken)(torch.ones(1))
 
 
 @needs_compiler
 @pytest.mark.parametrize("before", [True, False])
 def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler's files lie in a folder that is gone in the end, whoever had named another; no graph is kept."""
-    for name in kernels.FOLDERS:
+    for name in FOLDERS:
         if before:
             monkeypatch.setenv(name, str(tmp_path / name))
         else:
             monkeypatch.delenv(name, raising=False)
-    named = {name: os.environ.get(name) for name in kernels.FOLDERS}
+    named = {name: os.environ.get(name) for name in FOLDERS}
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters["inductor"]
     counters.clear()
-    with kernels.workshop(True):
-        inside = [Path(os.environ[name]) for name in kernels.FOLDERS]
-        assert float(kernels.compiled(thrice)(torch.ones(3)).sum()) == 9
+    with private_cache(True):
+        inside = [Path(os.environ[name]) for name in FOLDERS]
+        assert float(compiled(thrice)(torch.ones(3)).sum()) == 9
         assert any(path.is_file() for path in inside[0].rglob("*"))
-    assert {name: os.environ.get(name) for name in kernels.FOLDERS} == named
+    assert {name: os.environ.get(name) for name in FOLDERS} == named
     assert not any(folder.exists() for folder in inside) and not any(tmp_path.iterdir())
     assert not [name for name in counters if name.startswith("fxgraph_cache") and counters[name]]
 

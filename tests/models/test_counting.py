@@ -18,7 +18,8 @@ from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.risk import perplexity
 from lab.models.counted import Counted
-from lab.models.counting import Ngram, Positions, Uniform, fit
+from lab.models.counting import Positions, Uniform, fit
+from lab.models.ngram import Ngram
 from lab.models.sampling.sample import sample
 from lab.run.folder import RunFolder
 from lab.run.walk import execute

@@ -14,14 +14,16 @@ from transformers import GenerationConfig
 
 from lab import theory
 from lab.config.model import ModelConfig
-from lab.models.causal import Causal
 from lab.models.counted import Counted
-from lab.models.counting import Ngram, Uniform
+from lab.models.counting import Uniform
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2, random_llama
+from lab.models.ngram import Ngram
 from lab.models.sampling import sample as sampling
-from lab.models.sampling.cuda import GraphDecoder
 from lab.models.sampling.decoding import Decoding
-from lab.models.sampling.sample import BLOCK, draw, sample
+from lab.models.sampling.draw import GROUP, draw
+from lab.models.sampling.kv_cache_cuda import CudaDecoder
+from lab.models.sampling.sample import sample
 from lab.seeds import generator
 
 torch.set_num_threads(1)
@@ -35,9 +37,9 @@ def exact(model: Gpt2, prefix: list[int]) -> np.ndarray:
 
 def test_first_token_has_the_models_distribution() -> None:
     """A vocabulary of two blocks, the second of them cut."""
-    model = gpt2(BLOCK + 6)
+    model = gpt2(GROUP + 6)
     tokens, _ = sample(model, rows=20_000, positions=1, bos=0, seed=1, progress=quiet)
-    assert fits(np.bincount(tokens[:, 0], minlength=BLOCK + 6), exact(model, [])) > 0.001
+    assert fits(np.bincount(tokens[:, 0], minlength=GROUP + 6), exact(model, [])) > 0.001
 
 
 def test_second_token_has_the_models_distribution_given_the_first() -> None:
@@ -58,7 +60,7 @@ def test_a_biased_draw_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_fixed_shard_is_what_a_plain_loop_over_transformers_draws() -> None:
     """Whatever makes the sampler faster: the same uniforms, transformers' logits over the whole text, float64 sums."""
-    model, rows = gpt2(BLOCK + 6), 60
+    model, rows = gpt2(GROUP + 6), 60
     tokens, nats = sample(model, rows=rows, positions=T, bos=0, seed=11, progress=quiet)
     text_BT = np.zeros((rows, 1), dtype=np.int64)
     for uniforms_B in generator(11).random((T, rows)):
@@ -93,7 +95,7 @@ def fits(counts: np.ndarray, probabilities: np.ndarray) -> float:
     return float(stats.chisquare(counts, expected).pvalue)
 
 
-@pytest.mark.parametrize("vocab_size", [5, BLOCK, BLOCK + 6])
+@pytest.mark.parametrize("vocab_size", [5, GROUP, GROUP + 6])
 def test_nats_are_the_models_own(vocab_size: int) -> None:
     model = gpt2(vocab_size)
     tokens, nats = sample(model, rows=64, positions=T, bos=0, seed=4, progress=quiet)
@@ -179,21 +181,21 @@ def test_a_stop_ends_a_row_and_changes_nothing_before_it(decoding: Decoding, mon
     assert np.array_equal(nats, np.where(ended, 0, free_nats).astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-graphs", "llama", "ngram"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-cuda", "llama", "ngram"])
 def test_rows_that_have_ended_leave_the_decoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether they leave when one in four has ended, at once or never, the rest is written as if they were there."""
     positions, told = 40, {}
     if name == "llama":
         shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": positions, "initializer_range": 0.3}
-        model: Any = Causal.fresh(**shape, vocab_size=9, bos=0, seed=3)
+        model: Any = random_llama(**shape, vocab_size=9, bos=0, seed=3)
     elif name == "ngram":
         rows = np.random.default_rng(0).integers(0, 9, (50, 30))
         model = Counted(Ngram.fit(rows, order=2, vocab_size=9, bos=0, smoothed=True))
     else:
         config = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_positions=positions, initializer_range=0.5)
-        model = Gpt2.fresh(config, vocab_size=9, bos=0, seed=3)
-    if name == "gpt2-graphs":
-        monkeypatch.setattr("lab.models.sampling.cpu.CachedDecoder", GraphDecoder)
+        model = random_gpt2(config, vocab_size=9, bos=0, seed=3)
+    if name == "gpt2-cuda":
+        monkeypatch.setattr("lab.models.gpt2.CpuDecoder", CudaDecoder)
     for kept in (-1.0, 0.75, 1.0):
         monkeypatch.setattr(sampling, "KEPT", kept)
         told[kept] = sample(model, rows=100, positions=positions, bos=0, seed=1, progress=quiet, stop=4)
@@ -264,7 +266,7 @@ def test_nats_are_the_unfiltered_models_whatever_the_decoding() -> None:
 
 
 def test_greedy_text_is_the_likeliest_token_each_time() -> None:
-    model = gpt2(BLOCK + 6)
+    model = gpt2(GROUP + 6)
     tokens, _ = text(model, 3, T, decoding=Decoding(0))
     assert (tokens == tokens[0]).all()
     for t in range(T):
@@ -300,7 +302,7 @@ def drawn(weights_BV: np.ndarray, uniforms_B: np.ndarray) -> list[int]:
     return draw(torch.from_numpy(weights_BV.astype(np.float32)), torch.from_numpy(uniforms_B)).tolist()
 
 
-@pytest.mark.parametrize("vocab_size", [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7])
+@pytest.mark.parametrize("vocab_size", [1, 3, GROUP - 1, GROUP, GROUP + 1, 5 * GROUP + 7])
 def test_draw_is_the_inverse_cdf(vocab_size: int) -> None:
     """Whole weights, so that every sum is exact; half of them zero; uniform numbers that fall on the boundaries too."""
     rng = np.random.default_rng(vocab_size)
@@ -318,25 +320,25 @@ def test_draw_by_hand() -> None:
 
 
 def test_a_certain_token_is_drawn_wherever_it_stands() -> None:
-    vocab_size = 2 * BLOCK + 3
+    vocab_size = 2 * GROUP + 3
     for u in (0.0, 0.5, np.nextafter(1, 0)):
         assert drawn(np.eye(vocab_size), np.full(vocab_size, u)) == list(range(vocab_size))
 
 
 def test_a_rare_token_at_the_end_of_a_block_is_reached() -> None:
     """Its weight, 1e-9 of the block's, is lost in the float32 sum of the block."""
-    weights = np.zeros((1, 3 * BLOCK))
-    weights[0, : BLOCK - 1], weights[0, BLOCK - 1], weights[0, -1] = 1, 1e-9 * BLOCK, 1
-    edge = (BLOCK - 1) / BLOCK
+    weights = np.zeros((1, 3 * GROUP))
+    weights[0, : GROUP - 1], weights[0, GROUP - 1], weights[0, -1] = 1, 1e-9 * GROUP, 1
+    edge = (GROUP - 1) / GROUP
     found = {drawn(weights, np.array([edge * (1 - share)]))[0] for share in np.linspace(0, 3e-9, 61)[1:]}
-    assert found == {BLOCK - 2, BLOCK - 1}
+    assert found == {GROUP - 2, GROUP - 1}
 
 
 def test_no_impossible_token_is_drawn_from_a_softmax() -> None:
     """Logits of -200 underflow to probability zero, at both ends and in between."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 4, (4000, 150))
-    logits[:, [0, 1, BLOCK - 1, BLOCK, 70, 148, 149]] = -200
+    logits[:, [0, 1, GROUP - 1, GROUP, 70, 148, 149]] = -200
     probabilities = torch.softmax(torch.from_numpy(logits.astype(np.float32)), -1)
     for u in (rng.random(4000), np.zeros(4000), np.full(4000, np.nextafter(1, 0))):
         assert probabilities.gather(1, draw(probabilities, torch.from_numpy(u))[:, None]).min() > 0

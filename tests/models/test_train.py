@@ -15,7 +15,10 @@ from support.training import Rows, T, V, counting, fresh, quiet, settings
 
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
-from lab.models.train import CHUNK, _CrossEntropy, _MeanLoss, batch_at, fit, lr_at
+from lab.models.initial_weights import random_gpt2
+from lab.models.loss import CHUNK, MeanLoss, _CrossEntropy
+from lab.models.schedule import batch_at, lr_at
+from lab.models.train import fit
 from lab.run.worker import set_arithmetic
 
 torch.set_num_threads(1)
@@ -121,7 +124,7 @@ def both() -> tuple[Gpt2, torch.Tensor, torch.Tensor]:
 
 def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:
     model, ids_BT, want = both
-    loss = _MeanLoss(model, torch.float32)(ids_BT)
+    loss = MeanLoss(model, torch.float32)(ids_BT)
     assert loss.item() == pytest.approx(want.item(), rel=1e-6)
     for ours, theirs in zip(gradients(model, 3 * loss), gradients(model, 3 * want), strict=True):
         assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
@@ -165,7 +168,7 @@ def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
     set_arithmetic({"threads": 1, "device": "cuda"}, strict=True)
     try:
         for _ in range(2):
-            model = Gpt2.fresh(config, vocab_size=V, bos=0, seed=1, device="cuda")
+            model = random_gpt2(config, vocab_size=V, bos=0, seed=1, device="cuda")
             fit(
                 model,
                 Rows(rows),
@@ -183,7 +186,7 @@ def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
 
 def test_bfloat16_stays_near(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:
     model, ids_BT, want = both
-    loss = _MeanLoss(model, torch.bfloat16)(ids_BT)
+    loss = MeanLoss(model, torch.bfloat16)(ids_BT)
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(want.item(), rel=5e-3)
     for ours, theirs in zip(gradients(model, loss), gradients(model, want), strict=True):
         assert ours.dtype == torch.float32

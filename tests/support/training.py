@@ -10,6 +10,7 @@ import torch
 from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 
 V, T = 40, 16
 SHORT = 6
@@ -36,7 +37,7 @@ class Rows:
 
 def fresh(seed: int = 1, n_layer: int = 2) -> Gpt2:
     config = ModelConfig(n_layer=n_layer, n_head=2, n_embd=32, n_positions=T)
-    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=seed)
+    return random_gpt2(config, vocab_size=V, bos=0, seed=seed)
 
 
 def counting(n: int) -> np.ndarray:
@@ -56,7 +57,7 @@ def quiet(tokens: int) -> None:
 def gpt2(vocab_size: int) -> Gpt2:
     """A small model whose predictions are far from uniform."""
     config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=SHORT)
-    model = Gpt2.fresh(config, vocab_size=vocab_size, bos=0, seed=3)
+    model = random_gpt2(config, vocab_size=vocab_size, bos=0, seed=3)
     with torch.no_grad():
         for parameter in model.module.parameters():
             parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.2
