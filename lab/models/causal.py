@@ -16,12 +16,16 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lab.errors import InputError
+from lab.models.protocols import Decoder
 from lab.models.scoring import after_bos, score
 from lab.text.tokenizer import quietly
 
 
 class Causal:
-    """A model of transformers as sampling, scoring and training see it.  `module` is transformers' own object."""
+    """A model of transformers as sampling, scoring and training see it: see `lab.models.protocols.Trainable`.
+
+    `module` is transformers' own object.
+    """
 
     def __init__(self, module: PreTrainedModel) -> None:
         """Wrap a model.
@@ -47,15 +51,11 @@ class Causal:
             self.module.save_pretrained(folder)
 
     def head(self) -> tuple[Tensor, Tensor | None]:
-        """Return the output matrix [V, C] and its bias [V], if it has one: logits = hidden @ matrix.T + bias."""
         layer = self.module.get_output_embeddings()
         return layer.weight, layer.bias
 
     def hidden(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the state that predicts each token of each row after BOS, before the vocabulary product: [B * T, C].
-
-        Matrix products are done in `dtype`, bfloat16 by autocast.
-        """
+        """Return the state that predicts each token of each row after BOS: [B * T, C].  Autocast does bfloat16."""
         return self._last_state(after_bos(self.bos, ids_BT), dtype).flatten(0, 1).to(dtype)
 
     def _last_state(self, read_BT: Tensor, dtype: torch.dtype) -> Tensor:
@@ -65,12 +65,10 @@ class Causal:
 
     @torch.no_grad()  # not inference_mode: what a module caches in this pass must serve training too
     def nats(self, rows: np.ndarray) -> np.ndarray:
-        """Return the loss of every token of rows [B, T] after one BOS: see `scoring.score`."""
         return score(self, rows, product=F.linear)
 
-    def decoder(self, rows: int) -> CausalDecoder:
-        """Return an empty state; its first step shows how many rows there are."""
-        return CausalDecoder(self)
+    def decoder(self, rows: int) -> Decoder:
+        return CausalDecoder(self)  # whose first step shows how many rows there are
 
     @torch.no_grad()
     def check(self, name: str) -> None:
@@ -120,7 +118,6 @@ class CausalDecoder:
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row and return the logits of the next one, float32 [B, V]."""
         if self.steps == self.model.positions:  # rotary positions would continue without an error
             raise ValueError(f"a row is full: the model reads at most {self.model.positions} tokens")
         out = self.model.module(input_ids=tokens_B[:, None], past_key_values=self.cache, use_cache=True)
@@ -129,5 +126,4 @@ class CausalDecoder:
         return logits_BV
 
     def keep(self, rows_K: Tensor) -> None:
-        """Drop all rows except these, in this order."""
         self.cache.reorder_cache(rows_K)

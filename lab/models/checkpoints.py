@@ -70,11 +70,7 @@ class Checkpoints:
     def after_step(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Callable[[], Mapping[str, Any]]
     ) -> None:
-        """Write a checkpoint if it is time to, or if the run was asked to stop.
-
-        Raises:
-            Stopped: the run was asked to stop, and the checkpoint is written.
-        """
+        """Write a checkpoint if one is due.  If the run was asked to stop, write one and raise Stopped."""
         crash_points.at("train/step")
         stopping = self.stopping()
         if stopping or time.monotonic() - self.last >= self.seconds:
@@ -103,11 +99,7 @@ class Checkpoints:
         self.last = time.monotonic()
 
     def _write(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Mapping[str, Any]) -> None:
-        """Write the folder of a checkpoint.
-
-        Raises:
-            FileNotFoundError: another machine, which does not see this one's locks, has removed the folder meanwhile.
-        """
+        """Write a checkpoint.  FileNotFoundError: another machine, to which locks do not reach, has removed it."""
         make_folder(self.folder)
         temporary = self.folder / f".tmp-{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
@@ -137,11 +129,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return state.json's body and the tensors of a checkpoint.
-
-    Raises:
-        ValueError: the files are not as they were written; damage may raise other errors of reading too.
-    """
+    """Return state.json's body and the tensors of a checkpoint; raise ValueError if they are damaged."""
     saved = json.loads((path / STATE).read_text(encoding="utf-8"))
     body: dict[str, Any] = saved["body"]
     if digest(body) != saved["digest"]:
@@ -152,10 +140,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _trained(module: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that training may change, each once, even a tied one, by name.
-
-    Frozen weights are left out, because a training always starts with the same ones.
-    """
+    """Return what training may change, by name: each tensor once, even a tied one, and no frozen weights."""
     weights = {f"weight/{name}": p for name, p in module.named_parameters() if p.requires_grad}
     return weights | {f"buffer/{name}": buffer for name, buffer in module.named_buffers()}
 

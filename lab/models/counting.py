@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.models import counts_file
-from lab.models.ngram import Counts, Ints, Ngram
+from lab.models.ngram import Counts, Ints, Ngram, read_counts, write_counts
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,11 @@ class Positions:
         return np.broadcast_to(share.astype(np.float32), (len(before), self.vocab_size))
 
     def save(self, folder: Path) -> None:
-        counts_file.write(folder, {"model_type": self.kind}, {"counts": self.counts})
+        write_counts(folder, {"model_type": self.kind}, {"counts": self.counts})
 
     @classmethod
     def load(cls, folder: Path) -> Positions:
-        return cls(counts_file.read(folder)[1]["counts"])
+        return cls(read_counts(folder)[1]["counts"])
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,11 @@ class Uniform:
         return np.full((len(before), self.vocab_size), 1.0 / self.vocab_size, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
-        counts_file.write(folder, {"model_type": self.kind, "vocab_size": self.vocab_size}, {})
+        write_counts(folder, {"model_type": self.kind, "vocab_size": self.vocab_size}, {})
 
     @classmethod
     def load(cls, folder: Path) -> Uniform:
-        return cls(counts_file.read(folder)[0]["vocab_size"])
+        return cls(read_counts(folder)[0]["vocab_size"])
 
 
 CountingModel = Ngram | Positions | Uniform

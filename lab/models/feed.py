@@ -136,7 +136,6 @@ class RecipeRows:
         return self.parts[part].numbers(slots - self.starts[part])
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
-        """Return the rows with these indices, without counting them."""
         slots = self._slots(indices)
         part_of = self._part(slots)
         out = np.empty((len(slots), self.corpora[0].shape[1]), self.corpora[0].dtype)
@@ -145,7 +144,6 @@ class RecipeRows:
         return out
 
     def _text(self, rows: np.ndarray) -> np.ndarray:
-        """Return which tokens of the rows are text."""
         return np.ones(rows.shape, np.bool_) if self.eos is None else before_end(rows, self.eos)
 
     def _identities(self, slots: np.ndarray) -> np.ndarray:

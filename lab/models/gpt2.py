@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
+from lab.models.causal import Causal
 from lab.models.gpt2_ops import norm, product
 from lab.models.protocols import Decoder
 from lab.models.sampling.kv_cache_cpu import CpuDecoder
 from lab.models.sampling.kv_cache_cuda import CudaDecoder
 from lab.models.scoring import after_bos, score
-from lab.text.tokenizer import quietly
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """transformers' names of the activations that torch has as one kernel, and torch's `approximate`."""
@@ -26,26 +25,18 @@ EAGER_POSITIONS = 512
 of a row."""
 
 
-class Gpt2:
-    """transformers' GPT-2 as sampling, scoring and training see it.  `module` is transformers' own object."""
+class Gpt2(Causal):
+    """A GPT-2 whose forward pass, for training, scoring and sampling, is the lab's own."""
 
     def __init__(self, module: GPT2LMHeadModel, *, decoding: str = "float32") -> None:
         assert self.serves(module), module.config
-        self.module = module.eval()
+        super().__init__(module)
         self.decoding = decoding
         self.gelu = GELU[module.config.activation_function]
-        self.vocab_size: int = module.config.vocab_size
-        self.positions: int = module.config.n_positions
-        self.bos: int = module.config.bos_token_id
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.module.transformer.wte.weight.device
-        return device
 
     @staticmethod
     def serves(module: PreTrainedModel) -> bool:
-        """Return whether the code here computes what this model does; `Causal` runs all other models."""
+        """Return whether the code here computes what this model does; `Causal` itself runs all other models."""
         config = module.config
         return (
             isinstance(module, GPT2LMHeadModel)
@@ -57,17 +48,8 @@ class Gpt2:
             and module.lm_head.weight is module.transformer.wte.weight
         )
 
-    def save(self, folder: Path) -> None:
-        """Write weights, configuration and generation defaults, as AutoModelForCausalLM.from_pretrained reads them."""
-        with quietly():
-            self.module.save_pretrained(folder)
-
-    def head(self) -> tuple[Tensor, None]:
-        """Return the output matrix [V, C], which is that of the embeddings; there is no bias."""
-        return self.module.transformer.wte.weight, None
-
     def hidden(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the state that predicts each token of each row after BOS, before the vocabulary product: [B * T, C].
+        """Return the state that predicts each token of each row after BOS: [B * T, C].
 
         The maths is that of transformers' GPT-2.  Matrix products are done in `dtype`, the residual stream is float32.
         Each weight is cast once, where autocast would wrap every operation.
@@ -84,12 +66,10 @@ class Gpt2:
 
     @torch.inference_mode()
     def nats(self, rows: np.ndarray) -> np.ndarray:
-        """Return the loss of every token of rows [B, T] after one BOS: see `scoring.score`."""
         return score(self, rows, product=product)
 
     @torch.inference_mode()
     def decoder(self, rows: int) -> Decoder:
-        """Return an empty state for `rows` rows, with the KV cache that suits the device."""
         kind = CpuDecoder if self.device.type == "cpu" else CudaDecoder
         return kind(self.module, rows, dtype=getattr(torch, self.decoding), gelu=self.gelu)
 

@@ -31,5 +31,4 @@ def product(x_NC: Tensor, weight_MC: Tensor, bias_M: Tensor | None = None) -> Te
 
 
 def norm(layer: Any, x_NC: Tensor) -> Tensor:
-    """Return the layer norm of each state."""
     return torch.layer_norm(x_NC, layer.normalized_shape, layer.weight, layer.bias, layer.eps)

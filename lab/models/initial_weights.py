@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
-from lab.config.model import ModelConfig
-from lab.errors import InputError
+from lab.config.model import Network
+from lab.errors import InputError, brief
 from lab.models.causal import Causal
 from lab.models.counted import Counted
 from lab.models.gpt2 import Gpt2
@@ -20,27 +28,24 @@ from lab.models.load import load
 
 def fresh(
     kind: str, shape: Mapping[str, Any], *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu"
-) -> Gpt2 | Causal:
+) -> Causal:
     """Return a network with random weights, of the kind and shape that a study's `model` names.
 
     The weights depend on the arguments only: they are drawn on the CPU, and torch's own generator is left as it was.
     """
-    if kind == "llama":
-        return random_llama(**shape, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
-    return random_gpt2(ModelConfig(**shape), vocab_size=vocab_size, bos=bos, seed=seed, device=device)
+    make = random_llama if kind == "llama" else random_gpt2
+    return make(Network(**shape), vocab_size=vocab_size, bos=bos, seed=seed, device=device)
 
 
-def random_gpt2(
-    config: ModelConfig, *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu"
-) -> Gpt2:
+def random_gpt2(shape: Network, *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu") -> Gpt2:
     """Return a GPT-2 with random weights: see `fresh`."""
-    gpt2 = GPT2Config(
+    config = GPT2Config(
         vocab_size=vocab_size,
-        n_positions=config.n_positions,
-        n_embd=config.n_embd,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        initializer_range=config.initializer_range,
+        n_positions=shape.n_positions,
+        n_embd=shape.n_embd,
+        n_layer=shape.n_layer,
+        n_head=shape.n_head,
+        initializer_range=shape.initializer_range,
         activation_function="gelu",  # the exact one: torch's CPU kernel is 5 times faster than gelu_new's tanh
         resid_pdrop=0.0,
         embd_pdrop=0.0,
@@ -48,52 +53,37 @@ def random_gpt2(
         bos_token_id=bos,
         eos_token_id=bos,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = GPT2LMHeadModel(gpt2)
-    module.generation_config = _ancestral(positions=config.n_positions, bos=bos, eos=bos)
-    return Gpt2(module.to(device))
+    return Gpt2(_random(GPT2LMHeadModel, config, shape.n_positions, seed).to(device))
 
 
-def random_llama(
-    *,
-    n_layer: int,
-    n_head: int,
-    n_embd: int,
-    n_positions: int,
-    initializer_range: float,
-    vocab_size: int,
-    bos: int,
-    seed: int,
-    device: str | torch.device = "cpu",
-) -> Causal:
+def random_llama(shape: Network, *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu") -> Causal:
     """Return a Llama with random weights: see `fresh`.
 
     It has what LlamaConfig gives: RMSNorm, rotary positions, SwiGLU, no biases, and an output matrix that is not the
     embeddings'.  The MLP is 8/3 n_embd wide, rounded up to a multiple of 8 (Touvron et al. 2023: 2/3 of 4 n_embd).
     """
-    if n_embd % (2 * n_head):
-        raise InputError(
-            f"n_embd {n_embd} over n_head {n_head} is no even number: rotary positions turn pairs of channels; "
-            f"set n_embd to a multiple of {2 * n_head}"
-        )
-    llama = LlamaConfig(
+    config = LlamaConfig(
         vocab_size=vocab_size,
-        max_position_embeddings=n_positions,
-        hidden_size=n_embd,
-        intermediate_size=8 * math.ceil(n_embd / 3),
-        num_hidden_layers=n_layer,
-        num_attention_heads=n_head,
-        initializer_range=initializer_range,
+        max_position_embeddings=shape.n_positions,
+        hidden_size=shape.n_embd,
+        intermediate_size=8 * math.ceil(shape.n_embd / 3),
+        num_hidden_layers=shape.n_layer,
+        num_attention_heads=shape.n_head,
+        initializer_range=shape.initializer_range,
         bos_token_id=bos,
         eos_token_id=bos,
         attn_implementation="eager" if torch.device(device).type == "cpu" else "sdpa",
     )
+    return Causal(_random(LlamaForCausalLM, config, shape.n_positions, seed).to(device))
+
+
+def _random(kind: type[PreTrainedModel], config: PreTrainedConfig, positions: int, seed: int) -> Any:
+    """Return transformers' model with weights that are drawn on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = LlamaForCausalLM(llama)
-    module.generation_config = _ancestral(positions=n_positions, bos=bos, eos=bos)
-    return Causal(module.to(device))
+        module = kind(config)
+    module.generation_config = _ancestral(positions=positions, bos=config.bos_token_id, eos=config.eos_token_id)
+    return module
 
 
 def fetched(path: str, revision: str | None) -> Path:
@@ -108,24 +98,16 @@ def fetched(path: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"model.path {path} is no local folder, and the hub did not give it: {reason}") from error
+        raise InputError(
+            f"model.path {path} is no local folder, and the hub did not give it: {brief(error, 120)}"
+        ) from error
 
 
-def start(
-    folder: Path, *, vocab_size: int, bos: int, positions: int, device: str | torch.device = "cpu"
-) -> Gpt2 | Causal:
-    """Return the network of a folder, a base or the previous generation, made ready to be trained further.
+def start(folder: Path, *, vocab_size: int, bos: int, positions: int, device: str | torch.device = "cpu") -> Causal:
+    """Return the network of a folder, a base or the previous generation, ready to train on rows of `positions` tokens.
 
     Many bases pad their vocabulary with entries that no token has.  Entries past the tokenizer's `vocab_size` are cut
     off, because they stand for no text.  Rows begin with `bos`, whatever token the base has begun its texts with.
-
-    Args:
-        folder: where the network is saved.
-        vocab_size: entries of the tokenizer.
-        bos: the tokenizer's BOS.
-        positions: tokens of a row to train on.
-        device: where the weights go.
 
     Raises:
         InputError: the folder holds no network, or one with a smaller vocabulary or fewer positions.

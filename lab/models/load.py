@@ -24,7 +24,7 @@ KINDS = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 """Every model_type that AutoModelForCausalLM knows without code from elsewhere."""
 
 
-def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Gpt2 | Causal | Counted:
+def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Causal | Counted:
     """Read the model of a local folder.
 
     `decoding` is the dtype of a GPT-2's matrix products when it samples; scoring is float32.

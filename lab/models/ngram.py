@@ -8,7 +8,8 @@ never crosses a row: BOS stands before the row's first token, as often as the or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from lab.models import counts_file
 
 Ints = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
@@ -147,11 +146,11 @@ class Ngram:
 
     def save(self, folder: Path) -> None:
         fields = {"order": len(self.levels), "vocab_size": self.vocab_size, "bos": self.bos, "smoothed": self.smoothed}
-        counts_file.write(folder, {"model_type": self.kind, **fields}, self.arrays())
+        write_counts(folder, {"model_type": self.kind, **fields}, self.arrays())
 
     @classmethod
     def load(cls, folder: Path) -> Ngram:
-        config, arrays = counts_file.read(folder)
+        config, arrays = read_counts(folder)
         levels = [Level(*(arrays[f"{k}.{name}"] for name in FIELDS)) for k in range(config["order"])]
         return cls(levels, config["vocab_size"], config["bos"], config["smoothed"])
 
@@ -173,3 +172,18 @@ def _code(before: Counts, length: int, vocab_size: int) -> Counts:
     for back in range(1, length + 1):
         code += before[:, -back] * vocab_size ** (back - 1)
     return code
+
+
+def write_counts(folder: Path, config: Mapping[str, Any], arrays: Mapping[str, Counts]) -> None:
+    """Write config.json and counts.safetensors, the files of a counting model, into an existing folder."""
+    from safetensors.numpy import save_file
+
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "counts.safetensors")
+
+
+def read_counts(folder: Path) -> tuple[dict[str, Any], dict[str, Counts]]:
+    """Return the config and the arrays that `write_counts` was given."""
+    from safetensors.numpy import load_file
+
+    return json.loads((folder / "config.json").read_text(encoding="utf-8")), load_file(folder / "counts.safetensors")

@@ -39,7 +39,6 @@ def batch_at(step: int, *, seed: int, rows: int, batch_rows: int, total: int) ->
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
-    """Return the permutation of an epoch; the two latest ones are kept."""
     return permutation(seed, epoch, rows)
 
 

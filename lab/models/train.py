@@ -6,10 +6,10 @@ Equal arguments, threads and type of machine give bit-equal weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lab.config.train import TrainConfig
 from lab.models.checkpoints import Checkpoints
+from lab.models.feed import RecipeRows
 from lab.models.loss import MeanLoss
 from lab.models.protocols import Trainable
 from lab.models.schedule import batch_at, completes_part, lr_at
@@ -26,25 +27,6 @@ from lab.models.torch_compile import private_cache
 
 LOG_POINTS = 20
 """Lines of the learning curve after the first, at most, whatever the number of steps."""
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-class RowSource(Protocol):
-    """The rows to train on, wherever they are stored."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """Return the rows with these indices (int64): integers [B, T]."""
-
-    def learned(self, indices: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-        """Return which tokens of these rows are learned, bool [B, T]; None means all."""
-
-    def so_far(self) -> dict[str, Any]:
-        """Return what was counted of the rows taken so far, as JSON data."""
-
-    def go_on(self, counted: Mapping[str, Any]) -> None:
-        """Continue counting from what `so_far` returned."""
 
 
 @dataclass
@@ -61,7 +43,7 @@ class _Course:
 
 def fit(
     model: Trainable,
-    rows: RowSource,
+    rows: RecipeRows,
     config: TrainConfig,
     *,
     validation: np.ndarray,
@@ -73,7 +55,7 @@ def fit(
     progress: Callable[[int], None],
     checkpoints: Checkpoints | None = None,
 ) -> list[dict[str, Any]]:
-    """Train the model in place, for as long as `config` says, and return the learning curve.
+    """Train the model in place on rows of T tokens, for as long as `config` says, and return the learning curve.
 
     Each line of the curve has
 
@@ -84,9 +66,6 @@ def fit(
         validation  mean loss on `validation`; None except at the start, in the middle and at the end
 
     Args:
-        model: the network to train.
-        rows: what to train it on: rows of T tokens.
-        config: the `train` section of a study.
         validation: held-out rows [N, T].
         counted: which tokens of `validation` its loss is taken over, bool [N, T]; None means all.
         row_tokens: mean number of tokens of text in a row, which turns train.tokens into rows; None means T.
@@ -95,7 +74,7 @@ def fit(
         processes: the world size expected.  Batches are global, and each rank takes its share.
         progress: called after each step with the tokens seen so far.
         checkpoints: for one process only.  The training continues from the newest checkpoint and writes new ones.
-            `model`, `rows` and everything else must be as they were at the start of the attempt that wrote it.
+            All arguments must be as they were at the start of the attempt that wrote it.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -107,7 +86,7 @@ def fit(
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
-    mean_loss = accelerator.prepare(MeanLoss(model, DTYPES[dtype], compiled=config.compile))
+    mean_loss = accelerator.prepare(MeanLoss(model, getattr(torch, dtype), compiled=config.compile))
     if (course := _resumed(checkpoints, model, optimizer, rows, processes)) is None:
         course = _Course(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
     with private_cache(config.compile):
@@ -128,7 +107,7 @@ def fit(
     return course.log
 
 
-def _rows_to_feed(rows: RowSource, config: TrainConfig, row_tokens: float) -> int:
+def _rows_to_feed(rows: RecipeRows, config: TrainConfig, row_tokens: float) -> int:
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; the recipe is empty")
     return config.rows(len(rows), row_tokens)
@@ -138,7 +117,7 @@ def _resumed(
     checkpoints: Checkpoints | None,
     model: Trainable,
     optimizer: torch.optim.Optimizer,
-    rows: RowSource,
+    rows: RecipeRows,
     processes: int,
 ) -> _Course | None:
     """Restore the newest checkpoint and return where it ends; None if there is no checkpoint."""
@@ -150,7 +129,7 @@ def _resumed(
     return _Course(**state)
 
 
-def _state(course: _Course, rows: RowSource) -> dict[str, Any]:
+def _state(course: _Course, rows: RecipeRows) -> dict[str, Any]:
     """Return what `_resumed` needs besides the tensors of model and optimizer."""
     return {**vars(course), "rows": rows.so_far()}
 
@@ -167,7 +146,7 @@ def _step(
     accelerator: Accelerator,
     mean_loss: nn.Module,
     optimizer: torch.optim.Optimizer,
-    rows: RowSource,
+    rows: RecipeRows,
     batch: np.ndarray,
     lr: float,
     clip: float,

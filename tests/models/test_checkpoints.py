@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lab.config.model import ModelConfig
+from lab.config.model import ModelConfig, Network
 from lab.config.train import TrainConfig
 from lab.errors import Stopped
 from lab.models.causal import Causal
@@ -38,7 +38,7 @@ def gpt2(device: str) -> Gpt2:
 
 def llama(device: str) -> Causal:
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": T, "initializer_range": 0.02}
-    return random_llama(**shape, vocab_size=V, bos=0, seed=1, device=device)
+    return random_llama(Network(**shape), vocab_size=V, bos=0, seed=1, device=device)
 
 
 def lora(device: str) -> Lora:

@@ -13,7 +13,7 @@ from support.training import gpt2, quiet
 from transformers import GenerationConfig
 
 from lab import theory
-from lab.config.model import ModelConfig
+from lab.config.model import ModelConfig, Network
 from lab.models.counted import Counted
 from lab.models.counting import Uniform
 from lab.models.gpt2 import Gpt2
@@ -187,7 +187,7 @@ def test_rows_that_have_ended_leave_the_decoder(name: str, monkeypatch: pytest.M
     positions, told = 40, {}
     if name == "llama":
         shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": positions, "initializer_range": 0.3}
-        model: Any = random_llama(**shape, vocab_size=9, bos=0, seed=3)
+        model: Any = random_llama(Network(**shape), vocab_size=9, bos=0, seed=3)
     elif name == "ngram":
         rows = np.random.default_rng(0).integers(0, 9, (50, 30))
         model = Counted(Ngram.fit(rows, order=2, vocab_size=9, bos=0, smoothed=True))

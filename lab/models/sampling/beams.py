@@ -11,14 +11,13 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from lab.models.causal import Causal
-from lab.models.gpt2 import Gpt2
 
 BATCH_ROWS = 32
 """Prompts that are searched together."""
 
 
 def beam_search(
-    model: Gpt2 | Causal,
+    model: Causal,
     prompts: np.ndarray,
     *,
     positions: int,
@@ -31,10 +30,7 @@ def beam_search(
     Nothing is drawn, so there is no seed: equal prompts give equal rows, and P = 0 gives the same row N times.
 
     Args:
-        model: what writes the text.
         prompts: [N, P], any integer type.  They are not part of the result.
-        positions: tokens to find after each prompt.
-        num_beams: continuations that are followed at the same time.
         progress: called after each batch with the tokens found so far.
         stop: the token (EOS) that ends a row and fills the rest of it; beams of different lengths then compete by their
             mean loss.  None: EOS is a token like any other.
@@ -55,8 +51,7 @@ def beam_search(
     return tokens
 
 
-def _search(model: Gpt2 | Causal, ids_BP: Tensor, positions: int, num_beams: int, stop: int | None) -> Tensor:
-    """Search one batch of prompts: int64 [B, positions]."""
+def _search(model: Causal, ids_BP: Tensor, positions: int, num_beams: int, stop: int | None) -> Tensor:
     read_BP = F.pad(ids_BP, (1, 0), value=model.bos)
     settings = GenerationConfig(
         num_beams=num_beams,

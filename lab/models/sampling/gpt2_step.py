@@ -29,7 +29,8 @@ class Gpt2Step:
 
     def __init__(self, module: GPT2LMHeadModel, dtype: torch.dtype, gelu: str) -> None:
         self.gpt2, self.dtype, self.gelu = module.transformer, dtype, gelu
-        self.weights = [[_cast(conv1d, dtype) for conv1d in _conv1ds(layer)] for layer in self.gpt2.h]
+        layers = [(layer.attn.c_attn, layer.attn.c_proj, layer.mlp.c_fc, layer.mlp.c_proj) for layer in self.gpt2.h]
+        self.weights = [[_cast(conv1d, dtype) for conv1d in conv1ds] for conv1ds in layers]
         self.output_CV = self.gpt2.wte.weight.to(dtype).T
 
     def logits(self, x_BC: Tensor, caches: Sequence[LayerCache]) -> Tensor:
@@ -47,10 +48,6 @@ class Gpt2Step:
         if x_BC.is_cuda and self.dtype != torch.float32:
             return torch.mm(x_BC.to(self.dtype), self.output_CV, out_dtype=torch.float32)
         return product(x_BC, self.gpt2.wte.weight)
-
-
-def _conv1ds(layer: Any) -> tuple[Any, ...]:
-    return layer.attn.c_attn, layer.attn.c_proj, layer.mlp.c_fc, layer.mlp.c_proj
 
 
 def _cast(conv1d: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

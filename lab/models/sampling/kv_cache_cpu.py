@@ -39,14 +39,12 @@ class CpuDecoder:
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row and return the logits of the next one, float32 [B, V]."""
         x_BC = F.embedding(tokens_B, self.gpt2.wte.weight) + self.gpt2.wpe.weight[self.bags.positions]
         self.bags.advance()
         return self.layers.logits(x_BC, self.caches)
 
     @torch.inference_mode()
     def keep(self, rows_K: Tensor) -> None:
-        """Drop all rows except these, in this order."""
         heads = self.caches[0].heads
         pairs_P = (rows_K[:, None] * heads + torch.arange(heads)).flatten()
         for cache in self.caches:

@@ -35,10 +35,6 @@ class CudaDecoder:
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row and return the logits of the next one, float32 [B, V].
-
-        The next step overwrites them.
-        """
         self.tokens_B.copy_(tokens_B)
         self.newest_1.fill_(self.positions)
         self.positions += 1
@@ -46,7 +42,6 @@ class CudaDecoder:
         return self._replay(room) if self.device.type == "cuda" else self._logits(room)
 
     def keep(self, rows_K: Tensor) -> None:
-        """Drop all rows except these, in this order."""
         self.graph, self.tokens_B = None, self.tokens_B[rows_K]
         for cache in self.caches:
             cache.kept = cache.kept[:, rows_K]

@@ -45,21 +45,15 @@ def sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one shard of text and return its tokens and their nats.
 
-    All rows advance together.  Each row and position has one uniform number.
+    All rows advance together.  Each row and position has one uniform number, which `seed` decides.
 
     Args:
-        model: what writes the text.
-        rows: number of rows to draw.
         positions: tokens to draw for each row.
-        bos: the token before each row.
-        seed: decides the uniform numbers.
         progress: called after each position with the tokens drawn so far.
-        decoding: temperature, filters and penalty.
         prompts: [rows, k], any integer type: context that the model reads after BOS.  It is neither returned nor
             counted in `positions`, so a model of n positions draws at most n - k.
-        stop: the token (EOS) that ends a row when it is drawn.  The rest of the row is filled with it, at 0 nats.  What
-            stands before it is the same as without `stop`, except for float sums, whose order depends on how many rows
-            continue.
+        stop: the token (EOS) that ends a row when it is drawn.  The rest of the row is filled with it, at 0 nats.  The
+            tokens before it are the same as without `stop`, except that float sums have another order once rows end.
 
     Returns:
         Tokens [rows, positions], uint16, or uint32 for a large vocabulary, and nats of the same shape, float32.
