@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny import lab
-from support.training import Rows, counting, fresh, quiet, settings
+from support.training import Rows, ascending, fresh, quiet, settings
 
 from lab.config.files import load_study
 from lab.loop import build
@@ -24,7 +24,7 @@ CURVE = 1e-5
 def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float]]]:
     model, config = fresh(n_layer=1), settings(compile=compile)
     return model, fit(
-        model, Rows(counting(30)), config, validation=counting(4), seed=1, dtype="float32", progress=quiet
+        model, Rows(ascending(30)), config, validation=ascending(4), seed=1, dtype="float32", progress=quiet
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from support.training import SHORT as T
-from support.training import gpt2, quiet
+from support.training import fits, gpt2, quiet
 from transformers import GenerationConfig
 
 from lab import theory
@@ -84,15 +84,6 @@ def test_pairs_are_distributed_as_transformers_generates_them() -> None:
         want = model.module.generate(torch.zeros(n, 1, dtype=torch.int64), attention_mask=torch.ones(n, 1)).numpy()
     pairs = [np.bincount(5 * x[:, 0].astype(int) + x[:, 1], minlength=25) for x in (tokens, want[:, 1:])]
     assert stats.chi2_contingency(np.array(pairs)).pvalue > 0.001
-
-
-def fits(counts: np.ndarray, probabilities: np.ndarray) -> float:
-    """p-value of a chi-square test; tokens expected fewer than 5 times stand together."""
-    expected = probabilities / probabilities.sum() * counts.sum()
-    rare = expected < 5
-    if rare.any():
-        counts, expected = (np.append(x[~rare], x[rare].sum()) for x in (counts, expected))
-    return float(stats.chisquare(counts, expected).pvalue)
 
 
 @pytest.mark.parametrize("vocab_size", [5, GROUP, GROUP + 6])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support.training import Rows, T, V, counting, fresh, quiet, settings
+from support.training import Rows, T, V, ascending, fresh, quiet, settings
 
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
@@ -28,7 +28,7 @@ def trained(folder: Path, *, init: int = 1, seed: int = 1, dtype: str = "bfloat1
     """The saved weights of a short training."""
     folder.mkdir()
     model = fresh(init)
-    fit(model, Rows(counting(30)), settings(), validation=counting(4), seed=seed, dtype=dtype, progress=quiet)
+    fit(model, Rows(ascending(30)), settings(), validation=ascending(4), seed=seed, dtype=dtype, progress=quiet)
     model.save(folder)
     return (folder / "model.safetensors").read_bytes()
 
@@ -45,7 +45,7 @@ def test_equal_seeds_give_equal_bytes(dtype: str, tmp_path: Path) -> None:
 def test_the_loss_falls_to_what_can_be_known() -> None:
     """The first token is a guess among 40; the others follow from it.  So the best loss is log(40) / 16 = .23."""
     config = settings(tokens=250 * 8 * T)
-    log = fit(fresh(), Rows(counting(40)), config, validation=counting(40), seed=0, dtype="bfloat16", progress=quiet)
+    log = fit(fresh(), Rows(ascending(40)), config, validation=ascending(40), seed=0, dtype="bfloat16", progress=quiet)
     assert log[0]["validation"] == pytest.approx(math.log(V), rel=0.05)
     assert math.log(V) / T < log[-1]["validation"] < 0.5
     assert log[-1]["train"] < 0.5
@@ -54,7 +54,9 @@ def test_the_loss_falls_to_what_can_be_known() -> None:
 def test_the_learning_curve() -> None:
     told: list[int] = []
     config = settings(tokens=30 * 4 * T, batch_rows=4)
-    log = fit(fresh(), Rows(counting(9)), config, validation=counting(4), seed=0, dtype="float32", progress=told.append)
+    log = fit(
+        fresh(), Rows(ascending(9)), config, validation=ascending(4), seed=0, dtype="float32", progress=told.append
+    )
     assert [line["step"] for line in log if line["validation"] is not None] == [0, 15, 30]
     assert len(log) == 21 and all(line["train"] is not None for line in log[1:])
     assert [line["tokens"] for line in log] == [line["step"] * 4 * T for line in log]
@@ -64,7 +66,7 @@ def test_the_learning_curve() -> None:
 
 def test_the_smallest_training_is_one_step() -> None:
     config = settings(tokens=T + 5, batch_rows=8)
-    log = fit(fresh(), Rows(counting(3)), config, validation=counting(2), seed=0, dtype="float32", progress=quiet)
+    log = fit(fresh(), Rows(ascending(3)), config, validation=ascending(2), seed=0, dtype="float32", progress=quiet)
     assert [(line["step"], line["tokens"]) for line in log] == [(0, 0), (1, T)]
 
 
@@ -86,10 +88,10 @@ def test_a_batch_may_hold_several_epochs() -> None:
 
 def test_training_takes_its_rows_a_batch_at_a_time(tmp_path: Path) -> None:
     """From a file, never more than a batch; each row once an epoch; the tokens asked for, in whole rows."""
-    np.save(tmp_path / "tokens.npy", counting(10))
+    np.save(tmp_path / "tokens.npy", ascending(10))
     rows = Rows(np.load(tmp_path / "tokens.npy", mmap_mode="r"))
     config = settings(tokens=25 * T + 3, batch_rows=4)
-    fit(fresh(), rows, config, validation=counting(2), seed=0, dtype="float32", progress=quiet)
+    fit(fresh(), rows, config, validation=ascending(2), seed=0, dtype="float32", progress=quiet)
     assert [len(taken) for taken in rows.taken] == [4] * 6 + [1]
     assert Counter(index for taken in rows.taken[:5] for index in taken) == dict.fromkeys(range(10), 2)
 
@@ -198,12 +200,12 @@ def test_a_broken_loss_is_an_error() -> None:
     with torch.no_grad():
         model.module.transformer.wpe.weight[3] = math.inf
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 of 24 .*lower train.lr \(0.003\)"):
-        fit(model, Rows(counting(9)), settings(), validation=counting(2), seed=0, dtype="float32", progress=quiet)
+        fit(model, Rows(ascending(9)), settings(), validation=ascending(2), seed=0, dtype="float32", progress=quiet)
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
-    fixed: dict[str, Any] = {"validation": counting(2), "seed": 0, "dtype": "float32", "progress": quiet}
+    fixed: dict[str, Any] = {"validation": ascending(2), "seed": 0, "dtype": "float32", "progress": quiet}
     with pytest.raises(ValueError, match="no rows"):
-        fit(fresh(), Rows(counting(0)), settings(), **fixed)
+        fit(fresh(), Rows(ascending(0)), settings(), **fixed)
     with pytest.raises(RuntimeError, match="2 processes were asked for, but 1 run"):
-        fit(fresh(), Rows(counting(9)), settings(), processes=2, **fixed)
+        fit(fresh(), Rows(ascending(9)), settings(), processes=2, **fixed)
