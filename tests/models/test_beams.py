@@ -43,26 +43,26 @@ def test_enough_beams_find_the_likeliest_row(kind: str, tmp_path: Path) -> None:
     configs = {"gpt2": GPT2Config(**GPT2 | SMALL), "llama": LlamaConfig(**LLAMA | SMALL, num_attention_heads=2)}
     model = load(checkpoint(tmp_path, configs[kind]))
     assert not isinstance(model, Counted)
-    model.module.generation_config.repetition_penalty = 5.0  # the base's own habits have no say
-    own, told = model.module.generation_config, []
+    model.module.generation_config.repetition_penalty = 5.0  # the base's own settings have no effect
+    own, reported = model.module.generation_config, []
     prompts = np.array(list(itertools.product(range(5), repeat=2)) * 2, dtype=np.uint16)
-    found = beam_search(model, prompts, positions=3, num_beams=25, progress=told.append)
-    assert found.shape == (50, 3) and found.dtype == np.int64 and told == [96, 150]
+    tokens = beam_search(model, prompts, positions=3, num_beams=25, progress=reported.append)
+    assert tokens.shape == (50, 3) and tokens.dtype == np.int64 and reported == [96, 150]
     assert model.module.generation_config is own
     every = np.array(list(itertools.product(range(5), repeat=3)))
-    for prompt, row in zip(prompts[:25], found[:25], strict=True):
+    for prompt, row in zip(prompts[:25], tokens[:25], strict=True):
         nats = model.nats(np.hstack([np.tile(prompt, (125, 1)), every]))[:, 2:].sum(1)
         assert nats[(every == row).all(1)] == pytest.approx(nats.min(), abs=1e-4)
-    assert np.array_equal(found[:25], found[25:]) and (found[:, :2] == 0).any()
+    assert np.array_equal(tokens[:25], tokens[25:]) and (tokens[:, :2] == 0).any()
 
 
 def test_one_beam_is_greedy_and_rows_are_full(bases: dict[str, Path]) -> None:
     model, prompts = base(bases, "opt"), rows_of(4, 6)
-    found = beam_search(model, prompts, positions=T - 6, num_beams=1, progress=quiet)
-    for place in range(T - 6):
+    tokens = beam_search(model, prompts, positions=T - 6, num_beams=1, progress=quiet)
+    for position in range(T - 6):
         with torch.no_grad():
-            logits_BV = model.module(read_of(np.hstack([prompts, found[:, :place]]))).logits[:, -1]
-        assert np.array_equal(found[:, place], logits_BV.argmax(-1).numpy())
+            logits_BV = model.module(read_of(np.hstack([prompts, tokens[:, :position]]))).logits[:, -1]
+        assert np.array_equal(tokens[:, position], logits_BV.argmax(-1).numpy())
     same = beam_search(model, prompts[:, :0], positions=T, num_beams=2, progress=quiet)
     assert same.shape == (4, T) and (same == same[0]).all()
     with pytest.raises(ValueError, match=r"\(4, 6\).*P at most 5, so that 11 more"):
@@ -70,7 +70,7 @@ def test_one_beam_is_greedy_and_rows_are_full(bases: dict[str, Path]) -> None:
 
 
 def test_a_row_may_stop_at_the_end_of_its_document(tmp_path: Path) -> None:
-    """Greedy, so that what comes before the EOS is what there was without `stop`."""
+    """One beam is greedy, so the tokens before the EOS are the same as without `stop`."""
     model = load(checkpoint(tmp_path, GPT2Config(**GPT2 | SMALL)))
     assert not isinstance(model, Counted)
     prompts = rows_of(40, 4) % 5
@@ -80,7 +80,7 @@ def test_a_row_may_stop_at_the_end_of_its_document(tmp_path: Path) -> None:
     ended = np.cumsum(free == 2, axis=1) > 0
     assert ended.any() and not ended.all()
     assert np.array_equal(stopped, np.where(ended, 2, free))
-    early = ended[:, 5] & ~ended[:, 0]  # all of them end before the last place
+    early = ended[:, 5] & ~ended[:, 0]  # all of them end before the last position
     assert early.sum() > 1
     alone = beam_search(model, prompts[early], positions=8, num_beams=1, stop=2, progress=quiet)
     assert np.array_equal(alone, stopped[early])

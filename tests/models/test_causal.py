@@ -97,17 +97,17 @@ def test_stepped_logits_are_those_of_the_whole_row(name: str, bases: dict[str, P
 
 @each_model
 def test_samples_have_the_models_distribution(name: str, bases: dict[str, Path]) -> None:
-    """The second token, behind the commonest first one; twice the same bytes; the nats are the model's."""
+    """This holds for the first token, and for the second one after the commonest first; equal seeds give equal bytes."""
     model = base(bases, name)
     drawn = [sample(model, rows=3000, positions=2, bos=BOS, seed=seed, progress=quiet) for seed in (1, 1, 2)]
     (tokens, nats), again, other = drawn
     assert np.array_equal(tokens, again[0]) and np.array_equal(nats, again[1]) and not np.array_equal(tokens, other[0])
     assert np.allclose(model.nats(tokens), nats, atol=1e-4)
     first = np.bincount(tokens[:, 0]).argmax()
-    for prefix, found in (([], tokens[:, 0]), ([first], tokens[tokens[:, 0] == first, 1])):
+    for prefix, after in (([], tokens[:, 0]), ([first], tokens[tokens[:, 0] == first, 1])):
         with torch.no_grad():
             exact = model.module(torch.tensor([[BOS, *prefix]])).logits[0, -1].double().softmax(-1).numpy()
-        assert fits(np.bincount(found, minlength=V), exact) > 0.001
+        assert fits(np.bincount(after, minlength=V), exact) > 0.001
 
 
 @each_model
@@ -132,7 +132,7 @@ def test_gradients_are_transformers_own(name: str, bases: dict[str, Path]) -> No
     ours, theirs = torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters)
     largest = max(gradient.abs().max() for gradient in theirs)
     for our, their in zip(ours, theirs, strict=True):
-        # Some are zero but for rounding: a bias on all keys changes no attention.
+        # Some are zero except for rounding: a bias on all keys changes no attention.
         assert (our - their).abs().max() <= 1e-5 * their.abs().max() + 1e-7 * largest
 
 

@@ -1,4 +1,4 @@
-"""The decoder for a GPU, run on a CPU without its graphs: the logits of transformers and of the CPU's decoder."""
+"""The decoder for a GPU, run on a CPU without CUDA graphs, against transformers and the CPU's decoder."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ T, V, B = 20, 96, 5
 
 
 def wide(n_embd: int = 32, n_head: int = 4) -> Gpt2:
-    """Predictions far from uniform, as a trained model's are."""
+    """Return a model whose predictions are far from uniform, as those of a trained model are."""
     config = ModelConfig(n_layer=2, n_head=n_head, n_embd=n_embd, n_positions=T, initializer_range=0.3)
     return random_gpt2(config, vocab_size=V, bos=0, seed=3)
 
@@ -31,7 +31,7 @@ def decoded(model: Gpt2, dtype: torch.dtype, kind: type[CpuDecoder | CudaDecoder
 
 @pytest.mark.parametrize("bucket", [1, 3, 8, 64])
 def test_the_logits_are_those_of_transformers(monkeypatch: pytest.MonkeyPatch, bucket: int) -> None:
-    """Whatever part of the caches a step reads: one position at a time, a few, all."""
+    """A step may read the caches in parts that grow by one position, by a few, or by all."""
     monkeypatch.setattr("lab.models.sampling.kv_cache_cuda.BUCKET", bucket)
     model = wide()
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[Cpu
 
 @pytest.mark.parametrize("kind", [CpuDecoder, CudaDecoder])
 def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CpuDecoder | CudaDecoder]) -> None:
-    """In bfloat16 logits about -100 are .5 apart: they would tie."""
+    """In bfloat16, logits near -100 are 0.5 apart and would be equal."""
     model = wide(n_embd=64)
     with torch.no_grad():
         gpt2 = model.module.transformer
@@ -75,20 +75,20 @@ def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CpuDecoder 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("bfloat16", 5e-2)])
 def test_graphs_replay_what_the_cpu_computes(dtype: str, bound: float) -> None:
-    """With the deterministic kernels that workers ask for; half way three of the rows leave."""
+    """Kernels are deterministic, as in workers; half way, three of the rows are dropped."""
     model, kept = wide(), torch.tensor([3, 0])
     want = decoded(model, torch.float32)[kept]
     model.module.to("cuda")
     model.decoding = dtype
-    found = []
+    outputs = []
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         decoder, rows = model.decoder(B), text().to("cuda")
         for t, tokens in enumerate(rows.T):
             if t == T // 2:
                 decoder.keep(kept.to("cuda"))
-            found.append(decoder.step(tokens if t < T // 2 else tokens[kept]).clone())
+            outputs.append(decoder.step(tokens if t < T // 2 else tokens[kept]).clone())
     finally:
         torch.use_deterministic_algorithms(False)
-    found = [logits[kept] if len(logits) == B else logits for logits in found]
-    assert torch.allclose(torch.stack(found, 1).cpu(), want, rtol=0, atol=bound * float(want.abs().max()))
+    outputs = [logits[kept] if len(logits) == B else logits for logits in outputs]
+    assert torch.allclose(torch.stack(outputs, 1).cpu(), want, rtol=0, atol=bound * float(want.abs().max()))

@@ -38,7 +38,7 @@ torch.set_num_threads(1)
 
 @each_model
 def test_a_start_has_the_tokenizers_vocabulary(name: str, bases: dict[str, Path], tmp_path: Path) -> None:
-    """Entries that no token has are cut off: the rest has its old odds.  Rows may be shorter than the base reads."""
+    """Entries that no token has are cut off; the others keep their odds.  Rows may be shorter than the base reads."""
     whole, model = base(bases, name), start(bases[name], vocab_size=V - 6, bos=5, positions=T // 2)
     ids = torch.tensor([[5, 1, 2, 60]])
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_a_start_has_the_tokenizers_vocabulary(name: str, bases: dict[str, Path]
 
 @pytest.mark.parametrize("pad", [BOS, V - 1])
 def test_a_start_has_no_padding(pad: int, tmp_path: Path) -> None:
-    """torch gives a padding token no gradient; one behind the cut could not even be loaded again."""
+    """torch gives a padding token no gradient; a model whose padding token was cut off could not be loaded again."""
     config = LlamaConfig(**LLAMA, num_attention_heads=2, pad_token_id=pad)
     model = start(checkpoint(tmp_path, config), vocab_size=V - 6, bos=BOS, positions=T)
     before = model.module.get_input_embeddings().weight[BOS].clone()

@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 
 
 def trained(folder: Path, *, init: int = 1, seed: int = 1, dtype: str = "bfloat16") -> bytes:
-    """The saved weights of a short training."""
+    """Return the saved weights of a short training."""
     folder.mkdir()
     model = fresh(init)
     fit(model, Rows(ascending(30)), settings(), validation=ascending(4), seed=seed, dtype=dtype, progress=quiet)
@@ -43,7 +43,7 @@ def test_equal_seeds_give_equal_bytes(dtype: str, tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_to_what_can_be_known() -> None:
-    """The first token is a guess among 40; the others follow from it.  So the best loss is log(40) / 16 = .23."""
+    """The first token is a guess among 40; the others follow from it.  So the best loss is log(40) / 16 = 0.23."""
     config = settings(tokens=250 * 8 * T)
     log = fit(fresh(), Rows(ascending(40)), config, validation=ascending(40), seed=0, dtype="bfloat16", progress=quiet)
     assert log[0]["validation"] == pytest.approx(math.log(V), rel=0.05)
@@ -52,16 +52,16 @@ def test_the_loss_falls_to_what_can_be_known() -> None:
 
 
 def test_the_learning_curve() -> None:
-    told: list[int] = []
+    reported: list[int] = []
     config = settings(tokens=30 * 4 * T, batch_rows=4)
     log = fit(
-        fresh(), Rows(ascending(9)), config, validation=ascending(4), seed=0, dtype="float32", progress=told.append
+        fresh(), Rows(ascending(9)), config, validation=ascending(4), seed=0, dtype="float32", progress=reported.append
     )
     assert [line["step"] for line in log if line["validation"] is not None] == [0, 15, 30]
     assert len(log) == 21 and all(line["train"] is not None for line in log[1:])
     assert [line["tokens"] for line in log] == [line["step"] * 4 * T for line in log]
     assert log[-1]["lr"] == pytest.approx(3e-4)
-    assert told == [4 * T * (step + 1) for step in range(30)]
+    assert reported == [4 * T * (step + 1) for step in range(30)]
 
 
 def test_the_smallest_training_is_one_step() -> None:
@@ -87,7 +87,7 @@ def test_a_batch_may_hold_several_epochs() -> None:
 
 
 def test_training_takes_its_rows_a_batch_at_a_time(tmp_path: Path) -> None:
-    """From a file, never more than a batch; each row once an epoch; the tokens asked for, in whole rows."""
+    """Rows come from a file, never more than a batch at once, each once per epoch; tokens are rounded to whole rows."""
     np.save(tmp_path / "tokens.npy", ascending(10))
     rows = Rows(np.load(tmp_path / "tokens.npy", mmap_mode="r"))
     config = settings(tokens=25 * T + 3, batch_rows=4)
@@ -113,7 +113,7 @@ def gradients(model: Gpt2, loss: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.fixture
 def both() -> tuple[Gpt2, torch.Tensor, torch.Tensor]:
-    """A model, a batch of more than one chunk whose last is cut, and transformers' own loss on it."""
+    """Return a model, a batch of several chunks of which the last is cut, and transformers' own loss on the batch."""
     model = fresh()
     with torch.no_grad():
         for parameter in model.module.parameters():
@@ -134,7 +134,7 @@ def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor,
 
 @pytest.mark.parametrize("trained", ["x weight bias", "x bias", "x"])
 def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
-    """float64, so that both agree to all digits; what stands still gets no gradient."""
+    """In float64 both agree to all digits.  Frozen parts get no gradient."""
     rng = torch.Generator().manual_seed(0)
     shapes = {"x": (CHUNK["cpu"] + 5, 8), "weight": (V, 8), "bias": (V,)}
     parts = {name: torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
@@ -148,7 +148,7 @@ def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
 
 
 def test_the_gradient_of_a_mean_is_not_scaled_by_a_rounded_number() -> None:
-    """1 / 384 in bfloat16 is .26 % too large: so much steeper would be all of the body's gradient."""
+    """1 / 384 in bfloat16 is 0.26 % too large, and the gradient of all layers would be too large by as much."""
     rng = torch.Generator().manual_seed(0)
     x_NC, weight_VC = (torch.randn(shape, generator=rng) for shape in ((384, 64), (V, 64)))
     tokens_N = torch.randint(V, (384,), generator=rng)
@@ -163,10 +163,10 @@ def test_the_gradient_of_a_mean_is_not_scaled_by_a_rounded_number() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
-    """Rows long enough for several blocks of fused attention, whose usual backward pass adds in any order."""
+    """Rows are long enough for several tiles of fused attention, whose usual backward pass adds in any order."""
     config = ModelConfig(n_layer=2, n_head=2, n_embd=64, n_positions=512)
     rows = np.random.default_rng(0).integers(0, V, (16, 512)).astype(np.uint16)
-    found = []
+    weights = []
     set_arithmetic({"threads": 1, "device": "cuda"}, strict=True)
     try:
         for _ in range(2):
@@ -180,10 +180,10 @@ def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
                 dtype="bfloat16",
                 progress=quiet,
             )
-            found.append(b"".join(part.detach().cpu().numpy().tobytes() for part in model.module.parameters()))
+            weights.append(b"".join(part.detach().cpu().numpy().tobytes() for part in model.module.parameters()))
     finally:
         torch.use_deterministic_algorithms(False)
-    assert found[0] == found[1]
+    assert weights[0] == weights[1]
 
 
 def test_bfloat16_stays_near(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:

@@ -27,7 +27,7 @@ from support.training import Rows, ascending, quiet, settings
 
 V, T, BOS = 70, 16, 3
 SPECIAL = {"vocab_size": V, "bos_token_id": BOS, "eos_token_id": BOS}
-GPT2 = SPECIAL | {"n_positions": T, "n_embd": 32, "n_layer": 2, "n_head": 2}  # gelu_new, dropout .1: as the hub's
+GPT2 = SPECIAL | {"n_positions": T, "n_embd": 32, "n_layer": 2, "n_head": 2}  # gelu_new, dropout 0.1: as on the hub
 LLAMA = SPECIAL | {"max_position_embeddings": T, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 OPT = SPECIAL | {"max_position_embeddings": T, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2}
 OPT |= {"num_attention_heads": 2, "pad_token_id": 1, "word_embed_proj_dim": 32}
@@ -45,7 +45,7 @@ each_model = pytest.mark.parametrize("name", CONFIGS)
 
 
 def checkpoint(folder: Path, config: PreTrainedConfig, *, scale: float = 0.3) -> Path:
-    """A random model whose predictions are far from uniform, as transformers saves it."""
+    """Save a random model, whose predictions are far from uniform, as transformers does, and return its folder."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         module = AutoModelForCausalLM.from_config(config)
@@ -67,7 +67,7 @@ def rows_of(n: int, positions: int = T) -> np.ndarray:
 
 
 def read_of(rows: np.ndarray) -> torch.Tensor:
-    """BOS and the whole of each row."""
+    """Return BOS and all tokens of each row."""
     return F.pad(torch.from_numpy(rows.astype(np.int64)), (1, 0), value=BOS)
 
 
