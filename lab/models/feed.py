@@ -169,7 +169,7 @@ class RecipeRows:
     def check_shares(self) -> None:
         """Check the share of each origin in the rows that were fed against its share in the recipe.
 
-        Over whole passes the two are equal, and DRIFT is allowed.  A last, incomplete pass moves the fed share by
+        Over whole passes the two may differ by DRIFT.  A last, incomplete pass moves the fed share by
         chance, for which five standard deviations (hypergeometric) are allowed in addition.
 
         Raises:

@@ -97,7 +97,7 @@ def test_stepped_logits_are_those_of_the_whole_row(name: str, bases: dict[str, P
 
 @each_model
 def test_samples_have_the_models_distribution(name: str, bases: dict[str, Path]) -> None:
-    """This holds for the first token, and for the second one after the commonest first; equal seeds give equal bytes."""
+    """So it is for the first token, and for the second one after the commonest first; equal seeds give equal bytes."""
     model = base(bases, name)
     drawn = [sample(model, rows=3000, positions=2, bos=BOS, seed=seed, progress=quiet) for seed in (1, 1, 2)]
     (tokens, nats), again, other = drawn

@@ -268,7 +268,7 @@ def test_greedy_text_is_the_likeliest_token_each_time() -> None:
 
 
 def test_the_penalty_reads_bos_the_prompt_and_the_text() -> None:
-    """The penalty is so heavy that no token comes twice: after BOS 0 and prompt 3, four draws are 1 2 4 5 in some order."""
+    """The penalty is so heavy that no token comes twice: after 0 (BOS) and 3 come 1 2 4 5 in some order."""
     heavy = Decoding(repetition_penalty=1e6)
     tokens, _ = text(Counted(Uniform(6)), 300, 4, decoding=heavy, prompts=np.full((300, 1), 3))
     assert (np.sort(tokens, axis=1) == [1, 2, 4, 5]).all()
