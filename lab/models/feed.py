@@ -194,7 +194,7 @@ class RecipeRows:
         """Return what was counted so far, for a checkpoint."""
         return {"fed": self.fed.tolist(), "fed_tokens": self.fed_tokens}
 
-    def go_on(self, counted: Mapping[str, Any]) -> None:
+    def resume(self, counted: Mapping[str, Any]) -> None:
         """Continue counting from what `so_far` returned."""
         self.fed, self.fed_tokens = np.array(counted["fed"], np.int64), counted["fed_tokens"]
 

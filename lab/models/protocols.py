@@ -4,13 +4,11 @@ A row is T tokens of text.  BOS stands before it and is not part of it:
 
     n_positions 4, row a b c d:   the model reads <bos> a b c   and is scored on   a b c d
 
-The suffix of a tensor's name is its shape (`logits_BV`), in every file of this room:
+Losses are in nats.  The suffix of a tensor's name is its shape (`logits_BV`), in every file of this room:
 
     B  rows                   V  entries of the vocabulary       H  heads
     T  positions of a row     C  numbers of a hidden state       D  numbers of a head: C / H
-    K  some of the rows       N  tokens of all rows: B * T       1  one, so that the tensor broadcasts
-
-Losses are in nats.
+    K  some of B or of N      N  tokens of all rows: B * T       1  one, so that the tensor broadcasts
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _resumed(
     state = None if checkpoints is None else checkpoints.resume(model.module, optimizer)
     if state is None:
         return None
-    rows.go_on(state.pop("rows"))
+    rows.resume(state.pop("rows"))
     return _Course(**state)
 
 

@@ -1,4 +1,7 @@
-"""The draw of one token per row from weights and uniform numbers, by the inverse of the cumulative distribution."""
+"""The draw of one token per row from weights and uniform numbers, by the inverse of the cumulative distribution.
+
+Shapes: N = groups of tokens, K = tokens of a group.
+"""
 
 from __future__ import annotations
 
