@@ -1,1 +1,1 @@
-"""What predicts, learns and writes: networks, counting models, training, sampling."""
+"""What predicts, learns and writes: networks, counting models, their training and their sampling."""

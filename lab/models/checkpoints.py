@@ -1,12 +1,15 @@
-"""Checkpoints inside a training: what an interrupted one needs to go on as if nothing had happened.
+"""Checkpoints of a training: what an interrupted one needs to continue with the same bits.
 
-A checkpoint is a folder `step-00000120`: `state.safetensors` has the weights that are trained, whatever else the module
-remembers (buffers), the optimizer's state and torch's generators; `state.json` the step, the learning curve, the rows
-counted so far, and the hashes by which both files are known to be whole.  It is written aside, brought to the disk and
-renamed; two are kept.  The folder they lie in names what they fit (see lab/run/walk.py), so none is read elsewhere.
+A checkpoint is a folder `step-00000120` of two files:
 
-Batches and learning rates follow from the step number, so nothing else has to be remembered.  No model of the lab draws
-numbers while it is trained (dropout is off); the generators are kept for one that does.
+    state.safetensors   the weights that are trained, the module's buffers, the optimizer's state, torch's generators
+    state.json          the step, the learning curve and the rows counted so far, with the hashes of both files
+
+It is written under a temporary name, synced to the disk and renamed; the two newest are kept.  The folder around them
+names the training that they fit (see lab/run/walk.py), so no other training reads them.
+
+Batches and learning rates follow from the step number, so nothing else has to be kept.  No model of the lab draws
+random numbers while it is trained (dropout is off); the generators are kept for one that does.
 """
 
 from __future__ import annotations
@@ -26,9 +29,8 @@ from torch import Tensor, nn
 
 from lab.errors import Stopped
 from lab.hashing import digest
-from lab.store import atomic as disk
-from lab.store import crash_points as faults
-from lab.store.atomic import file_sha256, make_folder, renamed
+from lab.store import crash_points
+from lab.store.atomic import file_sha256, fsync, make_folder, renamed
 from lab.store.space import CHECKPOINTS, SPARE, free
 from lab.store.step import Attempt
 
@@ -36,7 +38,7 @@ STATE, TENSORS = "state.json", "state.safetensors"
 
 
 class Checkpoints:
-    """Those of one training: `save` them when they are due, `resume` from the newest whole one."""
+    """The checkpoints of one training: `after_step` writes them when they are due, `resume` reads the newest."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.folder, self.stopping, self.note = attempt.scratch, attempt.stopping, attempt.note
@@ -44,13 +46,16 @@ class Checkpoints:
         self.last = time.monotonic()
 
     def resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-        """Put weights, buffers, optimizer and generators back, and return what `save` was told; None to begin anew.
+        """Restore weights, buffers, optimizer and generators from the newest checkpoint, and return its state.
 
-        A damaged checkpoint is reported and removed, and the one before it is taken.
+        A damaged checkpoint is reported and removed, and the one before it is used.
+
+        Returns:
+            The `state` that `save` was given, or None if there is no checkpoint.
         """
         for leftover in self.folder.glob(".tmp-*"):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        for path in reversed(self._found()):
+        for path in reversed(self._all()):
             try:
                 body, tensors = _read(path)
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -58,25 +63,25 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
                 continue
             _restore(module, optimizer, tensors)
-            told: dict[str, Any] = body["told"]
-            return told
+            state: dict[str, Any] = body["state"]
+            return state
         return None
 
     def after_step(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, told: Callable[[], Mapping[str, Any]]
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Callable[[], Mapping[str, Any]]
     ) -> None:
-        """Between two steps: save where it is time to.  Stopped, after saving, when the run was asked to stop."""
-        faults.at("train/step")
+        """Write a checkpoint if one is due.  If the run was asked to stop, write one and raise Stopped."""
+        crash_points.at("train/step")
         stopping = self.stopping()
         if stopping or time.monotonic() - self.last >= self.seconds:
-            self.save(module, optimizer, step, told())
+            self.save(module, optimizer, step, state())
         if stopping:
             raise Stopped
 
-    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, told: Mapping[str, Any]) -> None:
-        """Write one, `told` with it, and remove all but the two newest.
+    def save(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint with `state` in it, and remove all except the two newest.
 
-        None, with a note, where there would be no room left for the trained model.
+        If no room would be left on the disk for the trained model, report that and write nothing.
         """
         size = sum(tensor.nbytes for tensor in _tensors(module, optimizer).values())
         model = sum(parameter.nbytes for parameter in module.parameters())
@@ -87,30 +92,30 @@ class Checkpoints:
             self.last = time.monotonic()
             return
         with contextlib.suppress(FileNotFoundError):
-            self._write(module, optimizer, step, told)
-            for old in self._found()[:-CHECKPOINTS]:
+            self._write(module, optimizer, step, state)
+            for old in self._all()[:-CHECKPOINTS]:
                 shutil.rmtree(old, ignore_errors=True)
-            faults.at("train/checkpoint/kept")
+            crash_points.at("train/checkpoint/kept")
         self.last = time.monotonic()
 
-    def _write(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, told: Mapping[str, Any]) -> None:
-        """FileNotFoundError where another machine, whose locks do not reach, has removed it."""
+    def _write(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint.  FileNotFoundError: another machine, to which locks do not reach, has removed it."""
         make_folder(self.folder)
         temporary = self.folder / f".tmp-{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
         try:
             save_file(_tensors(module, optimizer), temporary / TENSORS)
-            faults.at("train/checkpoint/tensors")
-            body = {"sha256": file_sha256(temporary / TENSORS), "told": dict(told)}
+            crash_points.at("train/checkpoint/tensors")
+            body = {"sha256": file_sha256(temporary / TENSORS), "state": dict(state)}
             text = json.dumps({"digest": digest(body), "body": body})
             (temporary / STATE).write_text(text, encoding="utf-8")
-            faults.at("train/checkpoint/written")
+            crash_points.at("train/checkpoint/written")
             for path in (temporary / TENSORS, temporary / STATE, temporary):
-                disk.fsync(path)
-            faults.at("train/checkpoint/synced")
-            renamed(temporary, self.folder / f"step-{step:08d}")  # or the other machine has left the same
-            faults.at("train/checkpoint/renamed")
-            disk.fsync(self.folder)
+                fsync(path)
+            crash_points.at("train/checkpoint/synced")
+            renamed(temporary, self.folder / f"step-{step:08d}")  # or another machine has written the same one
+            crash_points.at("train/checkpoint/renamed")
+            fsync(self.folder)
         except Exception as error:
             if not temporary.exists():
                 raise FileNotFoundError(temporary) from error
@@ -118,13 +123,13 @@ class Checkpoints:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _found(self) -> list[Path]:
-        """Oldest first."""
+    def _all(self) -> list[Path]:
+        """Return the folders of all checkpoints, oldest first."""
         return sorted(self.folder.glob("step-*"))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """ValueError, or what reading raises, where it is not what was written."""
+    """Return state.json's body and the tensors of a checkpoint; raise ValueError if they are damaged."""
     saved = json.loads((path / STATE).read_text(encoding="utf-8"))
     body: dict[str, Any] = saved["body"]
     if digest(body) != saved["digest"]:
@@ -134,14 +139,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return body, load_file(path / TENSORS)
 
 
-def _places(module: nn.Module) -> dict[str, Tensor]:
-    """What training may change, each tensor once, also a tied one.  Frozen weights follow from the start."""
-    trained = {f"weight/{name}": p for name, p in module.named_parameters() if p.requires_grad}
-    return trained | {f"buffer/{name}": buffer for name, buffer in module.named_buffers()}
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    """Return what training may change, by name: each tensor once, even a tied one, and no frozen weights."""
+    weights = {f"weight/{name}": p for name, p in module.named_parameters() if p.requires_grad}
+    return weights | {f"buffer/{name}": buffer for name, buffer in module.named_buffers()}
 
 
 def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {name: place.detach() for name, place in _places(module).items()}
+    """Return everything that state.safetensors holds."""
+    tensors = {name: tensor.detach() for name, tensor in _trained(module).items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             if not isinstance(value, Tensor):
@@ -154,9 +160,10 @@ def _tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, T
 
 
 def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Copy what `_tensors` returned back to where it was."""
     with torch.no_grad():
-        for name, place in _places(module).items():
-            place.copy_(tensors[name])
+        for name, tensor in _trained(module).items():
+            tensor.copy_(tensors[name])
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):

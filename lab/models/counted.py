@@ -1,4 +1,4 @@
-"""Counting models as sampling and scoring see them."""
+"""Counting models behind the protocol of a language model, so that they are sampled and scored as networks are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.models import counting
-from lab.models.base import Decoder
+from lab.models.counting import CountingModel
+from lab.models.protocols import Decoder
 
 
 class Counted:
-    """A counting model as sampling and scoring see it."""
+    """A counting model as sampling and scoring see it: see `lab.models.protocols.LanguageModel`."""
 
-    def __init__(self, model: counting.CountingModel, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: CountingModel, device: str | torch.device = "cpu") -> None:
         self.model = model
         self.vocab_size = model.vocab_size
         self.device = torch.device(device)
@@ -31,14 +31,16 @@ class Counted:
 
 
 class _CountedDecoder:
+    """The tokens of each row so far, BOS among them."""
+
     def __init__(self, counted: Counted, rows: int) -> None:
         self.counted = counted
-        self.before = np.empty((rows, 0), dtype=np.int64)
+        self.before_BT = np.empty((rows, 0), dtype=np.int64)
 
     def step(self, tokens_B: Tensor) -> Tensor:
-        self.before = np.append(self.before, tokens_B.cpu().numpy()[:, None], axis=1)
-        weights_BV = torch.tensor(self.counted.model.weights(self.before), device=self.counted.device)
+        self.before_BT = np.append(self.before_BT, tokens_B.cpu().numpy()[:, None], axis=1)
+        weights_BV = torch.tensor(self.counted.model.weights(self.before_BT), device=self.counted.device)
         return weights_BV.log()
 
     def keep(self, rows_K: Tensor) -> None:
-        self.before = self.before[rows_K.cpu().numpy()]
+        self.before_BT = self.before_BT[rows_K.cpu().numpy()]

@@ -1,4 +1,4 @@
-"""Rows of tokens as training takes them: the parts of a recipe, gathered from memory-mapped arrays."""
+"""The rows of a recipe as training takes them: gathered into batches from memory-mapped arrays, and counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ ORIGIN_BITS = 40
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:
-    """recipe.json, a list of parts; single rows lie beside it in chosen.npy, and "chosen" says how many are a part's.
+    """Write recipe.json, a list of parts, and chosen.npy, the numbers of all single rows.
+
+    "chosen" in recipe.json is how many of these numbers belong to a part.
 
     [{"origin": -1, "start": 0, "stop": 1600, "repeat": 1}, {"origin": 0, "start": 2, "stop": 1598, "chosen": 400, ...}]
     """
@@ -37,7 +39,7 @@ def save_recipe(recipe: Recipe, folder: Path) -> None:
 
 
 def load_recipe(folder: Path) -> Recipe:
-    """The recipe that `save_recipe` wrote."""
+    """Return the recipe that `save_recipe` wrote."""
     parts, first = [], 0
     for fields in json.loads((folder / "recipe.json").read_text(encoding="utf-8")):
         chosen = None
@@ -49,14 +51,13 @@ def load_recipe(folder: Path) -> Recipe:
 
 
 class RecipeRows:
-    """The rows a recipe names, in its order, gathered from memory-mapped token arrays without copying a corpus.
+    """The rows that a recipe names, in its order, gathered from memory-mapped token arrays without copying a corpus.
 
-    It counts what it hands out, so that realised shares are measured and not assumed: `fed[k]` rows of part k, and
-    `fed_tokens` of text in them.
+    It counts the rows that it returns, so that realised shares are measured and not assumed: `fed[k]` rows of part k,
+    and `fed_tokens` tokens of text in them.
 
-    context   tokens at the head of each synthetic row that are a prompt, which is read but not learned
-    eos       in the layout `documents`, the token after which a row is empty
-    share     (m, M) leaves it the m-th of M disjoint shares of the rows; `seed` decides which rows are in which
+    A row is asked for by its index in the share of this object.  Its slot is its index in the whole recipe, and its
+    number is its index in its corpus.
     """
 
     def __init__(
@@ -69,6 +70,16 @@ class RecipeRows:
         share: tuple[int, int] = (0, 1),
         seed: int = 0,
     ) -> None:
+        """Open the rows of a recipe.
+
+        Args:
+            recipe: which rows, in which order.
+            corpora: the tokens [rows, T] of each origin.
+            context: tokens at the head of each synthetic row that are a prompt, which is read but not learned.
+            eos: in the layout `documents`, the token after which a row is empty.
+            share: (m, M) keeps only the m-th of M disjoint shares of the rows.
+            seed: decides which rows are in which share.
+        """
         self.recipe = recipe
         parts = self.parts = [part for part in recipe.parts for _ in range(part.repeat)]
         self.origins = np.array([part.origin for part in parts], dtype=np.int64)
@@ -78,115 +89,117 @@ class RecipeRows:
         self.fed_tokens = 0
         self.context, self.eos = context, eos
         m, members = share
-        self.places = np.flatnonzero(self._shares(members, seed) == m) if members > 1 else None
-        """Places in the recipe of the rows of the share; None: all of them."""
+        self.slots = np.flatnonzero(self._shares(members, seed) == m) if members > 1 else None
+        """Slots of the rows of the share; None means all."""
 
     def __len__(self) -> int:
-        return int(self.starts[-1]) if self.places is None else len(self.places)
+        return int(self.starts[-1]) if self.slots is None else len(self.slots)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """Rows [len(indices), T] by their places in the recipe, or in its share."""
+        """Return the rows with these indices: [B, T]."""
         out = self._rows(indices)
-        self.fed += np.bincount(self._part(self._places(indices)), minlength=len(self.fed))
+        self.fed += np.bincount(self._part(self._slots(indices)), minlength=len(self.fed))
         self.fed_tokens += int(self._text(out).sum())
         return out
 
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-        """Which tokens of the rows [B, T] at these places are learned; None where all are."""
+        """Return which tokens of the rows [B, T] with these indices are learned; None if all are."""
         if not self.context and self.eos is None:
             return None
         learned = self._text(rows)
-        learned[self.origins[self._part(self._places(indices))] >= 0, : self.context] = False
+        learned[self.origins[self._part(self._slots(indices))] >= 0, : self.context] = False
         return learned
 
     def lengths(self) -> np.ndarray:
-        """Tokens of text in each row, int64: all of them, but in the layout `documents`."""
+        """Return the number of tokens of text in each row, int64: all T of them, except in the layout `documents`."""
         if self.eos is None:
             return np.broadcast_to(np.int64(self.corpora[0].shape[1]), (len(self),))
-        blocks = (np.arange(start, min(start + ROWS, len(self))) for start in range(0, len(self), ROWS))
-        return np.concatenate([self._text(self._rows(block)).sum(axis=1) for block in blocks])
+        batches = (np.arange(start, min(start + ROWS, len(self))) for start in range(0, len(self), ROWS))
+        return np.concatenate([self._text(self._rows(batch)).sum(axis=1) for batch in batches])
 
     def unique_tokens(self) -> int:
-        """Tokens of text in its rows, each row once however often the recipe repeats it."""
-        if self.eos is None and self.places is None:
+        """Return the number of tokens of text in the rows, each row once however often the recipe repeats it."""
+        if self.eos is None and self.slots is None:
             return self.recipe.unique_rows * int(self.corpora[0].shape[1])
-        _, first = np.unique(self._names(self._places(np.arange(len(self)))), return_index=True)
+        _, first = np.unique(self._identities(self._slots(np.arange(len(self)))), return_index=True)
         return int(self.lengths()[first].sum())
 
-    def _places(self, indices: np.ndarray) -> np.ndarray:
-        """Where in the recipe these rows of the share stand."""
-        return indices if self.places is None else self.places[indices]
+    def _slots(self, indices: np.ndarray) -> np.ndarray:
+        return indices if self.slots is None else self.slots[indices]
 
-    def _part(self, places: np.ndarray) -> np.ndarray:
-        """The part of the recipe in which each place lies."""
-        return np.asarray(np.searchsorted(self.starts, places, side="right") - 1)
+    def _part(self, slots: np.ndarray) -> np.ndarray:
+        """Return the part of the recipe in which each slot lies."""
+        return np.asarray(np.searchsorted(self.starts, slots, side="right") - 1)
 
-    def _numbers(self, places: np.ndarray, part: int) -> np.ndarray:
-        """The numbers, in their corpus, of the rows at these places of one part."""
-        return self.parts[part].numbers(places - self.starts[part])
+    def _numbers(self, slots: np.ndarray, part: int) -> np.ndarray:
+        """Return the numbers of the rows in these slots, all of one part."""
+        return self.parts[part].numbers(slots - self.starts[part])
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
-        places = self._places(indices)
-        which = self._part(places)
-        out = np.empty((len(places), self.corpora[0].shape[1]), self.corpora[0].dtype)
-        for part in np.unique(which):
-            out[which == part] = self.corpora[part][self._numbers(places[which == part], part)]
+        slots = self._slots(indices)
+        part_of = self._part(slots)
+        out = np.empty((len(slots), self.corpora[0].shape[1]), self.corpora[0].dtype)
+        for part in np.unique(part_of):
+            out[part_of == part] = self.corpora[part][self._numbers(slots[part_of == part], part)]
         return out
 
     def _text(self, rows: np.ndarray) -> np.ndarray:
         return np.ones(rows.shape, np.bool_) if self.eos is None else before_end(rows, self.eos)
 
-    def _names(self, places: np.ndarray) -> np.ndarray:
-        """A number for each place, the same where the same row stands: rows of one origin follow one another."""
-        which, names = self._part(places), np.empty(len(places), np.int64)
-        for part in np.unique(which):
-            numbers = self._numbers(places[which == part], part)
-            names[which == part] = (self.origins[part] << ORIGIN_BITS) + numbers
-        return names
+    def _identities(self, slots: np.ndarray) -> np.ndarray:
+        """Return one integer for each slot, equal for equal rows; the rows of one origin have consecutive integers."""
+        part_of, identities = self._part(slots), np.empty(len(slots), np.int64)
+        for part in np.unique(part_of):
+            numbers = self._numbers(slots[part_of == part], part)
+            identities[part_of == part] = (self.origins[part] << ORIGIN_BITS) + numbers
+        return identities
 
     def _shares(self, members: int, seed: int) -> np.ndarray:
-        """The member to which each place belongs.
+        """Return the member to which each slot belongs.
 
-        The rows of each origin are dealt out in turn, in an order of chance: each member has as much of every origin,
-        to a row, and no row stands in two shares, however often the recipe repeats it.
+        The rows of each origin are dealt to the members in turn, in a random order.  So members have equal numbers of
+        rows of each origin, give or take one, and no row is in two shares, however often the recipe repeats it.
         """
-        rows, of = np.unique(self._names(np.arange(self.starts[-1])), return_inverse=True)
+        rows, row_of = np.unique(self._identities(np.arange(self.starts[-1])), return_inverse=True)
         order = np.lexsort((generator(seed).permutation(len(rows)), rows >> ORIGIN_BITS))
         member = np.empty(len(rows), np.int64)
         member[order] = np.arange(len(rows)) % members
-        return member[of]
+        return member[row_of]
 
     def check_shares(self) -> None:
-        """RuntimeError where the share of an origin in the rows handed out drifted from its share in the recipe.
+        """Check the share of each origin in the rows that were fed against its share in the recipe.
 
-        Over whole passes the two are equal.  In a last, incomplete one chance moves them, and five standard deviations
-        of that (hypergeometric) are allowed besides.
+        Over whole passes the two may differ by DRIFT.  A last, incomplete pass moves the fed share by
+        chance, for which five standard deviations (hypergeometric) are allowed in addition.
+
+        Raises:
+            RuntimeError: they differ by more than that.
         """
         total, rows = int(self.fed.sum()), len(self)
         last = total % rows
         sizes = np.diff(self.starts)
-        if self.places is not None:
-            sizes = np.bincount(self._part(self.places), minlength=len(self.fed))
+        if self.slots is not None:
+            sizes = np.bincount(self._part(self.slots), minlength=len(self.fed))
         for origin in np.unique(self.origins):
-            mine = self.origins == origin
-            asked, found = sizes[mine].sum() / rows, self.fed[mine].sum() / total
+            parts = self.origins == origin
+            asked, fed = sizes[parts].sum() / rows, self.fed[parts].sum() / total
             chance = math.sqrt(last * asked * (1 - asked) * (rows - last) / max(rows - 1, 1)) / total
-            if abs(found - asked) > DRIFT + 5 * chance:
+            if abs(fed - asked) > DRIFT + 5 * chance:
                 raise RuntimeError(
-                    f"{found:.1%} of the rows fed have origin {origin}, but {asked:.1%} were asked for: more than "
+                    f"{fed:.1%} of the rows fed have origin {origin}, but {asked:.1%} were asked for: more than "
                     f"{DRIFT:.0%} apart"
                 )
 
     def so_far(self) -> dict[str, Any]:
-        """What it has counted, for a checkpoint."""
+        """Return what was counted so far, for a checkpoint."""
         return {"fed": self.fed.tolist(), "fed_tokens": self.fed_tokens}
 
-    def go_on(self, counted: Mapping[str, Any]) -> None:
-        """Count on from what `so_far` said."""
+    def resume(self, counted: Mapping[str, Any]) -> None:
+        """Continue counting from what `so_far` returned."""
         self.fed, self.fed_tokens = np.array(counted["fed"], np.int64), counted["fed_tokens"]
 
     def fed_by_origin(self) -> dict[str, int]:
-        """Rows handed out so far, by origin ("-1" is human)."""
+        """Return the number of rows fed so far, by origin ("-1" is human)."""
         counts: Counter[str] = Counter()
         for origin, rows in zip(self.origins, self.fed, strict=True):
             counts[str(origin)] += int(rows)

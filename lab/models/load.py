@@ -1,41 +1,51 @@
-"""Models by name and by folder: from scratch, saved, or pretrained."""
+"""Models read from a folder: one that the lab saved, or a pretrained one.
+
+Only weights and settings are read, as JSON and safetensors: no pickle, and no code that the folder holds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from lab.config.model import ModelConfig
 from lab.errors import InputError
-from lab.models import causal, counting
+from lab.models import counting
 from lab.models.causal import Causal
 from lab.models.counted import Counted
 from lab.models.gpt2 import Gpt2
 from lab.store.manifest import PRUNED
+from lab.text.tokenizer import quietly
+from lab.text.untrusted import check_untrusted_checkpoint, config_of, weights_in
+
+KINDS = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+"""Every model_type that AutoModelForCausalLM knows without code from elsewhere."""
 
 
-def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Gpt2 | Causal | Counted:
-    """A model from a local folder: one that was saved, or a pretrained one.  InputError where it cannot be used.
+def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "float32") -> Causal | Counted:
+    """Read the model of a local folder.
 
     `decoding` is the dtype of a GPT-2's matrix products when it samples; scoring is float32.
+
+    Raises:
+        InputError: the folder holds no model that the lab can use, or its weights were pruned.
     """
     if (folder / PRUNED).exists():
         raise InputError(
             f"{folder}: the weights of this model were dropped to save room (keep_models, lab prune); to have them "
             "again, remove this folder and run its study again with --set keep_models=all"
         )
-    kind = causal.config_of(folder).get("model_type")
+    kind = config_of(folder).get("model_type")
     if kind in counting.KINDS:
         return Counted(counting.KINDS[kind].load(folder), device)
-    if kind not in causal.KINDS:
+    if kind not in KINDS:
         raise InputError(
             f'{folder} holds a model of type "{kind}"; known: {", ".join(counting.KINDS)}, gpt2, llama, opt and '
             "every other causal language model of the installed transformers"
         )
-    module = causal.read(folder, device)
+    module = _read(folder, device)
     if Gpt2.serves(module):
         return Gpt2(module, decoding=decoding)
     model = Causal(module)
@@ -43,58 +53,59 @@ def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "f
     return model
 
 
-def fresh(
-    kind: str, shape: Mapping[str, Any], *, vocab_size: int, bos: int, seed: int, device: str | torch.device = "cpu"
-) -> Gpt2 | Causal:
-    """A network from scratch, of the kind and shape that a study's `model` names.  Its arguments alone decide it."""
-    if kind == "llama":
-        return Causal.fresh(**shape, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
-    config = ModelConfig(**shape)
-    return Gpt2.fresh(config, vocab_size=vocab_size, bos=bos, seed=seed, device=device)
+def _read(folder: Path, device: str | torch.device) -> PreTrainedModel:
+    """Return transformers' model of a local folder, in float32.
 
-
-def fetched(path: str, revision: str | None) -> Path:
-    """The folder of a pretrained model: a local one, or what the hub has under this id, without any code of its own."""
-    if Path(path).is_dir():
-        return Path(path)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
-    except Exception as error:
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"model.path {path} is no local folder, and the hub did not give it: {said}") from error
-
-
-def start(
-    folder: Path, *, vocab_size: int, bos: int, positions: int, device: str | torch.device = "cpu"
-) -> Gpt2 | Causal:
-    """A network to train further, with this tokenizer, on rows of so many tokens: a base, or the previous generation.
-
-    Vocabulary entries behind the tokenizer's, with which many bases are padded, are cut off: they stand for no text.
-    Rows begin with `bos`, whatever the base has begun its texts with.  InputError where the folder holds no network, or
-    one with a smaller vocabulary or fewer positions.
+    Raises:
+        InputError: the folder is incomplete, or holds more than plain data.
     """
-    model = load(folder, device)
-    if isinstance(model, Counted):
-        raise InputError(f"{folder} holds counts, which are not trained further; start from a network")
-    if model.vocab_size < vocab_size:
+    check_untrusted_checkpoint(folder)
+    _check_size(folder)
+    try:
+        with quietly():
+            module, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                # Given here, so that config.json cannot name a kernel of the hub.  On a CPU, attention by plain matrix
+                # products trains a small Llama 1.5 times as fast as torch's fused kernel, and samples 2.2 times.
+                attn_implementation="eager" if torch.device(device).type == "cpu" else "sdpa",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+            )
+    except Exception as error:  # transformers raises errors of many types on a broken file
+        raise _unloadable(folder, error) from error
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[what]:
+            names = ", ".join(sorted(key if isinstance(key, str) else str(key[0]) for key in report[what])[:3])
+            raise InputError(
+                f"the weights in {folder} are not those that its config.json describes: {len(report[what])} "
+                f"{what.replace('_', ' ')}, such as {names}; get the model again"
+            )
+    return module.to(device)
+
+
+def _check_size(folder: Path) -> None:
+    """Check, before memory is taken, that config.json does not describe a model far larger than the weights.
+
+    Raises:
+        InputError: it does, or transformers cannot read it.
+    """
+    try:
+        with quietly(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            described = AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+    except Exception as error:  # transformers raises errors of many types on strange settings
+        raise _unloadable(folder, error) from error
+    held = weights_in(folder)
+    if described > 4 * held + 10**6:
         raise InputError(
-            f"{folder} has a vocabulary of {model.vocab_size:,}, the tokenizer has {vocab_size:,} entries; "
-            "use the tokenizer that belongs to the model"
+            f"{folder}/config.json describes a model of {described:,} parameters, and its weights hold {held:,}: get "
+            "the model again"
         )
-    if model.positions < positions:
-        raise InputError(
-            f"{folder} reads at most {model.positions:,} tokens, fewer than the {positions:,} of a row; "
-            f"lower n_positions to {model.positions:,}"
-        )
-    module = model.module
-    if model.vocab_size > vocab_size:
-        module.resize_token_embeddings(vocab_size)
-    config = module.config
-    config.bos_token_id = bos
-    # Rows have no padding: the token that some bases pad with, often their EOS, must learn like any other.
-    config.pad_token_id = module.get_input_embeddings().padding_idx = None
-    eos = bos if config.eos_token_id is None else config.eos_token_id
-    module.generation_config = causal.ancestral(positions=model.positions, bos=bos, eos=eos)
-    return type(model)(module)
+
+
+def _unloadable(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:300]}")

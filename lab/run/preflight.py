@@ -19,16 +19,14 @@ def check_base(study: Study, store: Store) -> None:
     for step in study.steps:
         if step.name != "base" or store.whole(job_of(step)):
             continue
-        from lab.models import load as models
+        from lab.models.initial_weights import fetched, start
 
         words, where = step.inputs["tokenizer"].where, step.where
         with tempfile.TemporaryDirectory(prefix="lab-base-") as folder:
             tokenizers.copy_tokenizer(words["path"], words["revision"], Path(folder))
             special = tokenizers.load_special(Path(folder))
-        base = models.fetched(where["path"], where["revision"])
-        model = models.start(
-            base, vocab_size=special["vocab_size"], bos=special["bos"], positions=step.params["positions"]
-        )
+        base = fetched(where["path"], where["revision"])
+        model = start(base, vocab_size=special["vocab_size"], bos=special["bos"], positions=step.params["positions"])
         try:
             with np.errstate(all="ignore"), tokenizers.quietly():
                 nats = model.nats(np.arange(step.params["positions"])[None] % special["vocab_size"])
@@ -41,6 +39,6 @@ def check_base(study: Study, store: Store) -> None:
 def check_compiler(study: Study, store: Store) -> None:
     """InputError where trainings are still to be done that want torch.compile, and it does not work here."""
     if any(step.params.get("train", {}).get("compile") and not store.whole(job_of(step)) for step in study.steps):
-        from lab.models import compile as kernels
+        from lab.models.torch_compile import check_works
 
-        kernels.check(study.machine.device)
+        check_works(study.machine.device)

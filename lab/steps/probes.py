@@ -19,7 +19,7 @@ from lab.steps.train import MODELS
 from lab.store.step import Attempt, Step
 
 if TYPE_CHECKING:
-    from lab.models.base import LanguageModel
+    from lab.models.protocols import LanguageModel
 
 ROWS = 512
 """Rows between two reports of progress; the model batches within them."""
@@ -47,9 +47,9 @@ def heldout(place: Place, model: Step, synthetic: Step) -> Step:
 
 
 def _run_heldout(params: HeldoutParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    from lab.models import load as models
+    from lab.models.load import load
 
-    model = models.load(inputs["model"], device=params.machine["device"])
+    model = load(inputs["model"], device=params.machine["device"])
     np.save(out / "nats.npy", held_out_nats(model, np.load(inputs["test"] / "tokens.npy"), attempt.progress))
 
 

@@ -92,19 +92,19 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
 
 
 def _run_sample(params: SampleParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    from lab.models import load as models
-    from lab.models.sampling import sample as sampling
+    from lab.models.load import load
     from lab.models.sampling.decoding import Decoding
+    from lab.models.sampling.sample import sample
 
     special = tokenizers.load_special(inputs["tokenizer"])
-    model = models.load(inputs["model"], params.machine["device"], decoding=params.machine["dtype"])
+    model = load(inputs["model"], params.machine["device"], decoding=params.machine["dtype"])
     length, stop = params.prompt, end_of(params.layout, inputs["tokenizer"])
     prompts = _prompts(params, inputs, stop) if length else np.empty((params.rows, 0), dtype=np.int64)
     positions = params.positions - length
     if "beams" in params.decoding:
         tokens, nats = _beams(model, prompts, params.decoding["beams"], positions, stop, attempt)
     else:
-        tokens, nats = sampling.sample(
+        tokens, nats = sample(
             model,
             rows=params.rows,
             positions=positions,

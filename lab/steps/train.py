@@ -26,13 +26,16 @@ from lab.store.step import Attempt, Step
 from lab.text import tokenizer as tokenizers
 
 MODELS = (
-    "models/base.py",
+    "models/protocols.py",
     "models/load.py",
+    "models/initial_weights.py",
+    "models/scoring.py",
     "models/gpt2.py",
     "models/gpt2_ops.py",
     "models/causal.py",
     "models/counted.py",
     "models/counting.py",
+    "models/ngram.py",
     "seeds.py",
 )
 """Code that every step with a model depends on."""
@@ -70,11 +73,11 @@ def base(place: Place, identity: Mapping[str, str]) -> Step | None:
 
 
 def _run_base(params: BaseParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    from lab.models import load as models
+    from lab.models.initial_weights import fetched, start
 
-    folder = models.fetched(params.path, params.revision)
+    folder = fetched(params.path, params.revision)
     special = tokenizers.load_special(inputs["tokenizer"])
-    model = models.start(folder, vocab_size=special["vocab_size"], bos=special["bos"], positions=params.positions)
+    model = start(folder, vocab_size=special["vocab_size"], bos=special["bos"], positions=params.positions)
     model.save(out)
 
 
@@ -205,14 +208,14 @@ def _train_network(
     attempt: Attempt,
 ) -> list[dict[str, Any]]:
     """Train and save a network; return its learning curve."""
-    from lab.models import train as training
     from lab.models.checkpoints import Checkpoints
+    from lab.models.train import fit
 
     assert params.machine is not None
     config, eos = TrainConfig(**settings), end_of(params.layout, inputs["tokenizer"])
     validation = np.load(inputs["validation"] / "tokens.npy")
     model = _first_weights(params, inputs, special, config, validation.shape[1])
-    curve = training.fit(
+    curve = fit(
         model,
         rows,
         config,
@@ -232,25 +235,26 @@ def _first_weights(
     params: TrainParams, inputs: Folders, special: Mapping[str, int], config: TrainConfig, positions: int
 ) -> Any:
     """Return a network with random weights, or with those of the base or the generation before; LoRA where asked."""
-    from lab.models import load as models
-    from lab.models.causal import Lora
+    from lab.models.initial_weights import fresh, start
+    from lab.models.lora import Lora
 
     assert params.machine is not None
     vocabulary_of = {"vocab_size": special["vocab_size"], "bos": special["bos"]}
     device, seed = params.machine["device"], _chance(params, "init", params.member)
     if "began" not in inputs:
         shape = {name: value for name, value in params.model.items() if name != "kind"}
-        return models.fresh(params.model["kind"], shape, **vocabulary_of, seed=seed, device=device)
-    model = models.start(inputs["began"], **vocabulary_of, positions=positions, device=device)
+        return fresh(params.model["kind"], shape, **vocabulary_of, seed=seed, device=device)
+    model = start(inputs["began"], **vocabulary_of, positions=positions, device=device)
     return model if config.lora is None else Lora(model.module, **config.lora.model_dump(), seed=seed)
 
 
 BASE = Kind("base", BaseParams, _run_base, ("steps/train.py", *MODELS), version="1", takes="models")
+LEARNING = ("train", "schedule", "loss", "lora", "torch_compile", "checkpoints", "feed")
 TRAIN = Kind(
     "train",
     TrainParams,
     _run_train,
-    ("steps/train.py", "models/train.py", "models/compile.py", "models/checkpoints.py", "models/feed.py", *MODELS),
+    ("steps/train.py", *(f"models/{name}.py" for name in LEARNING), *MODELS),
     version="2",
     cost=Cost(cpu=1e11, cuda=4e13),
     takes="models",

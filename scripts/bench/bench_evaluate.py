@@ -41,7 +41,7 @@ from lab.metrics.diversity import compression_ratio, distinct_n, self_bleu
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin, rare_survival
 from lab.metrics.variety import token_entropy, zipf_exponent
 from lab.metrics.words import Words, find_words, word_counts
-from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 from lab.run.worker import set_arithmetic
 
 SIZES = {"2 x 128": (2, 128, 2, 2_048, 128), "4 x 256": (4, 256, 4, 8_192, 256)}
@@ -83,13 +83,13 @@ def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Rec
 
     def ours() -> Callable[[], Any]:
         set_arithmetic({"threads": torch.get_num_threads(), "device": device}, strict=False)  # as a worker does
-        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0, device=device)
+        model = random_gpt2(shape, vocab_size=vocabulary, bos=0, seed=0, device=device)
         want = forward(model.module, read.to(device), ids.to(device), 8).cpu().numpy()
         assert np.allclose(want, model.nats(rows), rtol=1e-5)
         return partial(model.nats, rows)
 
     def theirs(kind: str, work: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
-        model = Gpt2.fresh(shape, vocab_size=vocabulary, bos=0, seed=0, device=device).module
+        model = random_gpt2(shape, vocab_size=vocabulary, bos=0, seed=0, device=device).module
         model.set_attn_implementation(kind)
         return partial(work, model, *(part.to(device) if isinstance(part, torch.Tensor) else part for part in inputs))
 

@@ -42,6 +42,7 @@ import transformers
 from lab import machine
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 from lab.models.sampling.sample import sample
 from lab.run.worker import set_arithmetic
 
@@ -71,7 +72,7 @@ class Size:
             n_positions=self.positions,
             initializer_range=0.2 if self.width < 512 else 0.02,
         )
-        return Gpt2.fresh(config, vocab_size=self.vocabulary, bos=0, seed=0, device=device)
+        return random_gpt2(config, vocab_size=self.vocabulary, bos=0, seed=0, device=device)
 
     def best_speed(self, peaks: bench.Peaks, rows: int, device: str, dtype: str) -> float:
         """Tokens a second if products ran at the matrix peak and the cache were read at the memory's bandwidth."""

@@ -55,7 +55,9 @@ from lab.config.model import ModelConfig
 from lab.config.text import CorpusConfig
 from lab.config.train import TrainConfig
 from lab.models.gpt2 import Gpt2
-from lab.models.train import batch_at, fit, lr_at
+from lab.models.initial_weights import random_gpt2
+from lab.models.schedule import batch_at, lr_at
+from lab.models.train import fit
 from lab.run.worker import set_arithmetic
 from lab.text.corpus import read_documents
 from lab.text.tokenizer import train_tokenizer
@@ -94,7 +96,7 @@ class Shape:
             n_positions=self.positions,
             initializer_range=0.04,
         )
-        model = Gpt2.fresh(config, vocab_size=self.vocab, bos=BOS, seed=SEED, device=device)
+        model = random_gpt2(config, vocab_size=self.vocab, bos=BOS, seed=SEED, device=device)
         model.module.set_attn_implementation(attention)
         return model
 

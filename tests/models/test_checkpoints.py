@@ -1,4 +1,4 @@
-"""Checkpoints inside a training: cut short anywhere and gone on with, it gives the same weights, bit for bit."""
+"""Checkpoints of a training: one that is cut short anywhere and continued gives the same weights, bit for bit."""
 
 import dataclasses
 import json
@@ -11,13 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lab.config.model import ModelConfig
+from lab.config.model import ModelConfig, Network
 from lab.config.train import TrainConfig
 from lab.errors import Stopped
-from lab.models.causal import Causal, Lora
+from lab.models.causal import Causal
 from lab.models.checkpoints import STATE, TENSORS, Checkpoints
 from lab.models.feed import RecipeRows
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2, random_llama
+from lab.models.lora import Lora
 from lab.models.train import fit
 from lab.recipe import HUMAN, Part, Recipe, Source
 from lab.store.space import CHECKPOINTS, SPARE
@@ -31,12 +33,12 @@ GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(
 
 def gpt2(device: str) -> Gpt2:
     config = ModelConfig(n_layer=2, n_head=2, n_embd=32, n_positions=T)
-    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=1, device=device)
+    return random_gpt2(config, vocab_size=V, bos=0, seed=1, device=device)
 
 
 def llama(device: str) -> Causal:
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": T, "initializer_range": 0.02}
-    return Causal.fresh(**shape, vocab_size=V, bos=0, seed=1, device=device)
+    return random_llama(Network(**shape), vocab_size=V, bos=0, seed=1, device=device)
 
 
 def lora(device: str) -> Lora:
@@ -46,7 +48,7 @@ def lora(device: str) -> Lora:
 
 @dataclasses.dataclass
 class Training:
-    """One step of training, as often as it takes: attempts that are told to stop, and the last one."""
+    """A step of training in several attempts: some that are asked to stop, and a last one that finishes."""
 
     scratch: Path
     make: Callable[[str], Any] = gpt2
@@ -55,7 +57,7 @@ class Training:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def attempt(self, stop_after: int | None = None, seconds: float = 1e9, tokens: int = STEPS * 4 * T) -> Any:
-        """Until its end, or Stopped after so many steps of this attempt: (model, curve, rows, steps done here)."""
+        """Train to the end, or to `stop_after` steps of this attempt; return model, curve, rows and steps done."""
         done: list[int] = []
         attempt = Attempt(done.append, lambda: len(done) == stop_after, self.scratch, seconds, self.notes.append)
         model, rows = self.make(self.device), RecipeRows(Recipe((Part.whole(Source(HUMAN, 30)),)), {HUMAN: TEXT})
@@ -92,7 +94,7 @@ def bits(model: Any, folder: Path) -> bytes:
     [(gpt2, "float32"), (gpt2, "bfloat16"), (llama, "float32"), (llama, "bfloat16"), (lora, "float32")],
 )
 def test_cut_short_twice_it_gives_the_same_bits(make: Any, dtype: str, device: str, tmp_path: Path) -> None:
-    """Weights as they are saved, the whole learning curve, and the rows counted."""
+    """The saved weights, the whole learning curve and the counted rows are equal."""
     whole = Training(tmp_path / "whole", make, device, dtype)
     model, curve, rows, steps = whole.attempt()
     assert steps == STEPS and not whole.scratch.exists()
@@ -111,7 +113,7 @@ def test_cut_short_twice_it_gives_the_same_bits(make: Any, dtype: str, device: s
 
 
 def test_a_checkpoint_leaves_room_for_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One byte less, and the training goes on without, says so, and ends with the same weights."""
+    """With one byte less the training continues without one, reports that, and ends with the same weights."""
     whole = Training(tmp_path / "whole")
     whole.cut(after=1)
     size = sum(tensor.nbytes for tensor in load_file(whole.scratch / "step-00000001" / TENSORS).values())
@@ -120,10 +122,10 @@ def test_a_checkpoint_leaves_room_for_the_trained_model(tmp_path: Path, monkeypa
     for room, notes in {needed: 0, needed - 1: STEPS - 1}.items():
         monkeypatch.setattr("lab.models.checkpoints.free", lambda folder, room=room: room)
         trial = Training(tmp_path / str(room))
-        found = trial.attempt(seconds=0)[0]
+        other = trial.attempt(seconds=0)[0]
         assert len(trial.notes) == notes and trial.scratch.exists() == (notes == 0)
         assert all("goes on without" in note for note in trial.notes)
-        assert bits(found, tmp_path / f"a{room}") == bits(model, tmp_path / f"b{room}")
+        assert bits(other, tmp_path / f"a{room}") == bits(model, tmp_path / f"b{room}")
 
 
 @pytest.mark.parametrize("make", [gpt2, llama, lora])

@@ -1,4 +1,4 @@
-"""torch.compile in training: the same training but for rounding, equal bytes each time, one line where it fails."""
+"""torch.compile in training: the same losses except for rounding, equal bytes each time, one line if it fails."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny import lab
-from support.training import Rows, counting, fresh, quiet, settings
+from support.training import Rows, ascending, fresh, quiet, settings
 
 from lab.config.files import load_study
 from lab.loop import build
-from lab.models import compile as kernels
 from lab.models.gpt2 import Gpt2
+from lab.models.torch_compile import FOLDERS, compiled, private_cache
 from lab.models.train import fit
 
 CURVE = 1e-5
-"""Nats between a compiled training's losses and those of one that is not, in float32: 20 steps of rounding."""
+"""Greatest difference in nats between the losses of a compiled and a plain training, in float32 over 20 steps."""
 
 
 def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float]]]:
     model, config = fresh(n_layer=1), settings(compile=compile)
     return model, fit(
-        model, Rows(counting(30)), config, validation=counting(4), seed=1, dtype="float32", progress=quiet
+        model, Rows(ascending(30)), config, validation=ascending(4), seed=1, dtype="float32", progress=quiet
     )
 
 
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler warns of 
 @needs_compiler
 def test_a_compiled_training_is_the_same_training() -> None:
     model, curve = trained(compile=False)
-    ours, compiled = trained(compile=True)
-    for line, other in zip(curve, compiled, strict=True):
+    ours, other_curve = trained(compile=True)
+    for line, other in zip(curve, other_curve, strict=True):
         for name in ("train", "validation"):
             assert (line[name] is None) == (other[name] is None)
             assert line[name] is None or abs(line[name] - other[name]) < CURVE, (line, other)
@@ -51,31 +51,31 @@ def test_a_compiled_training_is_the_same_training() -> None:
 
 @needs_compiler
 def test_all_of_it_is_compiled_or_nothing() -> None:
-    """Also for more shapes than torch compiles of one function by default, and never in parts."""
+    """A function is compiled for more shapes than torch's default allows, and never in parts."""
     for length in range(1, 11):
-        assert float(kernels.compiled(thrice)(torch.ones(length)).sum()) == 3 * length
+        assert float(compiled(thrice)(torch.ones(length)).sum()) == 3 * length
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        kernels.compiled(broken)(torch.ones(1))
+        compiled(broken)(torch.ones(1))
 
 
 @needs_compiler
 @pytest.mark.parametrize("before", [True, False])
 def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler's files lie in a folder that is gone in the end, whoever had named another; no graph is kept."""
-    for name in kernels.FOLDERS:
+    """The compiler's files are in a folder that is removed, whatever folder the environment names; no graph is kept."""
+    for name in FOLDERS:
         if before:
             monkeypatch.setenv(name, str(tmp_path / name))
         else:
             monkeypatch.delenv(name, raising=False)
-    named = {name: os.environ.get(name) for name in kernels.FOLDERS}
+    named = {name: os.environ.get(name) for name in FOLDERS}
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters["inductor"]
     counters.clear()
-    with kernels.workshop(True):
-        inside = [Path(os.environ[name]) for name in kernels.FOLDERS]
-        assert float(kernels.compiled(thrice)(torch.ones(3)).sum()) == 9
+    with private_cache(True):
+        inside = [Path(os.environ[name]) for name in FOLDERS]
+        assert float(compiled(thrice)(torch.ones(3)).sum()) == 9
         assert any(path.is_file() for path in inside[0].rglob("*"))
-    assert {name: os.environ.get(name) for name in kernels.FOLDERS} == named
+    assert {name: os.environ.get(name) for name in FOLDERS} == named
     assert not any(folder.exists() for folder in inside) and not any(tmp_path.iterdir())
     assert not [name for name in counters if name.startswith("fxgraph_cache") and counters[name]]
 
@@ -86,7 +86,7 @@ def thrice(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def broken(numbers: torch.Tensor) -> torch.Tensor:
-    print("torch.compile would go on behind this in another part")
+    print("torch.compile would continue after this in another part")
     return 3 * numbers
 
 
@@ -98,8 +98,8 @@ def test_only_a_compiled_training_says_so_in_its_key() -> None:
 
 
 def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path: Path) -> None:
-    said = lab("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path, CXX="/no/g++")
-    assert said.returncode == 2, said
-    assert said.stderr.startswith("error: train.compile is true, but torch.compile does not work here")
-    assert len(said.stderr.splitlines()) == 1
+    done = lab("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path, CXX="/no/g++")
+    assert done.returncode == 2, done
+    assert done.stderr.startswith("error: train.compile is true, but torch.compile does not work here")
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "smoke").exists()

@@ -18,7 +18,8 @@ from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.risk import perplexity
 from lab.models.counted import Counted
-from lab.models.counting import Ngram, Positions, Uniform, fit
+from lab.models.counting import Positions, Uniform, fit
+from lab.models.ngram import Ngram
 from lab.models.sampling.sample import sample
 from lab.run.folder import RunFolder
 from lab.run.walk import execute
@@ -27,12 +28,12 @@ V, BOS = 7, 0
 
 
 def rows_of(seed: int, rows: int = 40, positions: int = 12) -> np.ndarray:
-    """Skewed, so that some contexts are common and some tokens unseen."""
+    """Return skewed text, in which some contexts are common and some tokens unseen."""
     return np.minimum(np.random.default_rng(seed).geometric(0.35, (rows, positions)) - 1, V - 1).astype(np.uint16)
 
 
 def oracle(rows: np.ndarray, order: int, smoothed: bool) -> Callable[[list[int], int], float]:
-    """P(token | context) from plain dictionaries, context length by context length."""
+    """Return P(token | context) as a function, from plain dictionaries, one for each context length."""
     counts: list[dict[tuple[int, ...], Counter[int]]] = [defaultdict(Counter) for _ in range(order)]
     for row in rows.tolist():
         text = [BOS] * (order - 1) + row
@@ -99,7 +100,7 @@ def test_uniform_perplexity_is_the_vocabulary() -> None:
 @given(st.lists(st.lists(st.integers(0, V - 1), min_size=4, max_size=4), min_size=1, max_size=9), st.integers(1, 4))
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_laws(rows: list[list[int]], order: int) -> None:
-    """The order of rows does not matter, weights sum to 1, and maximum likelihood beats smoothing on its own text."""
+    """The order of rows does not matter, weights sum to 1, maximum likelihood beats smoothing on training text."""
     text = np.array(rows)
     plain, smooth = (Ngram.fit(text, order=order, vocab_size=V, bos=BOS, smoothed=s) for s in (False, True))
     shuffled = Ngram.fit(text[::-1], order=order, vocab_size=V, bos=BOS, smoothed=True)
@@ -114,16 +115,16 @@ def test_too_many_contexts_is_an_error() -> None:
 
 
 def test_samples_have_the_models_bigrams() -> None:
-    """Chi-square of what follows each token in 60,000 sampled tokens; p > .001 for each."""
+    """Chi-square of what follows each token in 60,000 sampled tokens; p > 0.001 for each."""
     rows = rows_of(3, rows=200)
     model = Counted(fit({"kind": "ngram", "order": 2, "smoothing": "interpolated"}, rows, vocab_size=V, bos=0, eos=0))
     tokens, nats = sample(model, rows=5000, positions=12, bos=0, seed=5, progress=lambda _: None)
     assert np.allclose(nats, model.nats(tokens), atol=1e-5)
     for token in range(V):
         before, after = tokens[:, :-1].ravel(), tokens[:, 1:].ravel()
-        found = np.bincount(after[before == token], minlength=V)
+        counts = np.bincount(after[before == token], minlength=V)
         want = model.model.weights(np.array([[token]]))[0].astype(np.float64)
-        assert stats.chisquare(found, want / want.sum() * found.sum()).pvalue > 0.001
+        assert stats.chisquare(counts, want / want.sum() * counts.sum()).pvalue > 0.001
 
 
 def counted(corpus: Path, **model: object) -> StudyConfig:
@@ -166,9 +167,9 @@ def test_configuration() -> None:
         "model.smoothing=some": "\"model.smoothing\" is 'some'",
         "train={tokens: 9, batch_rows: 1, lr: 1, validation_tokens: 9}": "train has no meaning for model.kind ngram",
     }
-    for change, said in changes.items():
+    for change, message in changes.items():
         with pytest.raises(InputError) as error:
             load_study("ngram", [change])
-        assert said in str(error.value)
+        assert message in str(error.value)
     with pytest.raises(InputError, match="train is missing from the study"):
         load_study("quick", ["train=null"])

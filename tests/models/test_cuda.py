@@ -1,4 +1,4 @@
-"""The decoder for a GPU, run on a CPU without its graphs: the logits of transformers and of the CPU's decoder."""
+"""The decoder for a GPU, run on a CPU without CUDA graphs, against transformers and the CPU's decoder."""
 
 import numpy as np
 import pytest
@@ -7,32 +7,32 @@ import torch.nn.functional as F
 
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
-from lab.models.sampling import cuda as graphs
-from lab.models.sampling.cpu import CachedDecoder
-from lab.models.sampling.cuda import GraphDecoder
+from lab.models.initial_weights import random_gpt2
+from lab.models.sampling.kv_cache_cpu import CpuDecoder
+from lab.models.sampling.kv_cache_cuda import CudaDecoder
 
 T, V, B = 20, 96, 5
 
 
 def wide(n_embd: int = 32, n_head: int = 4) -> Gpt2:
-    """Predictions far from uniform, as a trained model's are."""
+    """Return a model whose predictions are far from uniform, as those of a trained model are."""
     config = ModelConfig(n_layer=2, n_head=n_head, n_embd=n_embd, n_positions=T, initializer_range=0.3)
-    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=3)
+    return random_gpt2(config, vocab_size=V, bos=0, seed=3)
 
 
 def text() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(1).integers(0, V, (B, T)))
 
 
-def decoded(model: Gpt2, dtype: torch.dtype, kind: type[CachedDecoder | GraphDecoder] = GraphDecoder) -> torch.Tensor:
+def decoded(model: Gpt2, dtype: torch.dtype, kind: type[CpuDecoder | CudaDecoder] = CudaDecoder) -> torch.Tensor:
     decoder = kind(model.module, B, dtype=dtype, gelu=model.gelu)
     return torch.stack([decoder.step(tokens).clone() for tokens in text().T], dim=1)
 
 
 @pytest.mark.parametrize("bucket", [1, 3, 8, 64])
 def test_the_logits_are_those_of_transformers(monkeypatch: pytest.MonkeyPatch, bucket: int) -> None:
-    """Whatever part of the caches a step reads: one position at a time, a few, all."""
-    monkeypatch.setattr(graphs, "BUCKET", bucket)
+    """A step may read the caches in parts that grow by one position, by a few, or by all."""
+    monkeypatch.setattr("lab.models.sampling.kv_cache_cuda.BUCKET", bucket)
     model = wide()
     with torch.no_grad():
         want = model.module(text()).logits
@@ -46,8 +46,8 @@ def test_the_logits_are_those_of_the_decoder_of_a_cpu() -> None:
     assert torch.allclose(decoded(model, torch.float32), want, rtol=0, atol=1e-5 * float(want.abs().max()))
 
 
-@pytest.mark.parametrize("kind", [CachedDecoder, GraphDecoder])
-def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[CachedDecoder | GraphDecoder]) -> None:
+@pytest.mark.parametrize("kind", [CpuDecoder, CudaDecoder])
+def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[CpuDecoder | CudaDecoder]) -> None:
     """KL(float32 || bfloat16) of the next token, mean over positions: 3e-4 nats here, where the entropy is 2.6."""
     model = wide(n_embd=64)
     exact, rounded = (decoded(model, dtype, kind).double().log_softmax(-1) for dtype in (torch.float32, torch.bfloat16))
@@ -57,9 +57,9 @@ def test_bfloat16_products_leave_the_distribution_nearly_as_it_is(kind: type[Cac
     assert float(kl.max()) < 1e-2 < float(entropy.mean())
 
 
-@pytest.mark.parametrize("kind", [CachedDecoder, GraphDecoder])
-def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CachedDecoder | GraphDecoder]) -> None:
-    """In bfloat16 logits about -100 are .5 apart: they would tie."""
+@pytest.mark.parametrize("kind", [CpuDecoder, CudaDecoder])
+def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CpuDecoder | CudaDecoder]) -> None:
+    """In bfloat16, logits near -100 are 0.5 apart and would be equal."""
     model = wide(n_embd=64)
     with torch.no_grad():
         gpt2 = model.module.transformer
@@ -75,20 +75,20 @@ def test_a_large_common_part_of_the_logits_is_not_rounded(kind: type[CachedDecod
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("bfloat16", 5e-2)])
 def test_graphs_replay_what_the_cpu_computes(dtype: str, bound: float) -> None:
-    """With the deterministic kernels that workers ask for; half way three of the rows leave."""
+    """Kernels are deterministic, as in workers; half way, three of the rows are dropped."""
     model, kept = wide(), torch.tensor([3, 0])
     want = decoded(model, torch.float32)[kept]
     model.module.to("cuda")
     model.decoding = dtype
-    found = []
+    outputs = []
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         decoder, rows = model.decoder(B), text().to("cuda")
         for t, tokens in enumerate(rows.T):
             if t == T // 2:
                 decoder.keep(kept.to("cuda"))
-            found.append(decoder.step(tokens if t < T // 2 else tokens[kept]).clone())
+            outputs.append(decoder.step(tokens if t < T // 2 else tokens[kept]).clone())
     finally:
         torch.use_deterministic_algorithms(False)
-    found = [logits[kept] if len(logits) == B else logits for logits in found]
-    assert torch.allclose(torch.stack(found, 1).cpu(), want, rtol=0, atol=bound * float(want.abs().max()))
+    outputs = [logits[kept] if len(logits) == B else logits for logits in outputs]
+    assert torch.allclose(torch.stack(outputs, 1).cpu(), want, rtol=0, atol=bound * float(want.abs().max()))

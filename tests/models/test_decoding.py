@@ -43,7 +43,7 @@ TOGETHER = [
 
 
 def probabilities(logits: Any, decoding: Decoding, seen: Any = None) -> np.ndarray:
-    """The filtered distribution, normalised; float64 unless the logits are a tensor."""
+    """Return the filtered distribution, normalised; in float64 unless the logits are a tensor."""
     logits_BV = logits if isinstance(logits, Tensor) else torch.tensor(np.atleast_2d(logits), dtype=torch.float64)
     seen = torch.zeros(len(logits_BV), 0, dtype=torch.int64) if seen is None else seen
     weights_BV = weights(logits_BV, decoding, seen)
@@ -53,20 +53,20 @@ def probabilities(logits: Any, decoding: Decoding, seen: Any = None) -> np.ndarr
 
 
 def of(masses: list[float], decoding: Decoding) -> list[float]:
-    """The same for one row of probabilities, through float32 logits as in `sample`."""
+    """Return the filtered distribution for one row of probabilities, through float32 logits as in `sample`."""
     with np.errstate(divide="ignore"):
         logits = torch.tensor(np.log(np.array([masses])), dtype=torch.float32)
     return probabilities(logits, decoding)[0].tolist()
 
 
 def generation(decoding: Decoding, **more: Any) -> GenerationConfig:
-    """What a user of transformers writes for the same; 0 and None are its ways to say no."""
+    """Return the same settings as a user of transformers writes them, where 0 or None turns a filter off."""
     fields = dataclasses.asdict(decoding)
     return GenerationConfig(do_sample=True, **{**fields, "top_k": decoding.top_k or 0}, **more)
 
 
 def transformers_own(module: GPT2LMHeadModel, logits_BV: Tensor, decoding: Decoding, seen_BT: Tensor) -> np.ndarray:
-    """Its processors, chosen and put in order by itself."""
+    """Return what transformers' own processors make, which transformers chooses and orders."""
     processors = module._get_logits_processor(generation(decoding), input_ids_seq_length=seen_BT.shape[1])
     return processors(seen_BT, logits_BV.clone()).double().softmax(-1).numpy()
 
@@ -89,7 +89,7 @@ def test_the_distribution_is_transformers_own(decoding: Decoding, dtype: torch.d
 
 
 def test_it_is_so_for_a_large_vocabulary_but_where_a_bound_is_met_to_a_millionth() -> None:
-    """Whoever disagrees there differs by one token; the sums decide in float64."""
+    """Where the two disagree, they differ by one token, and the float64 sum is within 3e-6 of the bound."""
     module, decoding = gpt2(5).module, Decoding(temperature=0.9, top_p=0.9)
     logits_BV = torch.randn(256, 4096, generator=torch.Generator().manual_seed(2)) * 2.5
     ours = probabilities(logits_BV, decoding) > 0
@@ -106,7 +106,7 @@ def test_every_step_of_generate_has_the_same_distribution(decoding: Decoding) ->
     model, rows = gpt2(40), 16
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        told = model.module.generate(
+        generated = model.module.generate(
             torch.zeros(rows, 1, dtype=torch.int64),
             attention_mask=torch.ones(rows, 1),
             generation_config=generation(decoding, max_new_tokens=5, max_length=None, eos_token_id=99, pad_token_id=0),
@@ -114,14 +114,14 @@ def test_every_step_of_generate_has_the_same_distribution(decoding: Decoding) ->
             output_logits=True,
             return_dict_in_generate=True,
         )
-    assert len(told.scores) == 5
-    for t, (logits_BV, scores_BV) in enumerate(zip(told.logits, told.scores, strict=True)):
-        ours, want = probabilities(logits_BV, decoding, told.sequences[:, : 1 + t]), scores_BV.double().softmax(-1)
+    assert len(generated.scores) == 5
+    for t, (logits_BV, scores_BV) in enumerate(zip(generated.logits, generated.scores, strict=True)):
+        ours, want = probabilities(logits_BV, decoding, generated.sequences[:, : 1 + t]), scores_BV.double().softmax(-1)
         assert np.array_equal(ours > 0, want.numpy() > 0) and np.allclose(ours, want.numpy(), rtol=2e-5, atol=0)
 
 
 def test_greedy_is_what_generate_does_without_sampling() -> None:
-    """The penalty counts, temperature and filters do not."""
+    """The penalty has an effect; temperature and filters have none."""
     model, decoding = gpt2(40), Decoding(temperature=0, top_k=2, top_p=0.1, repetition_penalty=1.5)
     want = model.module.generate(
         torch.arange(16)[:, None],
@@ -144,7 +144,7 @@ def test_greedy_is_what_generate_does_without_sampling() -> None:
 
 
 def test_by_hand() -> None:
-    """The order matters: of .5 .3 .2 top-k 2 leaves .625 .375, and of these .6 is reached by the first alone."""
+    """The order matters: of 0.5 0.3 0.2 top-k 2 leaves 0.625 0.375, and the first of these alone reaches 0.6."""
     p = [0.5, 0.3, 0.2]
     assert of(p, Decoding()) == pytest.approx(p)
     assert of(p, Decoding(temperature=0.5)) == pytest.approx([25 / 38, 9 / 38, 4 / 38])
@@ -178,7 +178,7 @@ def test_ties() -> None:
 
 
 def test_a_tie_that_transformers_cuts_at_the_other_end() -> None:
-    """The documented difference: as many tokens, other ones."""
+    """The documented difference: the number of tokens is the same, the tokens are not."""
     logits = torch.zeros(1, 10)
     want = transformers_own(gpt2(5).module, logits, Decoding(top_p=0.35), torch.zeros(1, 1, dtype=torch.int64))[0]
     ours = probabilities(logits, Decoding(top_p=0.35))[0]
@@ -223,13 +223,13 @@ def test_a_bound_met_exactly_by_hand() -> None:
 
 
 def test_the_ends_of_top_p() -> None:
-    """1 keeps what is rarer than the tolerance; next to nothing keeps the likeliest."""
+    """1 keeps tokens that are rarer than the tolerance; a tiny mass keeps the likeliest token."""
     assert of([1 - 1e-9, 1e-9], Decoding(top_p=1.0, top_k=2))[1] == pytest.approx(1e-9)
     assert of([0.3, 0.7], Decoding(top_p=1e-7)) == [0, 1]
 
 
 LOGITS = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=80, unique=True)
-"""Distinct, so that no tie is cut."""
+"""All different, so that no tie is cut."""
 DECODINGS = st.builds(
     Decoding,
     temperature=st.floats(0.2, 3),
@@ -260,9 +260,9 @@ def test_a_stricter_filter_keeps_fewer(
 ) -> None:
     """Each filter on its own."""
     for name, other, stricter in (("top_k", top_k, min), ("top_p", top_p, min), ("min_p", min_p, max)):
-        mine = getattr(decoding, name) or other
-        one, two = (probabilities(logits, Decoding(**{name: value}))[0] > 0 for value in (mine, other))
-        both = probabilities(logits, Decoding(**{name: stricter(mine, other)}))[0] > 0
+        own = getattr(decoding, name) or other
+        one, two = (probabilities(logits, Decoding(**{name: value}))[0] > 0 for value in (own, other))
+        both = probabilities(logits, Decoding(**{name: stricter(own, other)}))[0] > 0
         assert np.array_equal(both, one & two)
 
 
@@ -285,7 +285,7 @@ def test_greedy_is_the_limit_of_a_falling_temperature(logits: list[float]) -> No
 
 
 def test_rows_are_independent() -> None:
-    """Also where a tie is cut in one of them only."""
+    """This holds also if a tie is cut in one of them only."""
     logits_BV = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
     logits_BV[2] = 0
     seen_BT = torch.arange(12).view(6, 2)

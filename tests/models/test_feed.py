@@ -1,4 +1,4 @@
-"""The rows that training takes: which, how often, in whose share, which of their tokens are learned, and the audit."""
+"""The rows of a recipe: which, how often, in which share, which tokens are learned, and the check of shares."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ EOS = 9
 
 
 def corpus(first: int, rows: int) -> np.ndarray:
-    """Row r is [first + r] * T, so that a row says where it comes from."""
+    """Return rows [first + r] * T for r = 0, 1, ..., so that each row shows where it comes from."""
     return np.repeat(np.arange(first, first + rows, dtype=np.uint16)[:, None], T, axis=1)
 
 
@@ -66,13 +66,13 @@ ALL = Recipe((Part(0, 0, 2), Part(HUMAN, 0, 2), Part(ARCHIVE, 0, 1)))
     ],
 )
 def test_learned_by_hand(context: int, eos: int | None, learned: list[str] | None) -> None:
-    """A prompt is context in synthetic rows alone; nothing behind a document's end is learned."""
+    """A prompt is context in synthetic rows alone; nothing after the end of a document is learned."""
     rows = RecipeRows(ALL, HAND, context=context, eos=eos)
-    found = rows.learned(np.arange(5), rows.take(np.arange(5)))
-    assert (None if found is None else ["".join(map(str, row.astype(int))) for row in found]) == learned
-    if found is not None:
+    got = rows.learned(np.arange(5), rows.take(np.arange(5)))
+    assert (None if got is None else ["".join(map(str, row.astype(int))) for row in got]) == learned
+    if got is not None:
         mixed = np.array([4, 1, 3, 0])
-        assert np.array_equal(rows.learned(mixed, rows.take(mixed)), found[mixed])
+        assert np.array_equal(rows.learned(mixed, rows.take(mixed)), got[mixed])
 
 
 def test_text_is_counted_up_to_the_end_of_a_document() -> None:
@@ -95,15 +95,15 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("members", [2, 3])
 def test_shares_are_disjoint_and_cover_the_recipe(recipe: Recipe, members: int) -> None:
-    """No row in two shares, each as often in all as in the recipe, and of each origin as many rows, to one."""
+    """No row is in two shares, all shares together are the recipe, and they have equal numbers of each origin, +- 1."""
     whole = names(RecipeRows(recipe, CORPORA))
     shares = [names(RecipeRows(recipe, CORPORA, share=(m, members), seed=5)) for m in range(members)]
     assert sorted(name for share in shares for name in share) == sorted(whole)
     for a in range(members):
         for b in range(a):
             assert not set(shares[a]) & set(shares[b])
-    for hundred in {name // 100 for name in whole}:
-        sizes = [len({name for name in share if name // 100 == hundred}) for share in shares]
+    for origin in {name // 100 for name in whole}:
+        sizes = [len({name for name in share if name // 100 == origin}) for share in shares]
         assert max(sizes) - min(sizes) <= 1, "each member has its part of each origin"
 
 
@@ -115,7 +115,7 @@ def test_shares_are_chance_that_the_seed_decides() -> None:
 
 
 def test_a_share_masks_its_own_rows() -> None:
-    """learned looks at the origin of the share's rows, not of the recipe's rows of these numbers."""
+    """`learned` takes the origin of the share's rows, not of the recipe's rows with the same indices."""
     recipe = Recipe((Part(HUMAN, 0, 10), Part(0, 0, 10)))
     for m in range(2):
         rows = RecipeRows(recipe, CORPORA, context=1, share=(m, 2), seed=5)
@@ -144,14 +144,14 @@ def test_a_whole_pass_has_no_chance_to_drift() -> None:
 
 
 def test_half_a_pass_may_drift_by_chance() -> None:
-    """100 of 200 rows without replacement: sd = sqrt(100 x .25 x 100 / 199) / 100 = .0354; .01 + 5 sd = .187."""
+    """100 of 200 rows without replacement: sd = sqrt(100 x 0.25 x 100 / 199) / 100 = 0.0354; 0.01 + 5 sd = 0.187."""
     fed(68, 32).check_shares()
     with pytest.raises(RuntimeError, match="more than 1% apart"):
         fed(69, 31).check_shares()
 
 
 def test_chance_has_its_part_in_the_last_pass_only() -> None:
-    """10.5 passes, 2,100 rows: the same .0354 of the last 100 rows weighs 1 / 21: .01 + 5 x .0354 / 21 = .0184."""
+    """10.5 passes, 2,100 rows: the 0.0354 of the last 100 rows weighs 1 / 21: 0.01 + 5 x 0.0354 / 21 = 0.0184."""
     fed(1050 + 38, 1050 - 38).check_shares()
     with pytest.raises(RuntimeError):
         fed(1050 + 39, 1050 - 39).check_shares()

@@ -19,10 +19,11 @@ from lab import machine
 from lab.config.model import ModelConfig
 from lab.errors import InputError
 from lab.models import counting
-from lab.models.base import LanguageModel
 from lab.models.counted import Counted
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 from lab.models.load import load
+from lab.models.protocols import LanguageModel
 from lab.steps.probes import held_out_nats
 
 torch.set_num_threads(1)
@@ -38,10 +39,10 @@ MODELS = [*SHAPES, *COUNTED]
 
 
 def gpt2(shape: str = "2 layers", *, seed: int = 1, vocab_size: int = V) -> Gpt2:
-    """A small model whose predictions are far from uniform."""
+    """Return a small model whose predictions are far from uniform."""
     n_layer, n_head, n_embd = SHAPES[shape]
     config = ModelConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd, n_positions=T)
-    model = Gpt2.fresh(config, vocab_size=vocab_size, bos=0, seed=seed)
+    model = random_gpt2(config, vocab_size=vocab_size, bos=0, seed=seed)
     with torch.no_grad():
         for parameter in model.module.parameters():
             parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)) * 0.3
@@ -59,7 +60,7 @@ def rows_of(n: int, positions: int = T, vocab_size: int = V) -> np.ndarray:
 
 
 def decoded(model: LanguageModel, rows: np.ndarray) -> torch.Tensor:
-    """Logits [B, T, V] of the step-by-step decoder: BOS, then all but the last token."""
+    """Return the logits [B, T, V] of the step-by-step decoder, which reads BOS and all tokens except the last."""
     inputs = np.concatenate([np.zeros((len(rows), 1), np.int64), rows[:, :-1].astype(np.int64)], axis=1)
     decoder = model.decoder(len(rows))
     return torch.stack([decoder.step(torch.from_numpy(inputs[:, t])).clone() for t in range(rows.shape[1])], dim=1)
@@ -127,10 +128,13 @@ def test_cached_logits_are_transformers_own(shape: str) -> None:
 
 
 def test_cached_logits_are_transformers_own_at_a_larger_size() -> None:
-    """4 x 256, more positions than a block of keys holds.  An initializer_range of .2 would be too wide for this bound:
-    there transformers' own float32 logits differ by 1.5e-5 from its float64 ones."""
+    """4 x 256, with more positions than a table of keys holds.
+
+    An initializer_range of 0.2 would be too wide for this bound: there transformers' own float32 logits differ by
+    1.5e-5 from its float64 logits.
+    """
     config = ModelConfig(n_layer=4, n_head=8, n_embd=256, n_positions=192, initializer_range=0.1)
-    model = Gpt2.fresh(config, vocab_size=1_000, bos=0, seed=3)
+    model = random_gpt2(config, vocab_size=1_000, bos=0, seed=3)
     rows = rows_of(2, 192, 1_000)
     with torch.no_grad():
         want = model.module(F.pad(torch.from_numpy(rows.astype(np.int64))[:, :-1], (1, 0))).logits
@@ -155,20 +159,20 @@ def test_long_rows_use_the_fused_attention(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_cache_grows_with_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for 3, 6, 12, 24 tokens in turn, and blocks of 2 and 4 keys: the same logits, but for the order of a sum."""
+    """Room for 3, 6, 12, 24 tokens in turn, and tables of 2 and 4 keys: equal logits, except for the order of a sum."""
     model, rows = gpt2(), rows_of(4)
     at_once = decoded(model, rows)
-    monkeypatch.setattr("lab.models.sampling.cpu.FIRST_POSITIONS", 3)
-    monkeypatch.setattr("lab.models.sampling.cpu.NARROW", 2)
-    monkeypatch.setattr("lab.models.sampling.cpu.WIDE", 4)
+    monkeypatch.setattr("lab.models.sampling.kv_cache_cpu.FIRST_POSITIONS", 3)
+    monkeypatch.setattr("lab.models.sampling.kv_cache_cpu.NARROW", 2)
+    monkeypatch.setattr("lab.models.sampling.kv_cache_cpu.WIDE", 4)
     assert model.decoder(4).caches[0].values.shape[1] == 3
     assert torch.allclose(decoded(model, rows), at_once, atol=1e-5)
 
 
-def test_blocks_of_keys_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two blocks of one width become one of twice the width, up to the widest: 11 positions are 4 + 4 + 2 + 1 of 2."""
-    monkeypatch.setattr("lab.models.sampling.cpu.NARROW", 2)
-    monkeypatch.setattr("lab.models.sampling.cpu.WIDE", 4)
+def test_tables_of_keys_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tables of one width become one of twice the width, up to the widest: 11 positions are 4 + 4 + 2 + 1 of 2."""
+    monkeypatch.setattr("lab.models.sampling.kv_cache_cpu.NARROW", 2)
+    monkeypatch.setattr("lab.models.sampling.kv_cache_cpu.WIDE", 4)
     decoder = gpt2().decoder(4)
     for token in rows_of(4, 11).T:
         decoder.step(torch.from_numpy(token.astype(np.int64)))
@@ -190,7 +194,7 @@ def test_rows_that_are_too_long_are_refused() -> None:
 def test_initial_weights_depend_on_the_seed_only() -> None:
     config = ModelConfig(n_layer=1, n_head=1, n_embd=16, n_positions=T)
     before = torch.random.get_rng_state()
-    first, again, other = (Gpt2.fresh(config, vocab_size=V, bos=0, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (random_gpt2(config, vocab_size=V, bos=0, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     wte = [model.module.transformer.wte.weight for model in (first, again, other)]
     assert torch.equal(wte[0], wte[1]) and not torch.equal(wte[0], wte[2])
@@ -213,7 +217,7 @@ class _Messages(logging.Handler):
 
 
 def test_a_saved_model_is_anyones(tmp_path: Path) -> None:
-    """It loads with AutoModelForCausalLM and runs in a pipeline, and transformers has nothing to complain of."""
+    """It loads with AutoModelForCausalLM and runs in a pipeline, and transformers logs no warning."""
     words = {"<|endoftext|>": 0} | {f"w{i}": i for i in range(1, V)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<|endoftext|>"))
     tokenizer.pre_tokenizer = Whitespace()
@@ -234,10 +238,10 @@ def test_a_saved_model_is_anyones(tmp_path: Path) -> None:
 
 def test_heldout_is_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.steps.probes.ROWS", 4)
-    model, rows, told = gpt2(), rows_of(10), []
-    nats = held_out_nats(model, rows, told.append)
+    model, rows, reported = gpt2(), rows_of(10), []
+    nats = held_out_nats(model, rows, reported.append)
     assert np.allclose(nats, model.nats(rows), atol=1e-5) and nats.dtype == np.float32
-    assert told == [4 * T, 8 * T, 10 * T]
+    assert reported == [4 * T, 8 * T, 10 * T]
 
 
 def test_machine(monkeypatch: pytest.MonkeyPatch) -> None:

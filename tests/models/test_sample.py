@@ -9,35 +9,37 @@ import pytest
 import torch
 from scipy import stats
 from support.training import SHORT as T
-from support.training import gpt2, quiet
+from support.training import fits, gpt2, quiet
 from transformers import GenerationConfig
 
 from lab import theory
-from lab.config.model import ModelConfig
-from lab.models.causal import Causal
+from lab.config.model import ModelConfig, Network
 from lab.models.counted import Counted
-from lab.models.counting import Ngram, Uniform
+from lab.models.counting import Uniform
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2, random_llama
+from lab.models.ngram import Ngram
 from lab.models.sampling import sample as sampling
-from lab.models.sampling.cuda import GraphDecoder
 from lab.models.sampling.decoding import Decoding
-from lab.models.sampling.sample import BLOCK, draw, sample
+from lab.models.sampling.draw import GROUP, draw
+from lab.models.sampling.kv_cache_cuda import CudaDecoder
+from lab.models.sampling.sample import sample
 from lab.seeds import generator
 
 torch.set_num_threads(1)
 
 
 def exact(model: Gpt2, prefix: list[int]) -> np.ndarray:
-    """transformers' own probabilities of the token after BOS and this prefix, float64."""
+    """Return transformers' own probabilities of the token after BOS and this prefix, float64."""
     with torch.no_grad():
         return model.module(torch.tensor([[0, *prefix]])).logits[0, -1].double().softmax(-1).numpy()
 
 
 def test_first_token_has_the_models_distribution() -> None:
-    """A vocabulary of two blocks, the second of them cut."""
-    model = gpt2(BLOCK + 6)
+    """The vocabulary has two groups, of which the second is cut."""
+    model = gpt2(GROUP + 6)
     tokens, _ = sample(model, rows=20_000, positions=1, bos=0, seed=1, progress=quiet)
-    assert fits(np.bincount(tokens[:, 0], minlength=BLOCK + 6), exact(model, [])) > 0.001
+    assert fits(np.bincount(tokens[:, 0], minlength=GROUP + 6), exact(model, [])) > 0.001
 
 
 def test_second_token_has_the_models_distribution_given_the_first() -> None:
@@ -49,7 +51,7 @@ def test_second_token_has_the_models_distribution_given_the_first() -> None:
 
 
 def test_a_biased_draw_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests above have teeth: weighing the likeliest token 10 % too high is enough."""
+    """The tests above can fail: a likeliest token with a weight 10 % too high is enough."""
     model = gpt2(5)
     monkeypatch.setattr(sampling, "draw", lambda p_BV, u_B: draw(p_BV * torch.tensor([1.1, 1, 1, 1, 1]), u_B))
     tokens, _ = sample(model, rows=20_000, positions=1, bos=0, seed=1, progress=quiet)
@@ -57,8 +59,8 @@ def test_a_biased_draw_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_fixed_shard_is_what_a_plain_loop_over_transformers_draws() -> None:
-    """Whatever makes the sampler faster: the same uniforms, transformers' logits over the whole text, float64 sums."""
-    model, rows = gpt2(BLOCK + 6), 60
+    """The plain loop has the same uniform numbers, transformers' logits over the whole text, and float64 sums."""
+    model, rows = gpt2(GROUP + 6), 60
     tokens, nats = sample(model, rows=rows, positions=T, bos=0, seed=11, progress=quiet)
     text_BT = np.zeros((rows, 1), dtype=np.int64)
     for uniforms_B in generator(11).random((T, rows)):
@@ -84,16 +86,7 @@ def test_pairs_are_distributed_as_transformers_generates_them() -> None:
     assert stats.chi2_contingency(np.array(pairs)).pvalue > 0.001
 
 
-def fits(counts: np.ndarray, probabilities: np.ndarray) -> float:
-    """p-value of a chi-square test; tokens expected fewer than 5 times stand together."""
-    expected = probabilities / probabilities.sum() * counts.sum()
-    rare = expected < 5
-    if rare.any():
-        counts, expected = (np.append(x[~rare], x[rare].sum()) for x in (counts, expected))
-    return float(stats.chisquare(counts, expected).pvalue)
-
-
-@pytest.mark.parametrize("vocab_size", [5, BLOCK, BLOCK + 6])
+@pytest.mark.parametrize("vocab_size", [5, GROUP, GROUP + 6])
 def test_nats_are_the_models_own(vocab_size: int) -> None:
     model = gpt2(vocab_size)
     tokens, nats = sample(model, rows=64, positions=T, bos=0, seed=4, progress=quiet)
@@ -110,11 +103,13 @@ def test_the_uniform_model_samples_uniformly() -> None:
 
 
 def test_equal_seeds_draw_equal_text() -> None:
-    model, told = gpt2(70), []
-    first, again, other = (sample(model, rows=8, positions=T, bos=0, seed=s, progress=told.append) for s in (1, 1, 2))
+    model, reported = gpt2(70), []
+    first, again, other = (
+        sample(model, rows=8, positions=T, bos=0, seed=s, progress=reported.append) for s in (1, 1, 2)
+    )
     assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
     assert not np.array_equal(first[0], other[0])
-    assert told[:T] == [8 * (t + 1) for t in range(T)]
+    assert reported[:T] == [8 * (t + 1) for t in range(T)]
 
 
 def test_the_end_of_a_document_does_not_end_a_row() -> None:
@@ -130,13 +125,13 @@ def text(model: Gpt2 | Counted, rows: int, positions: int, seed: int = 1, **more
 @pytest.mark.parametrize("prompts", [None, np.full((30, 2), 3)], ids=["bos", "prompted"])
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(2.0, top_k=8, min_p=0.5)], ids=str)
 def test_each_row_and_position_has_its_uniform_number(prompts: np.ndarray | None, decoding: Decoding) -> None:
-    """Of 8 equal tokens, token n is drawn where u is in [n, n + 1) / 8: the text of a seed is fixed for good."""
+    """Of 8 equal tokens, token n is drawn where u is in [n, n + 1) / 8: the text of a seed never changes."""
     tokens, _ = text(Counted(Uniform(8)), 30, 10, seed=3, prompts=prompts, decoding=decoding)
     assert np.array_equal(tokens, np.floor(8 * generator(3).random((10, 30))).T)
 
 
 def test_the_text_goes_on_from_the_prompt() -> None:
-    """A prompt of two tokens, another one in every second row: the model's distribution given both, in their order."""
+    """Every second row has another prompt of two tokens: the distribution depends on both and on their order."""
     model, prompts = gpt2(5), np.tile(np.array([[1, 4], [4, 1]], dtype=np.uint16), (10_000, 1))
     tokens, _ = text(model, 20_000, 1, prompts=prompts)
     assert tokens.shape == (20_000, 1)
@@ -147,7 +142,7 @@ def test_the_text_goes_on_from_the_prompt() -> None:
 
 
 def test_a_prompt_is_context_and_not_text() -> None:
-    """What is returned, and its nats, are of the drawn tokens alone; an empty prompt is none."""
+    """Only the drawn tokens and their nats are returned; an empty prompt is the same as none."""
     model, prompts = gpt2(70), np.random.default_rng(0).integers(0, 70, (32, 2))
     tokens, nats = text(model, 32, T - 2, prompts=prompts)
     assert tokens.shape == nats.shape == (32, T - 2)
@@ -166,49 +161,49 @@ def test_prompts_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.8, top_p=0.95, repetition_penalty=1.2)], ids=str)
 def test_a_stop_ends_a_row_and_changes_nothing_before_it(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the bit, as long as no row leaves the decoder."""
+    """The bits are equal as long as no row is dropped from the decoder."""
     monkeypatch.setattr(sampling, "KEPT", -1.0)
-    model, stop, told = gpt2(5), 3, []
+    model, stop, reported = gpt2(5), 3, []
     free, free_nats = text(model, 200, T, decoding=decoding)
     tokens, nats = sample(
-        model, rows=200, positions=T, bos=0, seed=1, progress=told.append, decoding=decoding, stop=stop
+        model, rows=200, positions=T, bos=0, seed=1, progress=reported.append, decoding=decoding, stop=stop
     )
     ended = np.cumsum(free == stop, axis=1) - (free == stop) > 0
-    assert ended.any() and not ended[:, -1].all() and len(told) == T
+    assert ended.any() and not ended[:, -1].all() and len(reported) == T
     assert np.array_equal(tokens, np.where(ended, stop, free)) and tokens.dtype == np.uint16
     assert np.array_equal(nats, np.where(ended, 0, free_nats).astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-graphs", "llama", "ngram"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-cuda", "llama", "ngram"])
 def test_rows_that_have_ended_leave_the_decoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether they leave when one in four has ended, at once or never, the rest is written as if they were there."""
-    positions, told = 40, {}
+    """Whether they are dropped when one in four has ended, at once or never, the other rows stay the same."""
+    positions, results = 40, {}
     if name == "llama":
         shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": positions, "initializer_range": 0.3}
-        model: Any = Causal.fresh(**shape, vocab_size=9, bos=0, seed=3)
+        model: Any = random_llama(Network(**shape), vocab_size=9, bos=0, seed=3)
     elif name == "ngram":
         rows = np.random.default_rng(0).integers(0, 9, (50, 30))
         model = Counted(Ngram.fit(rows, order=2, vocab_size=9, bos=0, smoothed=True))
     else:
         config = ModelConfig(n_layer=2, n_head=2, n_embd=16, n_positions=positions, initializer_range=0.5)
-        model = Gpt2.fresh(config, vocab_size=9, bos=0, seed=3)
-    if name == "gpt2-graphs":
-        monkeypatch.setattr("lab.models.sampling.cpu.CachedDecoder", GraphDecoder)
+        model = random_gpt2(config, vocab_size=9, bos=0, seed=3)
+    if name == "gpt2-cuda":
+        monkeypatch.setattr("lab.models.gpt2.CpuDecoder", CudaDecoder)
     for kept in (-1.0, 0.75, 1.0):
         monkeypatch.setattr(sampling, "KEPT", kept)
-        told[kept] = sample(model, rows=100, positions=positions, bos=0, seed=1, progress=quiet, stop=4)
-    ends = (told[-1.0][0] == 4).argmax(1)
+        results[kept] = sample(model, rows=100, positions=positions, bos=0, seed=1, progress=quiet, stop=4)
+    ends = (results[-1.0][0] == 4).argmax(1)
     assert len(np.unique(ends)) > 10 and ends.max() > 20
-    for tokens, nats in (told[0.75], told[1.0]):
-        assert np.array_equal(tokens, told[-1.0][0]) and np.allclose(nats, told[-1.0][1], atol=1e-4)
+    for tokens, nats in (results[0.75], results[1.0]):
+        assert np.array_equal(tokens, results[-1.0][0]) and np.allclose(nats, results[-1.0][1], atol=1e-4)
 
 
 def test_drawing_ends_when_every_row_has() -> None:
-    """A model that says 2 1 and then always 1: both rows are over after two of nine positions."""
-    told: list[int] = []
+    """The model writes 2 1 and then always 1: both rows have ended after two of nine positions."""
+    reported: list[int] = []
     model = Counted(Ngram.fit(np.array([[2, 1, 1]]), order=2, vocab_size=3, bos=0, smoothed=False))
-    tokens, nats = sample(model, rows=2, positions=9, bos=0, seed=0, progress=told.append, stop=1)
-    assert told == [2, 4] and not nats.any() and tokens.tolist() == [[2] + 8 * [1]] * 2
+    tokens, nats = sample(model, rows=2, positions=9, bos=0, seed=0, progress=reported.append, stop=1)
+    assert reported == [2, 4] and not nats.any() and tokens.tolist() == [[2] + 8 * [1]] * 2
 
 
 def test_drawn_tokens_have_the_filtered_distribution() -> None:
@@ -227,7 +222,7 @@ def test_drawn_tokens_have_the_filtered_distribution() -> None:
 
 
 def test_pairs_under_filters_are_distributed_as_transformers_generates_them() -> None:
-    """With a prompt, which its penalty reads as well as BOS."""
+    """There is a prompt, which transformers' penalty reads as well as BOS."""
     model, n, decoding = gpt2(6), 8_000, Decoding(0.8, top_k=5, top_p=0.9, min_p=0.05, repetition_penalty=1.3)
     tokens, _ = text(model, n, 2, decoding=decoding, prompts=np.full((n, 1), 4))
     settings = GenerationConfig(
@@ -252,7 +247,7 @@ def test_pairs_under_filters_are_distributed_as_transformers_generates_them() ->
 
 
 def test_nats_are_the_unfiltered_models_whatever_the_decoding() -> None:
-    """And finite where float32 has no probability left for a token that great heat made possible."""
+    """They are finite even if float32 has no probability left for a token that a high temperature made possible."""
     model = gpt2(70)
     for decoding in (Decoding(0), Decoding(0.5), Decoding(top_k=3, repetition_penalty=2.0), Decoding(3.0, top_p=0.9)):
         tokens, nats = text(model, 64, T, decoding=decoding)
@@ -264,7 +259,7 @@ def test_nats_are_the_unfiltered_models_whatever_the_decoding() -> None:
 
 
 def test_greedy_text_is_the_likeliest_token_each_time() -> None:
-    model = gpt2(BLOCK + 6)
+    model = gpt2(GROUP + 6)
     tokens, _ = text(model, 3, T, decoding=Decoding(0))
     assert (tokens == tokens[0]).all()
     for t in range(T):
@@ -273,7 +268,7 @@ def test_greedy_text_is_the_likeliest_token_each_time() -> None:
 
 
 def test_the_penalty_reads_bos_the_prompt_and_the_text() -> None:
-    """So heavy a one that nothing is said twice: behind BOS 0 and prompt 3, four draws are 1 2 4 5 in some order."""
+    """The penalty is so heavy that no token comes twice: after 0 (BOS) and 3 come 1 2 4 5 in some order."""
     heavy = Decoding(repetition_penalty=1e6)
     tokens, _ = text(Counted(Uniform(6)), 300, 4, decoding=heavy, prompts=np.full((300, 1), 3))
     assert (np.sort(tokens, axis=1) == [1, 2, 4, 5]).all()
@@ -281,7 +276,7 @@ def test_the_penalty_reads_bos_the_prompt_and_the_text() -> None:
 
 
 def test_equal_seeds_draw_equal_text_under_a_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rows the processor's cache holds at once."""
+    """The text does not depend on how many rows the processor's cache holds at once."""
     model, decoding = gpt2(70), Decoding(0.9, top_k=40, top_p=0.9, min_p=0.01, repetition_penalty=1.1)
     first, other = (text(model, 50, T, seed=seed, decoding=decoding) for seed in (1, 2))
     monkeypatch.setattr(sampling, "CACHED", 7 * 70)
@@ -291,7 +286,7 @@ def test_equal_seeds_draw_equal_text_under_a_decoding(monkeypatch: pytest.Monkey
 
 
 def oracle(weights_BV: np.ndarray, uniforms_B: np.ndarray) -> list[int]:
-    """Inverse CDF in float64, a row at a time."""
+    """Invert the cumulative distribution in float64, one row at a time."""
     sums_BV = weights_BV.astype(np.float64).cumsum(1)
     return [int(np.searchsorted(s, u * s[-1], side="right")) for s, u in zip(sums_BV, uniforms_B, strict=True)]
 
@@ -300,9 +295,9 @@ def drawn(weights_BV: np.ndarray, uniforms_B: np.ndarray) -> list[int]:
     return draw(torch.from_numpy(weights_BV.astype(np.float32)), torch.from_numpy(uniforms_B)).tolist()
 
 
-@pytest.mark.parametrize("vocab_size", [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7])
+@pytest.mark.parametrize("vocab_size", [1, 3, GROUP - 1, GROUP, GROUP + 1, 5 * GROUP + 7])
 def test_draw_is_the_inverse_cdf(vocab_size: int) -> None:
-    """Whole weights, so that every sum is exact; half of them zero; uniform numbers that fall on the boundaries too."""
+    """Weights are whole numbers, so that sums are exact; half are zero; some uniform numbers fall on the boundaries."""
     rng = np.random.default_rng(vocab_size)
     weights = rng.integers(0, 8, (2000, vocab_size)) * rng.integers(0, 2, (2000, vocab_size))
     weights[:, rng.integers(vocab_size)] += 1
@@ -318,25 +313,25 @@ def test_draw_by_hand() -> None:
 
 
 def test_a_certain_token_is_drawn_wherever_it_stands() -> None:
-    vocab_size = 2 * BLOCK + 3
+    vocab_size = 2 * GROUP + 3
     for u in (0.0, 0.5, np.nextafter(1, 0)):
         assert drawn(np.eye(vocab_size), np.full(vocab_size, u)) == list(range(vocab_size))
 
 
-def test_a_rare_token_at_the_end_of_a_block_is_reached() -> None:
-    """Its weight, 1e-9 of the block's, is lost in the float32 sum of the block."""
-    weights = np.zeros((1, 3 * BLOCK))
-    weights[0, : BLOCK - 1], weights[0, BLOCK - 1], weights[0, -1] = 1, 1e-9 * BLOCK, 1
-    edge = (BLOCK - 1) / BLOCK
+def test_a_rare_token_at_the_end_of_a_group_is_reached() -> None:
+    """Its weight, 1e-9 of its group's, is lost in the float32 sum of the group."""
+    weights = np.zeros((1, 3 * GROUP))
+    weights[0, : GROUP - 1], weights[0, GROUP - 1], weights[0, -1] = 1, 1e-9 * GROUP, 1
+    edge = (GROUP - 1) / GROUP
     found = {drawn(weights, np.array([edge * (1 - share)]))[0] for share in np.linspace(0, 3e-9, 61)[1:]}
-    assert found == {BLOCK - 2, BLOCK - 1}
+    assert found == {GROUP - 2, GROUP - 1}
 
 
 def test_no_impossible_token_is_drawn_from_a_softmax() -> None:
     """Logits of -200 underflow to probability zero, at both ends and in between."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 4, (4000, 150))
-    logits[:, [0, 1, BLOCK - 1, BLOCK, 70, 148, 149]] = -200
+    logits[:, [0, 1, GROUP - 1, GROUP, 70, 148, 149]] = -200
     probabilities = torch.softmax(torch.from_numpy(logits.astype(np.float32)), -1)
     for u in (rng.random(4000), np.zeros(4000), np.full(4000, np.nextafter(1, 0))):
         assert probabilities.gather(1, draw(probabilities, torch.from_numpy(u))[:, None]).min() > 0

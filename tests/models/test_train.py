@@ -11,21 +11,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support.training import Rows, T, V, counting, fresh, quiet, settings
+from support.training import Rows, T, V, ascending, fresh, quiet, settings
 
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
-from lab.models.train import CHUNK, _CrossEntropy, _MeanLoss, batch_at, fit, lr_at
+from lab.models.initial_weights import random_gpt2
+from lab.models.loss import CHUNK, MeanLoss, _CrossEntropy
+from lab.models.schedule import batch_at, lr_at
+from lab.models.train import fit
 from lab.run.worker import set_arithmetic
 
 torch.set_num_threads(1)
 
 
 def trained(folder: Path, *, init: int = 1, seed: int = 1, dtype: str = "bfloat16") -> bytes:
-    """The saved weights of a short training."""
+    """Return the saved weights of a short training."""
     folder.mkdir()
     model = fresh(init)
-    fit(model, Rows(counting(30)), settings(), validation=counting(4), seed=seed, dtype=dtype, progress=quiet)
+    fit(model, Rows(ascending(30)), settings(), validation=ascending(4), seed=seed, dtype=dtype, progress=quiet)
     model.save(folder)
     return (folder / "model.safetensors").read_bytes()
 
@@ -40,28 +43,30 @@ def test_equal_seeds_give_equal_bytes(dtype: str, tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_to_what_can_be_known() -> None:
-    """The first token is a guess among 40; the others follow from it.  So the best loss is log(40) / 16 = .23."""
+    """The first token is a guess among 40; the others follow from it.  So the best loss is log(40) / 16 = 0.23."""
     config = settings(tokens=250 * 8 * T)
-    log = fit(fresh(), Rows(counting(40)), config, validation=counting(40), seed=0, dtype="bfloat16", progress=quiet)
+    log = fit(fresh(), Rows(ascending(40)), config, validation=ascending(40), seed=0, dtype="bfloat16", progress=quiet)
     assert log[0]["validation"] == pytest.approx(math.log(V), rel=0.05)
     assert math.log(V) / T < log[-1]["validation"] < 0.5
     assert log[-1]["train"] < 0.5
 
 
 def test_the_learning_curve() -> None:
-    told: list[int] = []
+    reported: list[int] = []
     config = settings(tokens=30 * 4 * T, batch_rows=4)
-    log = fit(fresh(), Rows(counting(9)), config, validation=counting(4), seed=0, dtype="float32", progress=told.append)
+    log = fit(
+        fresh(), Rows(ascending(9)), config, validation=ascending(4), seed=0, dtype="float32", progress=reported.append
+    )
     assert [line["step"] for line in log if line["validation"] is not None] == [0, 15, 30]
     assert len(log) == 21 and all(line["train"] is not None for line in log[1:])
     assert [line["tokens"] for line in log] == [line["step"] * 4 * T for line in log]
     assert log[-1]["lr"] == pytest.approx(3e-4)
-    assert told == [4 * T * (step + 1) for step in range(30)]
+    assert reported == [4 * T * (step + 1) for step in range(30)]
 
 
 def test_the_smallest_training_is_one_step() -> None:
     config = settings(tokens=T + 5, batch_rows=8)
-    log = fit(fresh(), Rows(counting(3)), config, validation=counting(2), seed=0, dtype="float32", progress=quiet)
+    log = fit(fresh(), Rows(ascending(3)), config, validation=ascending(2), seed=0, dtype="float32", progress=quiet)
     assert [(line["step"], line["tokens"]) for line in log] == [(0, 0), (1, T)]
 
 
@@ -82,11 +87,11 @@ def test_a_batch_may_hold_several_epochs() -> None:
 
 
 def test_training_takes_its_rows_a_batch_at_a_time(tmp_path: Path) -> None:
-    """From a file, never more than a batch; each row once an epoch; the tokens asked for, in whole rows."""
-    np.save(tmp_path / "tokens.npy", counting(10))
+    """Rows come from a file, never more than a batch at once, each once per epoch; tokens are rounded to whole rows."""
+    np.save(tmp_path / "tokens.npy", ascending(10))
     rows = Rows(np.load(tmp_path / "tokens.npy", mmap_mode="r"))
     config = settings(tokens=25 * T + 3, batch_rows=4)
-    fit(fresh(), rows, config, validation=counting(2), seed=0, dtype="float32", progress=quiet)
+    fit(fresh(), rows, config, validation=ascending(2), seed=0, dtype="float32", progress=quiet)
     assert [len(taken) for taken in rows.taken] == [4] * 6 + [1]
     assert Counter(index for taken in rows.taken[:5] for index in taken) == dict.fromkeys(range(10), 2)
 
@@ -108,7 +113,7 @@ def gradients(model: Gpt2, loss: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.fixture
 def both() -> tuple[Gpt2, torch.Tensor, torch.Tensor]:
-    """A model, a batch of more than one chunk whose last is cut, and transformers' own loss on it."""
+    """Return a model, a batch of several chunks of which the last is cut, and transformers' own loss on the batch."""
     model = fresh()
     with torch.no_grad():
         for parameter in model.module.parameters():
@@ -121,7 +126,7 @@ def both() -> tuple[Gpt2, torch.Tensor, torch.Tensor]:
 
 def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:
     model, ids_BT, want = both
-    loss = _MeanLoss(model, torch.float32)(ids_BT)
+    loss = MeanLoss(model, torch.float32)(ids_BT)
     assert loss.item() == pytest.approx(want.item(), rel=1e-6)
     for ours, theirs in zip(gradients(model, 3 * loss), gradients(model, 3 * want), strict=True):
         assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
@@ -129,7 +134,7 @@ def test_loss_and_gradients_are_transformers_own(both: tuple[Gpt2, torch.Tensor,
 
 @pytest.mark.parametrize("trained", ["x weight bias", "x bias", "x"])
 def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
-    """float64, so that both agree to all digits; what stands still gets no gradient."""
+    """In float64 both agree to all digits.  Frozen parts get no gradient."""
     rng = torch.Generator().manual_seed(0)
     shapes = {"x": (CHUNK["cpu"] + 5, 8), "weight": (V, 8), "bias": (V,)}
     parts = {name: torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
@@ -143,7 +148,7 @@ def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
 
 
 def test_the_gradient_of_a_mean_is_not_scaled_by_a_rounded_number() -> None:
-    """1 / 384 in bfloat16 is .26 % too large: so much steeper would be all of the body's gradient."""
+    """1 / 384 in bfloat16 is 0.26 % too large, and the gradient of all layers would be too large by as much."""
     rng = torch.Generator().manual_seed(0)
     x_NC, weight_VC = (torch.randn(shape, generator=rng) for shape in ((384, 64), (V, 64)))
     tokens_N = torch.randint(V, (384,), generator=rng)
@@ -158,14 +163,14 @@ def test_the_gradient_of_a_mean_is_not_scaled_by_a_rounded_number() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
-    """Rows long enough for several blocks of fused attention, whose usual backward pass adds in any order."""
+    """Rows are long enough for several tiles of fused attention, whose usual backward pass adds in any order."""
     config = ModelConfig(n_layer=2, n_head=2, n_embd=64, n_positions=512)
     rows = np.random.default_rng(0).integers(0, V, (16, 512)).astype(np.uint16)
-    found = []
+    weights = []
     set_arithmetic({"threads": 1, "device": "cuda"}, strict=True)
     try:
         for _ in range(2):
-            model = Gpt2.fresh(config, vocab_size=V, bos=0, seed=1, device="cuda")
+            model = random_gpt2(config, vocab_size=V, bos=0, seed=1, device="cuda")
             fit(
                 model,
                 Rows(rows),
@@ -175,15 +180,15 @@ def test_equal_bytes_on_cuda(tmp_path: Path) -> None:
                 dtype="bfloat16",
                 progress=quiet,
             )
-            found.append(b"".join(part.detach().cpu().numpy().tobytes() for part in model.module.parameters()))
+            weights.append(b"".join(part.detach().cpu().numpy().tobytes() for part in model.module.parameters()))
     finally:
         torch.use_deterministic_algorithms(False)
-    assert found[0] == found[1]
+    assert weights[0] == weights[1]
 
 
 def test_bfloat16_stays_near(both: tuple[Gpt2, torch.Tensor, torch.Tensor]) -> None:
     model, ids_BT, want = both
-    loss = _MeanLoss(model, torch.bfloat16)(ids_BT)
+    loss = MeanLoss(model, torch.bfloat16)(ids_BT)
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(want.item(), rel=5e-3)
     for ours, theirs in zip(gradients(model, loss), gradients(model, want), strict=True):
         assert ours.dtype == torch.float32
@@ -195,12 +200,12 @@ def test_a_broken_loss_is_an_error() -> None:
     with torch.no_grad():
         model.module.transformer.wpe.weight[3] = math.inf
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 of 24 .*lower train.lr \(0.003\)"):
-        fit(model, Rows(counting(9)), settings(), validation=counting(2), seed=0, dtype="float32", progress=quiet)
+        fit(model, Rows(ascending(9)), settings(), validation=ascending(2), seed=0, dtype="float32", progress=quiet)
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
-    fixed: dict[str, Any] = {"validation": counting(2), "seed": 0, "dtype": "float32", "progress": quiet}
+    fixed: dict[str, Any] = {"validation": ascending(2), "seed": 0, "dtype": "float32", "progress": quiet}
     with pytest.raises(ValueError, match="no rows"):
-        fit(fresh(), Rows(counting(0)), settings(), **fixed)
+        fit(fresh(), Rows(ascending(0)), settings(), **fixed)
     with pytest.raises(RuntimeError, match="2 processes were asked for, but 1 run"):
-        fit(fresh(), Rows(counting(9)), settings(), processes=2, **fixed)
+        fit(fresh(), Rows(ascending(9)), settings(), processes=2, **fixed)

@@ -10,11 +10,12 @@ import torch
 
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 
 
 def model() -> Gpt2:
     shape = ModelConfig(n_layer=1, n_embd=16, n_head=2, n_positions=8)
-    return Gpt2.fresh(shape, vocab_size=40, bos=0, seed=0)
+    return random_gpt2(shape, vocab_size=40, bos=0, seed=0)
 
 
 def test_scores_grow_by_the_square_and_values_stay() -> None:

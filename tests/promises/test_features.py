@@ -27,9 +27,11 @@ from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.errors import InputError
 from lab.loop import Generation, Study, build
-from lab.models import train as training
 from lab.models.feed import RecipeRows, before_end, load_recipe
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
+from lab.models.schedule import batch_at
+from lab.models.train import fit
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.report import exact
 from lab.report.compare import pivot
@@ -109,7 +111,7 @@ TRAIN = {"batch_rows": 3, "lr": 1e-2, "warmup": 0, "final_lr": 1, "validation_to
 
 def small(seed: int = 1) -> Gpt2:
     config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=T + 1, initializer_range=0.3)
-    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=seed)
+    return random_gpt2(config, vocab_size=V, bos=0, seed=seed)
 
 
 def reference_losses(rows: RecipeRows, config: TrainConfig, seed: int) -> list[float]:
@@ -122,7 +124,7 @@ def reference_losses(rows: RecipeRows, config: TrainConfig, seed: int) -> list[f
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=1e-8)
     losses = []
     for step in range(3):
-        batch = training.batch_at(step, seed=seed, rows=len(rows), batch_rows=3, total=9)
+        batch = batch_at(step, seed=seed, rows=len(rows), batch_rows=3, total=9)
         ids = rows.take(batch).astype(np.int64)
         labels = np.where(rows.learned(batch, ids), ids, -100)
         read, aim = (np.pad(x, ((0, 0), (1, 0)), constant_values=c) for x, c in ((ids, 0), (labels, -100)))
@@ -147,7 +149,7 @@ def learnable(context: int, eos: int | None) -> RecipeRows:
 def test_training_is_transformers_loss_with_ignored_labels(context: int, eos: int | None) -> None:
     """Three steps: the loss of the second and third depend on the gradients of the ones before."""
     config = TrainConfig(**TRAIN)
-    curve = training.fit(
+    curve = fit(
         small(),
         learnable(context, eos),
         config,
@@ -167,7 +169,7 @@ def test_the_tokens_of_documents_are_those_of_their_text() -> None:
     rows = learnable(0, EOS)
     assert rows.lengths().sum() == sum(min(length + 1, T) for length in [16, 5, 9, 1, 15, 16, 7, 12, 10])
     config = TrainConfig(**TRAIN | {"steps": None, "tokens": 2 * int(rows.lengths().sum())})
-    training.fit(
+    fit(
         small(),
         rows,
         config,

@@ -31,12 +31,15 @@ from lab.config.text import SourceConfig
 from lab.config.train import TrainConfig
 from lab.loop import Study, build
 from lab.metrics.stats import paired_interval
-from lab.models import load as models
-from lab.models import train
-from lab.models.counting import Ngram
 from lab.models.feed import RecipeRows
+from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
+from lab.models.load import load
+from lab.models.ngram import Ngram
 from lab.models.sampling.decoding import Decoding
 from lab.models.sampling.sample import sample
+from lab.models.schedule import batch_at
+from lab.models.train import fit
 from lab.recipe import HUMAN, Lineage
 from lab.recipe import Source as Corpus
 from lab.regimes import recipe
@@ -150,11 +153,11 @@ class Fitted:
     """By counts of the first eighth of them."""
 
 
-def trained(tokens: np.ndarray, folder: Path) -> models.Gpt2:
-    model = models.Gpt2.fresh(SHAPE, vocab_size=V, bos=BOS, seed=derive_seed(0, 0, "init"))
+def trained(tokens: np.ndarray, folder: Path) -> Gpt2:
+    model = random_gpt2(SHAPE, vocab_size=V, bos=BOS, seed=derive_seed(0, 0, "init"))
     settings = TrainConfig(tokens=PASSES * tokens.size, batch_rows=16, lr=2e-2, warmup=0.1, validation_tokens=T)
     chance = derive_seed(0, 0, "train")
-    train.fit(model, Rows(tokens), settings, validation=TEST[:64], seed=chance, dtype="float32", progress=quiet)
+    fit(model, Rows(tokens), settings, validation=TEST[:64], seed=chance, dtype="float32", progress=quiet)
     folder.mkdir()
     model.save(folder)
     return model
@@ -271,7 +274,7 @@ def p_values(folder: Path, tokens: np.ndarray, decoding: Decoding, start: int = 
 @pytest.mark.parametrize("name", DECODINGS)
 def test_samples_have_the_models_own_probabilities(name: str, fitted: dict[int, Fitted]) -> None:
     folder, decoding = fitted[LENGTHS[1]].folder, DECODINGS[name]
-    tokens, _ = sample(models.load(folder), rows=DRAWS, positions=T, bos=BOS, seed=0, decoding=decoding, progress=quiet)
+    tokens, _ = sample(load(folder), rows=DRAWS, positions=T, bos=BOS, seed=0, decoding=decoding, progress=quiet)
     found = p_values(folder, tokens, decoding)
     assert min(found.values()) > CHANCE, found
     # They would see a tenth of a temperature, but for the first token, whose law is nearly flat; and another start.
@@ -367,7 +370,7 @@ def fed(regime: str, rows: int) -> np.ndarray:
     for seed in range(SEEDS):
         source = RecipeRows(recipe(regime, {}, LINEAGE, seed, t=2), CORPORA)
         chance = {"seed": derive_seed(seed, 2, "train"), "rows": len(source), "batch_rows": 3, "total": rows}
-        batches = [source.take(train.batch_at(step, **chance)) for step in range(-(-rows // 3))]
+        batches = [source.take(batch_at(step, **chance)) for step in range(-(-rows // 3))]
         found[seed] = np.concatenate(batches)[:, 0]
         of_origin = np.bincount(found[seed] // N_0, minlength=3)
         assert {int(k): n for k, n in source.fed_by_origin().items() if n} == {

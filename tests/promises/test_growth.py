@@ -17,9 +17,9 @@ from lab.errors import InputError
 from lab.metrics import tails
 from lab.metrics import words as words_module
 from lab.metrics.words import count_words, find_words, word_counts
-from lab.models import causal
+from lab.models import scoring
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
-from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 from lab.recipe import ARCHIVE, HUMAN, Lineage, Part, Recipe, RowNumbers, Source
 from lab.text.tokenizer import train_tokenizer
 
@@ -155,11 +155,11 @@ def test_a_tokenizer_does_not_depend_on_the_order_of_documents(tmp_path: Path) -
 @pytest.mark.parametrize("tokens", [1, 7, 10**6])
 def test_scoring_in_parts_is_transformers_loss(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     shape = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=12, initializer_range=0.3)
-    model = Gpt2.fresh(shape, vocab_size=50, bos=0, seed=0)
+    model = random_gpt2(shape, vocab_size=50, bos=0, seed=0)
     rows = np.random.default_rng(0).integers(0, 50, (5, 12))
     ids = torch.from_numpy(rows)
     with torch.no_grad():
         logits = model.module(F.pad(ids[:, :-1], (1, 0), value=0)).logits
     want = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none").numpy()
-    monkeypatch.setattr(causal, "LOGIT_TOKENS", tokens)
+    monkeypatch.setattr(scoring, "LOGIT_TOKENS", tokens)
     np.testing.assert_allclose(model.nats(rows), want, rtol=1e-5)

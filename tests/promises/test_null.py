@@ -26,7 +26,7 @@ from lab.config.study import SourceConfig
 from lab.loop import build
 from lab.metrics.diversity import distinct_n
 from lab.metrics.stats import Interval, paired_interval
-from lab.models.counting import Ngram
+from lab.models.ngram import Ngram
 from lab.report import tables as report
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator

@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.models.gpt2 import Gpt2
+from lab.models.initial_weights import random_gpt2
 
 V, T = 40, 16
 SHORT = 6
-"""Positions of the network that `gpt2` gives."""
+"""Positions of the network that `gpt2` returns."""
 
 
 class Rows:
-    """Rows of an array, and a note of those taken."""
+    """The rows of an array, with a list of those taken."""
 
     def __init__(self, tokens: np.ndarray) -> None:
         self.tokens = tokens
@@ -31,17 +33,17 @@ class Rows:
         return self.tokens[indices]
 
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
-        """All of them."""
+        """Return None: all tokens are learned."""
 
 
 def fresh(seed: int = 1, n_layer: int = 2) -> Gpt2:
     config = ModelConfig(n_layer=n_layer, n_head=2, n_embd=32, n_positions=T)
-    return Gpt2.fresh(config, vocab_size=V, bos=0, seed=seed)
+    return random_gpt2(config, vocab_size=V, bos=0, seed=seed)
 
 
-def counting(n: int) -> np.ndarray:
-    """Learnable text: each token is the one before it plus one."""
-    return ((np.arange(n)[:, None] * 7 + np.arange(T)) % V).astype(np.uint16)
+def ascending(n: int, positions: int = T, modulus: int = V) -> np.ndarray:
+    """Return rows that can be learned: each token is the one before it plus one."""
+    return ((np.arange(n)[:, None] * 7 + np.arange(positions)) % modulus).astype(np.uint16)
 
 
 def settings(**changes: Any) -> TrainConfig:
@@ -54,10 +56,19 @@ def quiet(tokens: int) -> None:
 
 
 def gpt2(vocab_size: int) -> Gpt2:
-    """A small model whose predictions are far from uniform."""
+    """Return a small model whose predictions are far from uniform."""
     config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=SHORT)
-    model = Gpt2.fresh(config, vocab_size=vocab_size, bos=0, seed=3)
+    model = random_gpt2(config, vocab_size=vocab_size, bos=0, seed=3)
     with torch.no_grad():
         for parameter in model.module.parameters():
             parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) * 0.2
     return model
+
+
+def fits(counts: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the p-value of a chi-square test; tokens expected fewer than 5 times are counted as one."""
+    expected = probabilities / probabilities.sum() * counts.sum()
+    rare = expected < 5
+    if rare.any():
+        counts, expected = (np.append(x[~rare], x[rare].sum()) for x in (counts, expected))
+    return float(stats.chisquare(counts, expected).pvalue)

@@ -1,15 +1,13 @@
-"""How the next token is chosen from a model's logits: temperature, top-k, top-p, min-p and a repetition penalty.
+"""Decoding: the weights of the next token by temperature, top-k, top-p, min-p and repetition penalty.
 
-In transformers' order (GenerationMixin._get_logits_processor), each on what the ones before it left:
+They are applied in transformers' order (GenerationMixin._get_logits_processor), each to what the ones before it left:
 
     repetition penalty -> temperature -> top-k -> top-p -> min-p -> a draw, renormalised
 
 No filter removes the likeliest token.  Logits of minus infinity, a counting model's zeros, stay impossible.  The kept
-tokens are transformers' own, except where its float32 arithmetic or its sort decides by chance:
-- a bound that is met exactly, as the 7 of 10 counts at top-p .7 of an n-gram model: see `TOLERANCE`;
+tokens are those that transformers keeps, except where its float32 arithmetic or its sort decides by chance:
+- a bound that is met exactly, as the 7 of 10 counts at top-p 0.7 of an n-gram model: see `TOLERANCE`;
 - top-p through a tie: the lower indices stay, as in `lab.theory.top_p`; transformers keeps the last ones of its sort.
-
-Shapes: B = rows, V = vocabulary, T = tokens so far.
 """
 
 from __future__ import annotations
@@ -22,28 +20,32 @@ import torch
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-"""Top-p: a mass that misses the bound by less has reached it.  Min-p: so has a log-probability, in nats.
+"""A bound counts as reached if it is missed by less than this: by a mass for top-p, by nats for min-p.
 
-A probability that went through float32 logits comes back with an error of up to .5e-6 of itself (|log p| < 16)."""
+A probability that went through float32 logits comes back with an error of up to 0.5e-6 of itself (|log p| < 16)."""
 COLDEST = 1e-6
-"""The lowest temperature but 0: logits divided by less may overflow."""
+"""The lowest temperature except 0: logits divided by less may overflow."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """The defaults are ancestral sampling: a draw from the model's own distribution.  ValueError outside the ranges."""
+    """The settings of decoding.  The defaults are ancestral sampling: a draw from the model's own distribution.
+
+    Raises:
+        ValueError: a setting is outside its range.
+    """
 
     temperature: float = 1.0
-    """Divides the logits (Ackley et al. 1985).  0 is greedy: the likeliest token, of equal ones the lowest index."""
+    """What the logits are divided by (Ackley et al. 1985).  0 is greedy: the likeliest token, the first of a tie."""
     top_k: int | None = None
-    """Keep the k likeliest tokens and all that are as likely as the k-th (Fan et al. 2018).  At least 1."""
+    """Number of likeliest tokens to keep; all that are as likely as the k-th stay (Fan et al. 2018).  At least 1."""
     top_p: float | None = None
-    """Keep the fewest likeliest tokens whose mass is at least this (Holtzman et al. 2020).  Above 0, 1 keeps all."""
+    """Mass to keep, by the fewest likeliest tokens that reach it (Holtzman et al. 2020).  Above 0; 1 keeps all."""
     min_p: float | None = None
-    """Keep what is at least this share of the likeliest token's probability (Nguyen et al. 2024).  Above 0, up to 1."""
+    """Least probability to keep, as a share of the likeliest token's (Nguyen et al. 2024).  Above 0, at most 1."""
     repetition_penalty: float | None = None
-    """Divides positive and multiplies negative logits of tokens that stand in the text, BOS and prompt included, once
-    each (Keskar et al. 2019).  Above 0; above 1 discourages."""
+    """What positive logits are divided by, and negative ones multiplied by, for tokens that the text already holds, BOS
+    and prompt included, once each (Keskar et al. 2019).  Above 0; above 1 makes repetition less likely."""
 
     def __post_init__(self) -> None:
         if not (self.temperature == 0 or COLDEST <= self.temperature < math.inf):
@@ -58,7 +60,7 @@ class Decoding:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is done to the model's distribution."""
+        """Whether the model's distribution stays as it is."""
         return self.temperature == 1 and not self.truncates and self.repetition_penalty in (None, 1)
 
     @property
@@ -68,12 +70,15 @@ class Decoding:
 
 
 def weights(logits_BV: Tensor, decoding: Decoding, seen_BT: Tensor) -> Tensor:
-    """Proportional to the probabilities of the next token: [B, V], in the dtype of the logits (float32 or float64).
+    """Return weights proportional to the probabilities of the next token: [B, V], in the dtype of the logits.
 
-    They sum to what the filters leave, at least 1 / V.  `seen_BT`, int64, is the text so far with BOS and prompt: what
-    the repetition penalty looks at.
+    That is float32 or float64.  A row sums to the mass that the filters leave, at least 1 / V.  `seen_BT`, int64, is
+    the text so far with BOS and prompt, which only the repetition penalty reads.
 
-    logits log [.5, .3, .2]:  top_p .7 -> [.5, .3, 0];  temperature .5 -> [25, 9, 4] / 38;  temperature 0 -> [1, 0, 0]
+    logits log [0.5, 0.3, 0.2]:
+        top_p 0.7        ->  [0.5, 0.3, 0]
+        temperature 0.5  ->  [25, 9, 4] / 38
+        temperature 0    ->  [1, 0, 0]
     """
     if decoding.repetition_penalty is not None:
         logits_BV = _penalise(logits_BV, decoding.repetition_penalty, seen_BT)
@@ -86,15 +91,16 @@ def weights(logits_BV: Tensor, decoding: Decoding, seen_BT: Tensor) -> Tensor:
 
 
 def _penalise(logits_BV: Tensor, penalty: float, seen_BT: Tensor) -> Tensor:
+    """Return the logits after the repetition penalty."""
     seen_logits_BT = logits_BV.gather(1, seen_BT)
     penalised_BT = torch.where(seen_logits_BT < 0, seen_logits_BT * penalty, seen_logits_BT / penalty)
     return logits_BV.scatter(1, seen_BT, penalised_BT)
 
 
 def _kept(logits_BV: Tensor, decoding: Decoding) -> Tensor:
-    """What top-k, top-p and min-p leave: bool [B, V].
+    """Return which tokens top-k, top-p and min-p keep: bool [B, V].
 
-    Each is a lower bound on a row's logits, so that values are sorted and not indices; only top-p cuts through a tie.
+    Each filter is a lower bound on a row's logits, so values are sorted and not indices.  Only top-p cuts a tie.
     """
     slack, likeliest_B1 = TOLERANCE[logits_BV.dtype], logits_BV.amax(1, keepdim=True)
     bound_B1 = torch.full_like(likeliest_B1, -math.inf)
@@ -119,7 +125,7 @@ def _kept(logits_BV: Tensor, decoding: Decoding) -> Tensor:
 
 
 def _ascending(logits_BV: Tensor) -> Tensor:
-    """The values of each row, sorted."""
+    """Return the values of each row, sorted."""
     if logits_BV.device.type == "cpu":  # without indices numpy sorts floats 30 times faster than torch
         return torch.from_numpy(np.sort(logits_BV.numpy(), axis=1))
     return logits_BV.sort(dim=1).values

@@ -1,6 +1,7 @@
-"""torch.compile as training uses it (`train.compile`): kernels of its own for a model's forward and backward pass.
+"""torch.compile for training (`train.compile`): generated kernels for a model's forward and backward pass.
 
-What it needs beside torch is a compiler: of C++ on a CPU, where g++ takes half a minute; Triton's on a GPU.
+Besides torch this needs a compiler: a C++ compiler on a CPU, where compiling takes half a minute, and Triton's on a
+GPU.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from lab.errors import InputError
 
 ENDLESS = 2**30
 FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""Where torch's compiler keeps files.  It sets the second itself, to a folder within the first, if nobody has."""
+"""The environment variables that say where torch's compiler keeps files.  If the second is not set, the compiler sets
+it to a folder inside the first."""
 
 
 @contextlib.contextmanager
-def workshop(wanted: bool) -> Iterator[None]:
-    """Where what is compiled meanwhile has its files: a folder of this process's own, gone in the end.
+def private_cache(wanted: bool) -> Iterator[None]:
+    """Keep torch.compile's cache in a private temporary folder, and remove it on exit; do nothing if not `wanted`.
 
-    In torch's usual one, which all processes share for good, a compiler that was killed leaves half a library, and
-    every later process fails to load it.
+    All processes share torch's usual cache, and it is never cleaned.  A compiler that is killed leaves half a library
+    there, which no later process can load.
     """
     if not wanted:
         yield
@@ -43,25 +45,30 @@ def workshop(wanted: bool) -> Iterator[None]:
             os.environ |= before
 
 
-def compiled(work: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`work` as kernels, made anew for each shape of its arguments when it is first called with it.
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `function` as kernels, which are generated anew for each shape of its arguments.
 
-    None is chosen by timing, so the same machine makes the same ones; torch's cache of graphs, which are pickles, is
-    left out; and where a part of the work cannot be compiled this is an error, not a slower step with other bits.
+    No kernel is chosen by timing, so the same machine generates the same ones.  torch's cache of FX graphs, which are
+    pickles, is off.  If a part of the function cannot be compiled, that is an error: the function would otherwise run
+    slower and give other bits.
     """
     # At its limit of 8 shapes in a process torch would refuse the ninth.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = ENDLESS
     options: dict[str, Any] = {"deterministic": True, "fx_graph_cache": False, "compile_threads": 1}
-    return torch.compile(work, fullgraph=True, dynamic=False, options=options)
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
-def check(device: str) -> None:
-    """InputError where nothing can be compiled here."""
+def check_works(device: str) -> None:
+    """Compile a small function and run it.
+
+    Raises:
+        InputError: that fails on this machine.
+    """
     try:
-        with workshop(True):
+        with private_cache(True):
             numbers = torch.ones(8, device=device, requires_grad=True)
             torch.autograd.grad(compiled(lambda x: (x * x).sum())(numbers), numbers)
-    except Exception as error:  # whatever compilers and drivers say
+    except Exception as error:  # compilers and drivers raise errors of many types
         raise InputError(
             f"train.compile is true, but torch.compile does not work here ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}); install a C++ compiler (g++), or set train.compile=false"

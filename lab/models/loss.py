@@ -1,0 +1,82 @@
+"""The loss that training minimises: mean cross-entropy of the next token, without the logits of a whole batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.models import torch_compile
+from lab.models.protocols import Trainable
+
+TINY = torch.finfo(torch.float32).tiny
+CHUNK = {"cpu": 256, "cuda": 4096}
+"""Tokens whose logits exist at one time: what a processor's cache holds, and what fills a GPU."""
+
+
+class MeanLoss(nn.Module):
+    """Mean loss of a batch of rows, as a module so that accelerate can wrap it for several processes."""
+
+    def __init__(self, model: Trainable, dtype: torch.dtype, *, compiled: bool = False) -> None:
+        super().__init__()
+        self.module = model.module
+        self.hidden = torch_compile.compiled(model.hidden) if compiled else model.hidden
+        self.head = model.head
+        self.dtype = dtype
+
+    def forward(self, ids_BT: Tensor, learned_K: Tensor | None = None) -> Tensor:
+        """Return the mean over all tokens, or over the tokens with these indices among the B x T."""
+        x_NC, tokens_N = self.hidden(ids_BT, self.dtype), ids_BT.flatten()
+        if learned_K is not None:
+            x_NC, tokens_N = x_NC[learned_K], tokens_N[learned_K]
+        loss: Tensor = _CrossEntropy.apply(x_NC, *self.head(), tokens_N)  # type: ignore[no-untyped-call]
+        return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean of -log softmax(x @ weight.T + bias)[token].
+
+    The forward pass computes the gradients too, chunk by chunk, while it has the logits of a chunk:
+
+        d loss / d logits = (softmax - onehot) / N,   d loss / d x = that @ weight,   d loss / d weight = that.T @ x
+
+    So the logits of a whole batch never exist, and those of a chunk stay in the processor's cache.  Products have the
+    dtype of x; the softmax and the sum over chunks are float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_NC: Tensor, weight_VC: Tensor, bias_V: Tensor | None, tokens_N: Tensor) -> Tensor:
+        cast_VC = weight_VC.to(x_NC.dtype)
+        loss = torch.zeros((), device=x_NC.device)
+        x_grad_NC = torch.empty_like(x_NC)
+        # Under LoRA the output matrix is frozen.
+        weight_grad_VC = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
+        bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V)
+        size = CHUNK[x_NC.device.type]
+        for start in range(0, len(x_NC), size):
+            chunk = slice(start, start + size)
+            tokens_K1 = tokens_N[chunk, None]
+            logits_KV = x_NC[chunk] @ cast_VC.T
+            if bias_V is not None:
+                logits_KV += bias_V
+            softmax_KV = torch.softmax(logits_KV, dim=-1, dtype=torch.float32)
+            token_K1 = softmax_KV.gather(1, tokens_K1)
+            # A probability too small for float32 counts as its least: the loss stays finite, the gradient is right.
+            loss -= token_K1.clamp(min=TINY).log().sum()
+            grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1).to(x_NC.dtype)
+            x_grad_NC[chunk] = grad_KV @ cast_VC
+            if weight_grad_VC is not None:
+                weight_grad_VC += grad_KV.T @ x_NC[chunk]
+            if bias_grad_V is not None:
+                bias_grad_V += grad_KV.sum(0)
+        ctx.save_for_backward(x_grad_NC, weight_grad_VC, bias_grad_V)
+        return loss / max(len(x_NC), 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x_grad_NC, *others = ctx.saved_tensors
+        scale = grads[0] / max(len(x_grad_NC), 1)
+        # The scale stays a float32 scalar, which does not widen the product: rounded to bfloat16, it would give the
+        # body another learning rate than the output.
+        return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None
