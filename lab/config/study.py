@@ -42,25 +42,66 @@ class ComputeConfig(Frozen):
 
 
 class PublishedNumbers(Frozen):
-    """One line of a published table."""
+    """One line of a published table: a metric of one regime over the generations."""
 
     regime: str
-    """The label of the regime that it belongs to: mix,human=0.25."""
+    """Label of the regime that the numbers belong to, such as mix,human=0.25."""
     axes: dict[str, Any] = Field(default_factory=dict)
-    """The swept fields that it belongs to."""
+    """Swept fields with their values, which say to which arm the numbers belong.  Default: none."""
     metric: Literal["nll", "perplexity"]
+    """The published metric: nll in nats per token, or perplexity."""
     values: Annotated[dict[Annotated[Whole, Field(ge=0)], Number], Field(min_length=1)]
-    """Generation -> value.  Generation 0 is the first model, trained on human text only."""
+    """Generation -> value.  Generation 0 is the first model, which is trained on human text only."""
+
+
+class Side(Frozen):
+    """One side of a published comparison: a regime in one arm.  `replace` alone is short for {regime: replace}."""
+
+    regime: str
+    """Label of a regime, such as mix,human=0.25."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """Swept fields with their values, which say which arm is meant.  Default: none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def short(cls, given: Any) -> Any:
+        return {"regime": given} if isinstance(given, str) else given
+
+
+class Direction(Frozen):
+    """A published finding about the sign of a difference: the metric of one side lies above that of the other."""
+
+    claim: str
+    """What the paper says, in words."""
+    higher: Side
+    """The side whose metric is higher: a label such as replace, or {regime: replace, axes: {population: 4}}."""
+    lower: Side
+    """The side whose metric is lower, given like `higher`."""
+    metric: str = "nll"
+    """A column of results.csv.  Default: nll, the loss on held-out human text in nats per token."""
+    generation: Annotated[Whole, Field(ge=0)] | None = None
+    """The generation at which the sides are compared.  Default: the last one that both have."""
+    least: Annotated[Number, Field(ge=0)] = 0.0
+    """The difference, in the unit of the metric, that the whole interval must exceed.  Default: 0.  Set it where the
+    paper's effect is large, so that a small effect does not count as agreement."""
+    above: Literal["human", "start"] | None = None
+    """What is subtracted from each side first, seed by seed.  human: the human control of the same arm and generation;
+    start: the side's own generation 0.  Default: nothing."""
 
 
 class Published(Frozen):
-    """What a paper reports of the experiment that a study repeats."""
+    """What a paper reports of the experiment that a study repeats.  It changes no number and no key."""
 
     paper: str
+    """Authors, year, title and where the paper is published."""
     table: str
+    """The table or figure that the numbers or directions come from, with the unit."""
     differs: str
-    """What this study does otherwise than the paper."""
+    """What this study does differently from the paper."""
     numbers: tuple[PublishedNumbers, ...] = ()
+    """Published values, which `lab compare` prints beside the measured ones.  Default: none."""
+    directions: tuple[Direction, ...] = ()
+    """Published signs of differences, which `lab compare` holds against a run.  Default: none."""
 
 
 class StudyConfig(Frozen):
