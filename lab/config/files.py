@@ -202,16 +202,16 @@ def _fields(parents: Sequence[str]) -> list[str]:
         elif name in UNIONS:
             kinds = UNIONS[name]
         elif not name.isdigit():  # a place in a list, whose items are all of one kind
-            model = next(_models(model.model_fields[name].annotation))
+            model = next(models_in(model.model_fields[name].annotation))
     return list(model.model_fields)
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the models in a type: TrainConfig in TrainConfig | None and in tuple[TrainConfig, ...]."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
