@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lab.config.model import ModelConfig
-from lab.errors import InputError
+from lab.errors import InputError, brief
 from lab.models import causal, counting
 from lab.models.causal import Causal
 from lab.models.counted import Counted
@@ -62,7 +62,7 @@ def fetched(path: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
     except Exception as error:
-        said = " ".join(str(error).split())[:120]
+        said = brief(error, 120)
         raise InputError(f"model.path {path} is no local folder, and the hub did not give it: {said}") from error
 
 

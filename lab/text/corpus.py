@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from lab.config.files import ROOT
 from lab.config.text import CorpusConfig
-from lab.errors import InputError
+from lab.errors import InputError, brief
 from lab.hashing import digest
 from lab.lookup import suggestion
 from lab.store.atomic import file_sha256
@@ -124,7 +124,7 @@ def hub_revision(kind: str, name: str, revision: str | None, field: str) -> str:
     try:
         return f"{name}@{HfApi().repo_info(name, repo_type=kind, revision=revision).sha}"
     except Exception as error:
-        said = " ".join(str(error).split())[:120]
+        said = brief(error, 120)
         raise InputError(
             f"{field} {name} is no local path, and the hub could not resolve it ({type(error).__name__}: {said}); "
             "offline, download it first and give the folder"
@@ -290,8 +290,7 @@ def _said(config: CorpusConfig) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        said = " ".join(str(cause).split())[:200]
-        raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {said}") from error
+        raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {brief(cause, 200)}") from error
 
 
 def _check_columns(source: _Source, config: CorpusConfig) -> None:

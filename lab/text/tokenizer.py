@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import InputError
+from lab.errors import InputError, brief
 from lab.text.untrusted import check_tokenizer
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
         with quietly():
             loaded = AutoTokenizer.from_pretrained(pretrained, revision=revision, trust_remote_code=False)
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {said}") from error
+        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {brief(error, 200)}") from error
     if loaded.eos_token is None or not loaded.is_fast:
         raise InputError(
             f"tokenizer.pretrained {pretrained} needs an eos_token and a tokenizer.json (a fast tokenizer)"
