@@ -16,18 +16,19 @@ from lab.recipe import Part, Recipe, RowNumbers
 from lab.regimes import DRIFT
 from lab.seeds import generator
 
-ORIGIN_BITS = 40
+CORPUS_BITS = 40
 """A corpus has fewer than 2^40 rows."""
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:
     """recipe.json, a list of parts; single rows lie beside it in chosen.npy, and "chosen" says how many are a part's.
 
-    [{"origin": -1, "start": 0, "stop": 1600, "repeat": 1}, {"origin": 0, "start": 2, "stop": 1598, "chosen": 400, ...}]
+    [{"corpus": -1, "origin": -1, "start": 0, "stop": 1600, "repeat": 1},
+     {"corpus": 0, "origin": 0, "start": 2, "stop": 1598, "repeat": 1, "chosen": 400}]
     """
     fields, chosen = [], []
     for part in recipe.parts:
-        fields.append({"origin": part.origin, "start": part.start, "stop": part.stop, "repeat": part.repeat})
+        fields.append({name: getattr(part, name) for name in ("corpus", "origin", "start", "stop", "repeat")})
         if isinstance(part.chosen, RowNumbers):
             fields[-1]["chosen"] = len(part.chosen)
             chosen.append(part.chosen.array)
@@ -72,7 +73,8 @@ class RecipeRows:
         self.recipe = recipe
         parts = self.parts = [part for part in recipe.parts for _ in range(part.repeat)]
         self.origins = np.array([part.origin for part in parts], dtype=np.int64)
-        self.corpora = [corpora[part.origin] for part in parts]
+        self.numbers = np.array([part.corpus for part in parts], dtype=np.int64)
+        self.corpora = [corpora[part.corpus] for part in parts]
         self.starts = np.cumsum([0, *(part.distinct_rows for part in parts)])
         self.fed = np.zeros(len(parts), np.int64)
         self.fed_tokens = 0
@@ -137,21 +139,21 @@ class RecipeRows:
         return np.ones(rows.shape, np.bool_) if self.eos is None else before_end(rows, self.eos)
 
     def _names(self, places: np.ndarray) -> np.ndarray:
-        """A number for each place, the same where the same row stands: rows of one origin follow one another."""
+        """A number for each place, the same where the same row stands: rows of one corpus follow one another."""
         which, names = self._part(places), np.empty(len(places), np.int64)
         for part in np.unique(which):
             numbers = self._numbers(places[which == part], part)
-            names[which == part] = (self.origins[part] << ORIGIN_BITS) + numbers
+            names[which == part] = (self.numbers[part] << CORPUS_BITS) + numbers
         return names
 
     def _shares(self, members: int, seed: int) -> np.ndarray:
         """The member to which each place belongs.
 
-        The rows of each origin are dealt out in turn, in an order of chance: each member has as much of every origin,
+        The rows of each corpus are dealt out in turn, in an order of chance: each member has as much of every corpus,
         to a row, and no row stands in two shares, however often the recipe repeats it.
         """
         rows, of = np.unique(self._names(np.arange(self.starts[-1])), return_inverse=True)
-        order = np.lexsort((generator(seed).permutation(len(rows)), rows >> ORIGIN_BITS))
+        order = np.lexsort((generator(seed).permutation(len(rows)), rows >> CORPUS_BITS))
         member = np.empty(len(rows), np.int64)
         member[order] = np.arange(len(rows)) % members
         return member[of]

@@ -19,7 +19,7 @@ from lab.models.checkpoints import STATE, TENSORS, Checkpoints
 from lab.models.feed import RecipeRows
 from lab.models.gpt2 import Gpt2
 from lab.models.train import fit
-from lab.recipe import HUMAN, Part, Recipe, Source
+from lab.recipe import HUMAN, OnTable, Part, Recipe
 from lab.store.space import CHECKPOINTS, SPARE
 from lab.store.step import Attempt
 
@@ -58,7 +58,7 @@ class Training:
         """Until its end, or Stopped after so many steps of this attempt: (model, curve, rows, steps done here)."""
         done: list[int] = []
         attempt = Attempt(done.append, lambda: len(done) == stop_after, self.scratch, seconds, self.notes.append)
-        model, rows = self.make(self.device), RecipeRows(Recipe((Part.whole(Source(HUMAN, 30)),)), {HUMAN: TEXT})
+        model, rows = self.make(self.device), RecipeRows(Recipe((Part.whole(OnTable(HUMAN, 30)),)), {HUMAN: TEXT})
         curve = fit(
             model,
             rows,

@@ -38,7 +38,7 @@ from lab.models.feed import RecipeRows
 from lab.models.sampling.decoding import Decoding
 from lab.models.sampling.sample import sample
 from lab.recipe import HUMAN, Lineage
-from lab.recipe import Source as Corpus
+from lab.recipe import OnTable as Corpus
 from lab.regimes import recipe
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator
