@@ -1,8 +1,7 @@
-"""Hash values and code, for the keys of artifacts.
+"""Hashes of values and of code, for the keys of artifacts.
 
-The hash of code is taken over the syntax tree without docstrings, comments, line breaks and imports; it knows no file
-name.
-So a better sentence or a file that moved gives the same hash, and a changed constant gives another one.
+The hash of code is taken over the syntax tree without docstrings, comments, line breaks, imports and file names.  So a
+better sentence or a moved file gives the same hash, and a changed constant gives another one.
 """
 
 from __future__ import annotations
@@ -14,20 +13,22 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN.  What keys are hashed from."""
+    """Return the one JSON text of a value, from which keys are hashed: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON of a value, as hex."""
+    """Return the SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def code_hash(*sources: str, imports: bool = False) -> str:
-    """Hash source texts, in any order, as 64 hexadecimal digits.
+    """Return one hash of source texts, in any order, as 64 hexadecimal digits.
 
-    `imports`: whether import statements count too.  The lab's own modules leave them out, because a file that moves
-    changes them; in a user's file they may decide what the code does.
+    Args:
+        sources: Python code.
+        imports: Whether import statements count too.  The lab's own modules leave them out, because a moved file
+            changes them.  In a user's file they may decide what the code does.
 
     Raises:
         SyntaxError: a text is no Python.
@@ -41,18 +42,18 @@ def reached(source: str, name: str) -> str:
 
     reached("a = 1\\nb = 2\\ndef f(): return a", "f") -> "a = 1\\ndef f():\\n    return a"
     """
-    found = {defined: node for node in ast.parse(source).body for defined in _defines(node)}
+    definitions = {defined: node for node in ast.parse(source).body for defined in _defines(node)}
     names, wanted = [name], dict[str, ast.stmt]()
     while names:
-        here = names.pop()
-        if here in found and here not in wanted:
-            wanted[here] = found[here]
-            names += [node.id for node in ast.walk(found[here]) if isinstance(node, ast.Name)]
+        used = names.pop()
+        if used in definitions and used not in wanted:
+            wanted[used] = definitions[used]
+            names += [node.id for node in ast.walk(definitions[used]) if isinstance(node, ast.Name)]
     return "\n".join(ast.unparse(wanted[each]) for each in sorted(wanted))
 
 
 def _defines(node: ast.stmt) -> list[str]:
-    """Names that a statement of a module defines."""
+    """Return the names that a statement of a module defines."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
@@ -60,7 +61,7 @@ def _defines(node: ast.stmt) -> list[str]:
 
 
 def _plain(node: Any, imports: bool) -> Any:
-    """The tree as lists, without positions, empty fields, free-standing strings and, unless wanted, imports."""
+    """Return the tree as lists, without positions, empty fields and docstrings, and without imports unless wanted."""
     if isinstance(node, list):
         return [_plain(each, imports) for each in node if not _says_nothing(each, imports)]
     if not isinstance(node, ast.AST):
@@ -70,7 +71,7 @@ def _plain(node: Any, imports: bool) -> Any:
 
 
 def _says_nothing(node: Any, imports: bool) -> bool:
-    """Whether a statement is a docstring (of a module, class, function or field) or an import."""
+    """Return whether a statement is a docstring (of a module, class, function or field) or an unwanted import."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return not imports
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,4 +1,4 @@
-"""Names to functions: a dict literal, or `package.module:function` for the user's own."""
+"""Functions by name: an entry of a table, or `package.module:function` for a function of the user's own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from lab.errors import InputError
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:
-    """' - did you mean "replace"?' or an empty string."""
+    """Return ' - did you mean "replace"?' for a name close to an allowed one, else an empty string."""
     close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
     return f' - did you mean "{close[0]}"?' if close else ""
 
 
 def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
-    """The table's entry, or the function that `package.module:function` names.  InputError when there is none."""
+    """Return the table's entry of this name, or the function that `package.module:function` names.
+
+    Args:
+        kind: What the function is, for messages: "regime".
+        name: The name in the study.
+        table: The lab's own entries.
+
+    Raises:
+        InputError: there is no such entry or function.
+    """
     if name in table:
         return table[name]
     if ":" in name:
@@ -28,14 +37,15 @@ def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def imported(kind: str, name: str) -> Any:
+    """Return the function that `package.module:function` names.  InputError where it cannot be imported."""
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        value = getattr(importlib.import_module(module), function)
     except (Exception, SystemExit) as error:  # the user's module may raise anything, and may be a script
         raise InputError(f'{kind} "{name}" cannot be imported: {type(error).__name__}: {error}') from error
-    if not callable(found):
-        raise InputError(f'{kind} "{name}" is {type(found).__name__}, not a function')
-    return found
+    if not callable(value):
+        raise InputError(f'{kind} "{name}" is {type(value).__name__}, not a function')
+    return value
 
 
 def check_options(

@@ -1,9 +1,9 @@
-"""How the next generation's training text is put together: (lineage, rng, options) -> Recipe.
+"""Regimes: functions (lineage, rng, options) -> Recipe that decide what the next generation is trained on.
 
-A regime sees sizes, origins and a generator.  It never sees text, and never held-out data.
-With no synthetic text every regime is the human rows: that is generation 0, computed once for all of them.
-Options are keyword arguments, given in a study as `{mix: {human: 0.25}}`.
-To add one, write a function like these and give it a row in REGIMES, or name it "package.module:function".
+A regime sees sizes, origins and a generator of random numbers.  It never sees text, and never held-out data.
+Without synthetic text every regime gives the human rows.  That is generation 0, computed once for all regimes.
+Options are keyword arguments, which a study gives as `{mix: {human: 0.25}}`.
+To add a regime, write a function like these and give it a row in REGIMES, or name it "package.module:function".
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ import numpy as np
 
 from lab.errors import InputError
 from lab.lookup import check_options, lookup
-from lab.recipe import Lineage, Part, Recipe, Source
+from lab.recipe import Lineage, OnTable, Part, Recipe
 from lab.seeds import derive_seed, generator
 
 DRIFT = 0.01
-"""A share of rows may differ by so much from what was asked."""
+"""Largest difference between the share of rows that was asked for and the share in whole rows."""
 
 
 class NoChance(np.random.Generator):
-    """Stands in for chance where only the number of rows is asked: the lab's regimes then take the first ones."""
+    """A generator in place of chance, for calls that need the number of rows only: regimes then take the first rows."""
 
     def __init__(self) -> None:
         super().__init__(np.random.Philox(key=0))
 
 
 def human(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
-    """The control: the human rows again, so that only chance in training differs between generations."""
+    """Return the human rows again: the control, in which only chance in training differs between generations."""
     return Recipe((Part.whole(lineage.human),))
 
 
 def replace(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
-    """The newest sample only (Shumailov et al. 2023)."""
+    """Return the newest sample only (Shumailov et al. 2023)."""
     newest = lineage.samples[-1] if lineage.samples else lineage.human
     return Recipe((Part.whole(newest),))
 
 
 def accumulate(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
-    """The human rows and every sample so far (Gerstgrasser et al. 2024).  Grows by a sample each generation."""
-    return Recipe(tuple(Part.whole(source) for source in (lineage.human, *lineage.samples)))
+    """Return the human rows and every sample so far, one sample more per generation (Gerstgrasser et al. 2024)."""
+    return Recipe(tuple(map(Part.whole, (lineage.human, *lineage.samples))))
 
 
 def accumulate_subsample(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
-    """As many rows as human ones, drawn from the accumulated pool without replacement (Kazdan et al. 2024)."""
+    """Return as many rows as there are human ones, drawn without replacement from all so far (Kazdan et al. 2024)."""
     if not lineage.samples:
         return human(lineage, rng=rng)
     return Recipe(tuple(_subsample((lineage.human, *lineage.samples), lineage.human.rows, rng)))
 
 
 def last_k(lineage: Lineage, *, rng: np.random.Generator, k: int) -> Recipe:
-    """The newest k samples, all of them whole; fewer while there are fewer (Seddik et al. 2024)."""
+    """Return the newest k samples, each of them whole, or all while there are fewer (Seddik et al. 2024)."""
     _need(type(k) is int and k >= 1, f"last_k: k is {k}; it must be a whole number of at least 1")
     return Recipe(tuple(map(Part.whole, lineage.samples[-k:] or (lineage.human,))))
 
@@ -68,13 +68,21 @@ def mix(
     fresh: bool = False,
     repeat_human: bool = False,
 ) -> Recipe:
-    """As many rows as there are human ones: a share of human rows, one of older samples, the rest from the newest.
+    """Return as many rows as there are human ones: shares of human rows and of older samples, the rest from the newest.
 
-    human : newest : older is alpha : beta : gamma of Drayson et al. 2025; newest = 1 - human - older.  All rows are
-    drawn without replacement.  Human rows are a draw from the seed's own (replayed: over the generations they come
-    again), or `fresh` ones from the archive, where each generation takes the next rows and none comes twice; when the
-    archive is used up `repeat_human` begins it again, and without it that is an error.  While only one sample exists
-    the older share goes to the newest.
+    human : newest : older is alpha : beta : gamma of Drayson et al. 2025, with newest = 1 - human - older.  All rows
+    are drawn without replacement.  While only one sample exists, the older share is taken from the newest.
+
+    Args:
+        lineage: All text so far.
+        rng: The generator of random numbers.
+        human: The share of human rows, drawn from the seed's own, so that the same rows return over the generations.
+        older: The share of rows from all samples except the newest.
+        fresh: Take human rows from the archive instead.  Each generation takes the next rows, and none comes twice.
+        repeat_human: Begin the archive again when it is used up, which is an error otherwise.
+
+    Raises:
+        InputError: the shares are impossible, or the archive is used up.
     """
     numbers = all(type(share) in (int, float) for share in (human, older))
     newest = 1 - human - older if numbers else -1
@@ -99,56 +107,60 @@ def mix(
     return Recipe(tuple(parts + _subsample(samples[:-1], from_older, rng)))
 
 
-def _subsample(sources: tuple[Source, ...], rows: int, rng: np.random.Generator) -> list[Part]:
-    """So many rows of these corpora together, drawn uniformly without replacement."""
-    bounds = np.cumsum([0, *(source.rows for source in sources)])
+def _subsample(table: tuple[OnTable, ...], rows: int, rng: np.random.Generator) -> list[Part]:
+    """Return so many rows of these corpora together, drawn uniformly without replacement."""
+    bounds = np.cumsum([0, *(each.rows for each in table)])
     _need(rows <= bounds[-1], f"{rows:,} rows were asked for of {bounds[-1]:,}; raise sample.tokens or lower the share")
     if rows == bounds[-1]:
-        return [Part.whole(source) for source in sources if source.rows]
+        return [Part.whole(each) for each in table if each.rows]
     if isinstance(rng, NoChance):
         cut = np.minimum(bounds, rows)
-        return [Part(s.origin, 0, int(n)) for s, n in zip(sources, np.diff(cut), strict=True) if n]
+        return [Part(each.corpus, 0, int(n)) for each, n in zip(table, np.diff(cut), strict=True) if n]
     # Small numbers move faster than int64 in a shuffle, which draws the same.
     order = np.arange(bounds[-1], dtype=np.uint32 if bounds[-1] < 2**32 else np.int64)
     rng.shuffle(order)
     drawn = np.sort(order[:rows])
     cut = np.searchsorted(drawn, bounds)
-    chosen = [drawn[cut[i] : cut[i + 1]] - bounds[i] for i in range(len(sources))]
-    return [Part.some(source.origin, rows) for source, rows in zip(sources, chosen, strict=True) if len(rows)]
+    chosen = [drawn[cut[i] : cut[i + 1]] - bounds[i] for i in range(len(table))]
+    return [Part.some(each.corpus, rows) for each, rows in zip(table, chosen, strict=True) if len(rows)]
 
 
 def _fresh(lineage: Lineage, rows: int, repeat: bool) -> list[Part]:
-    """The archive's next rows: generation 1 takes the first `rows`, generation 2 the next."""
-    archive, used = lineage.archive, lineage.samples[-1].origin * rows
+    """Return the archive's next rows: generation 1 takes the first `rows`, generation 2 the next."""
+    newest = lineage.samples[-1].corpus
+    archive, used = lineage.archive, newest * rows
     have = archive.rows if archive else 0
     if archive is None or have < rows or (have < used + rows and not repeat):
         raise InputError(
-            f"mix: generation {lineage.samples[-1].origin + 1} needs {rows:,} fresh human rows after the {used:,} used "
+            f"mix: generation {newest + 1} needs {rows:,} fresh human rows after the {used:,} used "
             f"before it, and the archive has {have:,}: raise corpus.archive_tokens to "
             f"{used + rows:,} x model.n_positions, or set repeat_human: true, or fresh: false to replay"
         )
     first = used % have
-    parts = [Part(archive.origin, first, min(first + rows, have))]
-    return parts + ([Part(archive.origin, 0, first + rows - have)] if first + rows > have else [])
+    parts = [Part(archive.corpus, first, min(first + rows, have))]
+    return parts + ([Part(archive.corpus, 0, first + rows - have)] if first + rows > have else [])
 
 
 def _need(condition: bool, message: str) -> None:
+    """Raise InputError with this message unless the condition holds."""
     if not condition:
         raise InputError(message)
 
 
 RegimeFunction = Callable[..., Recipe]
+"""A function (lineage, *, rng, **options) -> Recipe."""
 
 
 @dataclass(frozen=True)
 class Regime:
-    """A regime and the newest samples it reads: what it does not read, its training does not wait for."""
+    """A regime, with the samples that it reads.  Training does not wait for samples that the regime does not read."""
 
     pool: RegimeFunction
+    """The regime's function."""
     reads: Callable[[Mapping[str, Any]], int | None]
-    """From its options, how many of the newest samples it looks at; None: all."""
+    """A function of the options: how many of the newest samples the regime reads.  None: all."""
     archive: Callable[[Mapping[str, Any]], bool] = lambda options: False
-    """From its options, whether it takes rows of the archive."""
+    """A function of the options: whether the regime takes rows of the archive."""
 
 
 REGIMES = {
@@ -166,11 +178,11 @@ REGIMES = {
 
 
 def regime(name: str) -> Regime:
-    """The named regime; a function of the user's own is taken to read every sample and the archive."""
-    found = lookup("regime", name, REGIMES)
-    if isinstance(found, Regime):
-        return found
-    return Regime(found, reads=lambda options: None, archive=lambda options: True)
+    """Return the named regime.  A function of the user's own is assumed to read every sample and the archive."""
+    entry = lookup("regime", name, REGIMES)
+    if isinstance(entry, Regime):
+        return entry
+    return Regime(entry, reads=lambda options: None, archive=lambda options: True)
 
 
 def check_regime(name: str, options: Mapping[str, Any]) -> None:
@@ -179,30 +191,45 @@ def check_regime(name: str, options: Mapping[str, Any]) -> None:
 
 
 def visible(name: str, options: Mapping[str, Any], samples: int) -> range:
-    """Generations whose samples it reads, of `samples` that exist: visible("replace", {}, 3) == range(2, 3)."""
+    """Return the generations whose samples a regime reads, of `samples` that exist.
+
+    visible("replace", {}, 3) == range(2, 3)
+    """
     reads = regime(name).reads(options)
     return range(samples if reads == 0 else 0 if reads is None else max(0, samples - reads), samples)
 
 
 def recipe_rows(name: str, options: Mapping[str, Any], lineage: Lineage, seed: int, t: int) -> int:
-    """Rows of the recipe of generation t, without drawing them for one of the lab's regimes; InputError as `recipe`."""
+    """Return the number of rows in the recipe of generation t.  Only a user's own regime has to draw them for that.
+
+    Raises:
+        InputError: the regime gives no valid recipe.
+    """
     if name in REGIMES:
-        return _looked_over(name, options, lineage, NoChance()).rows
+        return _checked(name, options, lineage, NoChance()).rows
     return recipe(name, options, lineage, seed, t).rows
 
 
 def recipe(name: str, options: Mapping[str, Any], lineage: Lineage, seed: int, t: int) -> Recipe:
-    """What generation t is trained on: the regime's answer, looked over.  InputError when it is none."""
-    return _looked_over(name, options, lineage, generator(derive_seed(seed, t, "pool")))
+    """Return the recipe of generation t, checked.
+
+    Raises:
+        InputError: the regime gives no valid recipe.
+    """
+    return _checked(name, options, lineage, generator(derive_seed(seed, t, "pool")))
 
 
-def _looked_over(name: str, options: Mapping[str, Any], lineage: Lineage, rng: np.random.Generator) -> Recipe:
-    found = regime(name).pool(lineage, rng=rng, **options)
-    if not isinstance(found, Recipe) or found.rows == 0:
-        raise InputError(f'regime "{name}" returned {found!r:.80}, not a Recipe with at least one row')
-    sources = (lineage.human, *lineage.samples, *([lineage.archive] if lineage.archive else []))
-    rows = {source.origin: source.rows for source in sources}
-    for part in found.parts:
-        if part.stop > rows.get(part.origin, 0):
-            raise InputError(f'regime "{name}" asks for {part}, but the rows there are {rows} by origin')
-    return found
+def _checked(name: str, options: Mapping[str, Any], lineage: Lineage, rng: np.random.Generator) -> Recipe:
+    """Call a regime, and refuse an answer that is no recipe or names rows that no corpus on the table has.
+
+    Who wrote the rows of a part is taken from the table: a regime has no say in it.
+    """
+    recipe = regime(name).pool(lineage, rng=rng, **options)
+    if not isinstance(recipe, Recipe) or recipe.rows == 0:
+        raise InputError(f'regime "{name}" returned {recipe!r:.80}, not a Recipe with at least one row')
+    table = {each.corpus: each for each in (lineage.human, *lineage.samples, lineage.archive) if each is not None}
+    rows = {number: each.rows for number, each in table.items()}
+    for part in recipe.parts:
+        if part.stop > rows.get(part.corpus, 0):
+            raise InputError(f'regime "{name}" asks for {part}, but the rows there are {rows} by corpus')
+    return Recipe(tuple(part.written_by(table[part.corpus].origin) for part in recipe.parts))

@@ -1,4 +1,4 @@
-"""Randomness is an argument.  Every generator of the lab comes from here, and none of them from the regime."""
+"""Random numbers.  Every generator of the lab is made here, from a seed that does not depend on the regime."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def derive_seed(seed: int, generation: int, step: str, shard: int = 0) -> int:
-    """A 63-bit seed for one purpose.  Regimes share it, so that they are compared in pairs.
+    """Return a 63-bit seed for one purpose.  Regimes share it, so that they are compared in pairs.
 
-    The four fields are hashed, so neighbouring seeds are unrelated:
+    The four fields are hashed, so that the seeds of neighbouring steps are unrelated:
     derive_seed(0, 1, "train") != derive_seed(1, 0, "train").
     """
     text = f"{seed}/{generation}/{step}/{shard}".encode()
@@ -18,10 +18,10 @@ def derive_seed(seed: int, generation: int, step: str, shard: int = 0) -> int:
 
 
 def generator(seed: int) -> np.random.Generator:
-    """A counter-based generator (Philox): the same numbers on every machine and numpy version."""
+    """Return a counter-based generator (Philox), which gives the same numbers on every machine and numpy version."""
     return np.random.Generator(np.random.Philox(key=seed))
 
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of n rows in one epoch: a function of its arguments, so that no loader state needs saving."""
+    """Return the order of n rows in one epoch.  It depends on the arguments only, so a checkpoint need not save it."""
     return generator(derive_seed(seed, epoch, "permutation")).permutation(n)

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import chi2
 
 from lab.errors import InputError
-from lab.models.feed import load_recipe, save_recipe
-from lab.recipe import ARCHIVE, HUMAN, Lineage, Part, Recipe, Source
-from lab.regimes import REGIMES, check_regime, regime, visible
+from lab.models.feed import RecipeRows, load_recipe, save_recipe
+from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable, Part, Recipe
+from lab.regimes import REGIMES, Regime, check_regime, recipe, regime, visible
 from lab.seeds import generator
 
 LINEAGES = [
-    Lineage(Source(HUMAN, human), tuple(Source(t, rows) for t, rows in enumerate(samples)), Source(ARCHIVE, 40))
+    Lineage(OnTable(HUMAN, human), tuple(OnTable(t, rows) for t, rows in enumerate(samples)), OnTable(ARCHIVE, 40))
     for human, samples in [(10, ()), (10, (10,)), (10, (20, 12)), (8, (9, 9, 9)), (4, (4, 4, 4, 4, 4))]
 ]
 Sizes = list[int]
@@ -54,7 +55,7 @@ def test_every_regime_has_its_laws() -> None:
 def test_without_synthetic_text_only_human_rows(case: str) -> None:
     """This is what lets generation 0 be computed once for all regimes."""
     for rows in (2, 10, 1000):
-        assert pool(case, Lineage(Source(HUMAN, rows))) == Recipe((Part(HUMAN, 0, rows),))
+        assert pool(case, Lineage(OnTable(HUMAN, rows))) == Recipe((Part(HUMAN, 0, rows),))
 
 
 @cases
@@ -107,7 +108,7 @@ def test_no_regime_takes_more_than_sizes_a_generator_and_options(name: str) -> N
 @pytest.mark.parametrize("older", [0.0, 0.25])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_the_shares_of_mix(older: float, fresh: bool) -> None:
-    lineage = Lineage(Source(HUMAN, 100), tuple(Source(t, 100) for t in range(3)), Source(ARCHIVE, 300))
+    lineage = Lineage(OnTable(HUMAN, 100), tuple(OnTable(t, 100) for t in range(3)), OnTable(ARCHIVE, 300))
     recipe = regime("mix").pool(lineage, rng=generator(0), human=0.25, older=older, fresh=fresh)
     rows = Counter[int]()
     for part in recipe.parts:
@@ -117,27 +118,27 @@ def test_the_shares_of_mix(older: float, fresh: bool) -> None:
 
 
 def test_fresh_rows_are_taken_once_and_then_run_out() -> None:
-    human, archive = Source(HUMAN, 10), Source(ARCHIVE, 12)
+    human, archive = OnTable(HUMAN, 10), OnTable(ARCHIVE, 12)
     taken = [
         regime("mix").pool(
-            Lineage(human, tuple(Source(t, 10) for t in range(past)), archive), rng=generator(0), human=0.5, fresh=True
+            Lineage(human, tuple(OnTable(t, 10) for t in range(past)), archive), rng=generator(0), human=0.5, fresh=True
         )
         for past in (1, 2)
     ]
     fresh = [[part for part in recipe.parts if part.origin == ARCHIVE] for recipe in taken]
     assert fresh == [[Part(ARCHIVE, 0, 5)], [Part(ARCHIVE, 5, 10)]]
-    third = Lineage(human, tuple(Source(t, 10) for t in range(3)), archive)
+    third = Lineage(human, tuple(OnTable(t, 10) for t in range(3)), archive)
     with pytest.raises(InputError, match=r"generation 3 needs 5 fresh human rows after the 10 used .* has 12: .* 15 x"):
         regime("mix").pool(third, rng=generator(0), human=0.5, fresh=True)
     again = regime("mix").pool(third, rng=generator(0), human=0.5, fresh=True, repeat_human=True)
     assert [part for part in again.parts if part.origin == ARCHIVE] == [Part(ARCHIVE, 10, 12), Part(ARCHIVE, 0, 3)]
     with pytest.raises(InputError, match="the archive has 0"):
-        regime("mix").pool(Lineage(human, (Source(0, 10),)), rng=generator(0), human=0.5, fresh=True)
+        regime("mix").pool(Lineage(human, (OnTable(0, 10),)), rng=generator(0), human=0.5, fresh=True)
 
 
 def test_a_subsample_is_uniform() -> None:
     """Every row of the pool is drawn equally often: chi-square over 4,000 draws of 6 of 24 rows, 99.9 % limit."""
-    lineage = Lineage(Source(HUMAN, 6), (Source(0, 10), Source(1, 8)))
+    lineage = Lineage(OnTable(HUMAN, 6), (OnTable(0, 10), OnTable(1, 8)))
     drawn = Counter[tuple[int, int]]()
     for seed in range(4000):
         for part in regime("accumulate_subsample").pool(lineage, rng=generator(seed)).parts:
@@ -171,11 +172,11 @@ def test_options_are_checked(name: str, options: dict[str, Any], said: str) -> N
 )
 def test_values_of_options_are_checked(name: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        regime(name).pool(Lineage(Source(HUMAN, 10), (Source(0, 10),)), rng=generator(0), **options)
+        regime(name).pool(Lineage(OnTable(HUMAN, 10), (OnTable(0, 10),)), rng=generator(0), **options)
 
 
 def test_regimes_by_hand() -> None:
-    lineage = Lineage(Source(HUMAN, 4), (Source(0, 5), Source(1, 6)))
+    lineage = Lineage(OnTable(HUMAN, 4), (OnTable(0, 5), OnTable(1, 6)))
     assert pool("human", lineage) == Recipe((Part(HUMAN, 0, 4),))
     assert pool("replace", lineage) == Recipe((Part(1, 0, 6),))
     assert pool("accumulate", lineage) == Recipe((Part(HUMAN, 0, 4), Part(0, 0, 5), Part(1, 0, 6)))
@@ -220,3 +221,22 @@ def test_single_rows_count_once_and_read_back(tmp_path: Path) -> None:
     assert read_back(two, tmp_path) == two != recipe
     with pytest.raises(AssertionError):
         Part(HUMAN, 0, 10, chosen=(3, 3))
+
+
+def test_where_rows_lie_and_who_wrote_them_are_two_fields(tmp_path: Path) -> None:
+    """Corpora 0 and 1, both written by generation 0: their rows are different rows of one origin."""
+    lineage = Lineage(OnTable(HUMAN, 4), (OnTable(0, 5), OnTable(1, 5, origin=0)))
+    made = recipe("accumulate", {}, lineage, 0, 2)
+    assert [(part.corpus, part.origin) for part in made.parts] == [(HUMAN, HUMAN), (0, 0), (1, 0)]
+    assert made.unique_rows == 14 and read_back(made, tmp_path) == made
+    rows = RecipeRows(made, {c: np.full((5, 2), c + 1, np.uint16) for c in (HUMAN, 0, 1)})
+    assert rows.take(np.arange(14))[:, 0].tolist() == [0] * 4 + [1] * 5 + [2] * 5
+    assert rows.fed_by_origin() == {"-1": 4, "0": 10}
+
+
+def test_who_wrote_a_row_is_taken_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regime that calls synthetic rows human changes no accounting."""
+    lying = Regime(lambda lineage, rng: Recipe((Part(0, 1, 3, origin=HUMAN),)), reads=lambda options: None)
+    monkeypatch.setitem(REGIMES, "lying", lying)
+    made = recipe("lying", {}, Lineage(OnTable(HUMAN, 4), (OnTable(0, 5),)), 0, 1)
+    assert made.parts == (Part(0, 1, 3),) and made.parts[0].origin == 0

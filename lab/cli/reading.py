@@ -83,20 +83,23 @@ def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) ->
 
 def compare(
     run: RunName,
-    to: Annotated[str, typer.Option(help="A study with published numbers: drayson-2025.")],
+    to: Annotated[str, typer.Option(help="A study with published numbers or directions: drayson-2025.")],
     format_: Annotated[str | None, typer.Option("--format", help="md, or plain where it is not given.")] = None,
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
-    """What this run measured beside what a paper published: values, and change since generation 0."""
+    """Compare a run with a paper: values, change since generation 0, and signs of differences with a verdict each."""
     from lab.config.files import load_study
     from lab.report import compare as comparing
     from lab.report.tables import caption
 
     folder = folder_of(run, checkpoints)
     config, rows, published = folder.config(), _measured(folder), load_study(to).published
-    if published is None or not published.numbers:
-        raise InputError(f"study {to} has no published numbers to compare with")
-    print_cells(list(comparing.HEADING), comparing.beside(published, config, rows), format_)
+    if published is None or not (published.numbers or published.directions):
+        raise InputError(f"study {to} has no published numbers or directions to compare with")
+    if published.numbers:
+        print_cells(list(comparing.HEADING), comparing.beside(published, config, rows), format_)
+    if published.directions:
+        print_cells(list(comparing.DIRECTION_HEADING), comparing.directions(published, config, rows), format_)
     for line in (
         f"published: {published.paper}; {published.table}",
         f"{to} differs from the paper: {published.differs}",

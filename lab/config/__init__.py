@@ -1,1 +1,1 @@
-"""What a study file says: frozen models with strict keys, files, overrides, sweeps."""
+"""The study as data: frozen models with strict keys, and how files, overrides and sweeps become such models."""

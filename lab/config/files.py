@@ -1,8 +1,22 @@
-"""Studies as files: shipped names, YAML, `--set a.b=c` overrides, and faults said in one line."""
+"""Read studies from files: shipped names, YAML, `extends`, `--set a.b=c` overrides, and faults in one line.
+
+A study file may say `extends: NAME`, where NAME is a shipped study, or `extends: base.yaml`, a file relative to its own
+folder.  It then gives only what differs:
+
+    base.yaml                                  mine.yaml
+    name: base                                 extends: base.yaml
+    seeds: [0, 1]                              name: mine
+    train: {lr: 1e-3, batch_rows: 4}           train: {lr: 2e-3}      the other fields of train stay
+    sweep: {sample.top_k: [5, 50]}             sweep: null            a null removes the field
+
+Groups of fields are merged at every depth; lists and single values are replaced.  `name`, `note` and `published`
+describe one study and are never taken over.  A run stores the resolved study, so `extends` changes no key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,29 +32,36 @@ from lab.lookup import suggestion
 
 UNIONS: dict[str, dict[str, type[Frozen]]] = {"corpus": CORPORA, "model": MODELS}
 """The sections of a study that come in several kinds."""
+OF_ONE_STUDY = ("name", "note", "published")
+"""Fields that a study does not take over from the one that it extends."""
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "scripts" / "studies"
 
 
 def study_names() -> list[str]:
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    """Return the names of the shipped studies.  A file such as _small.yaml is a base for others and no study."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml") if not path.stem.startswith("_"))
 
 
 def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
-    """A shipped study's name or a YAML file, with `a.b=value` overrides.  InputError in one line otherwise."""
-    data = read_yaml(_study_path(study))
+    """Load a shipped study by name or a YAML file by path, with `a.b=value` overrides.
+
+    Raises:
+        InputError: the study is missing, unreadable or wrong, in one line.
+    """
+    data = read_study(_study_path(study))
     for override in overrides:
         _override(data, override)
     return parse_study(data)
 
 
 def parse_study(data: Mapping[str, Any]) -> StudyConfig:
-    """A study from its fields.  InputError in one line otherwise."""
+    """Build a study from its fields.  InputError in one line where they are wrong."""
     return _parse(StudyConfig, data)
 
 
 def parse_corpus(data: Mapping[str, Any]) -> CorpusConfig:
-    """The same of a corpus alone."""
+    """Build the `corpus` section alone from its fields.  InputError in one line where they are wrong."""
     return _parse(CorpusConfig, data)
 
 
@@ -66,7 +87,57 @@ def _study_path(study: str) -> Path:
     raise InputError(f'no study "{study}"{hint}')
 
 
+def read_study(path: Path) -> dict[str, Any]:
+    """Read the fields of a study file, merged over those of the studies that it extends.  InputError in one line."""
+    layers, read = [read_yaml(path)], [path]
+    while "extends" in layers[-1]:
+        path = _parent_path(path, layers[-1].pop("extends"))
+        if path.resolve() in {earlier.resolve() for earlier in read}:
+            circle = " -> ".join(each.name for each in (*read, path))
+            raise InputError(f"{read[0]}: the studies extend each other in a circle: {circle}")
+        layers.append(read_yaml(path))
+        read.append(path)
+    data = layers.pop()
+    while layers:
+        inherited = {name: value for name, value in data.items() if name not in OF_ONE_STUDY}
+        data = _merged(inherited, layers.pop())
+    return data
+
+
+def _parent_path(path: Path, parent: Any) -> Path:
+    """Return the file of the study that the study file `path` extends."""
+    if not isinstance(parent, str):
+        raise InputError(f"{path}: extends is {parent!r:.80}; give the name of one shipped study or of one YAML file")
+    if parent in study_names():
+        return STUDIES / f"{parent}.yaml"
+    file = path.parent / parent
+    if Path(parent).suffix not in (".yaml", ".yml"):
+        hint = suggestion(parent, study_names()) or f"; shipped: {', '.join(study_names())}, or give a YAML file"
+        raise InputError(f'{path} extends "{parent}", which is no shipped study{hint}')
+    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long
+        raise InputError(f"{path} extends {parent:.200}, but there is no file {file}")
+    return file
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes`: groups are merged, other values replaced, and None removes a field.
+
+    _merged({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 4}, "b": None}) == {"a": {"x": 1, "y": 4}}
+    """
+    merged = dict(base)
+    for name, value in changes.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping):
+            old = merged.get(name)
+            merged[name] = _merged(old if isinstance(old, Mapping) else {}, value)
+        else:
+            merged[name] = value
+    return merged
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML file of study fields as it stands.  InputError where it is unreadable or no mapping."""
     try:
         data = strictyaml.read_file(path)
     except (*strictyaml.ERRORS, OSError) as error:
@@ -77,7 +148,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _override(data: dict[str, Any], override: str) -> None:
-    """Set one dotted field.  `corpus=PATH` is short for `corpus.path=PATH`."""
+    """Set one dotted field in place.  `corpus=PATH` is short for `corpus.path=PATH`."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f'--set "{override}" is not of the form field=value, such as train.lr=1e-3 or seeds=[0,1]')
@@ -95,7 +166,7 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first fault in one line, with a suggestion for an unknown key."""
+    """Return the first fault in one line, with a suggestion for an unknown key."""
     fault = error.errors()[0]
     loc = [str(part) for part in fault["loc"]]
     kinds = UNIONS.get(loc[0] if loc else "", {})
@@ -109,16 +180,20 @@ def _explain(error: ValidationError) -> str:
         return f'unknown {where}.kind "{kind}"{suggestion(kind, kinds) or "; allowed: " + ", ".join(kinds)}{more}'
     if fault["type"] == "missing":
         return f'"{where}" is missing from the study{more}'
-    said = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list, such as [0, 1]")
+    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list, such as [0, 1]")
     if fault["type"] in ("model_type", "model_attributes_type", "union_tag_not_found"):
-        said = "expected a group of fields"
+        message = "expected a group of fields"
     if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
-        return f"{where + ': ' if where else ''}{said}{more}"
-    return f'"{where}" is {fault["input"]!r:.80}: {said[0].lower()}{said[1:]}{more}'
+        return f"{where + ': ' if where else ''}{message}{more}"
+    return f'"{where}" is {fault["input"]!r:.80}: {message[0].lower()}{message[1:]}{more}'
 
 
 def _fields(parents: Sequence[str]) -> list[str]:
-    """The keys allowed at a place; the place of a section that comes in kinds names its kind too."""
+    """Return the keys allowed below these parents.
+
+    The parents are the location that pydantic reports.  In a section that comes in several kinds it names the kind too:
+    ["model", "gpt2"].
+    """
     model: type[BaseModel] = StudyConfig
     kinds: Mapping[str, type[BaseModel]] = {}
     for name in parents:
@@ -126,15 +201,21 @@ def _fields(parents: Sequence[str]) -> list[str]:
             model, kinds = kinds[name], {}
         elif name in UNIONS:
             kinds = UNIONS[name]
-        else:
-            inner = model.model_fields[name].annotation
-            parts = [inner, *get_args(inner)]
-            model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
+        elif not name.isdigit():  # a place in a list, whose items are all of one kind
+            model = next(models_in(model.model_fields[name].annotation))
     return list(model.model_fields)
 
 
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in a type: TrainConfig in TrainConfig | None and in tuple[TrainConfig, ...]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines "field: old -> new" for every leaf in which two resolved studies differ."""
+    """Return a line "field: old -> new" for every single value in which two resolved studies differ."""
     lines = []
     for key in sorted({*old, *new}):
         a, b, name = old.get(key), new.get(key), f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""The model of a study: networks from scratch, pretrained ones, counting models."""
+"""The section `model`: networks from scratch, pretrained networks and counting models."""
 
 from __future__ import annotations
 
@@ -6,29 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from lab.config.fields import (
-    Frozen,
-    Layers,
-    Number,
-    Positions,
-    Text,
-    Whole,
-    Width,
-    kind_or,
-)
+from lab.config.fields import Frozen, Layers, Number, Positions, Text, Whole, Width, kind_or
 
 
 class Network(Frozen):
     """The size of a transformer from scratch."""
 
     n_layer: Layers
+    """Number of transformer blocks, at most 1,024."""
     n_head: Width
+    """Attention heads per block; n_embd must be a multiple of it."""
     n_embd: Width
+    """Width of the network: the length of the vector that stands for a token."""
     n_positions: Positions
-    """Tokens in a row.  A row is trained and scored behind one BOS: the model reads BOS and n_positions - 1 tokens."""
+    """Tokens in a row.  Each row is trained and scored after one BOS, so the model reads BOS and n_positions - 1
+    tokens."""
 
     initializer_range: Annotated[Number, Field(gt=0, le=1)] = 0.02
-    """Standard deviation of the initial weights.  GPT-2's .02 suits a width of 768; a narrow model wants more."""
+    """Standard deviation of the initial weights.  Default: 0.02, as GPT-2 has it for a width of 768; a narrower model
+    needs more."""
 
     @model_validator(mode="after")
     def heads_divide(self) -> Network:
@@ -46,6 +42,7 @@ class ModelConfig(Network):
     """A GPT-2 from scratch."""
 
     kind: Literal["gpt2"] = "gpt2"
+    """A GPT-2 from scratch.  This is the default."""
 
     @property
     def title(self) -> str:
@@ -53,12 +50,13 @@ class ModelConfig(Network):
 
 
 class LlamaConfig(Network):
-    """A Llama from scratch: RMSNorm, rotary positions, SwiGLU; n_embd is a multiple of 2 n_head."""
+    """A Llama from scratch: RMSNorm, rotary positions, SwiGLU.  n_embd must be a multiple of 2 n_head."""
 
     kind: Literal["llama"]
+    """A Llama from scratch."""
 
     @model_validator(mode="after")
-    def rotates(self) -> LlamaConfig:
+    def heads_are_even(self) -> LlamaConfig:
         if self.n_embd % (2 * self.n_head):
             raise ValueError(
                 f"n_embd {self.n_embd} is not divisible by 2 n_head = {2 * self.n_head}: rotary positions pair"
@@ -71,13 +69,16 @@ class LlamaConfig(Network):
 
 
 class PretrainedConfig(Frozen):
-    """A causal language model with its own tokenizer: a local folder or a hub id."""
+    """A pretrained causal language model with its own tokenizer."""
 
     kind: Literal["pretrained"]
+    """A pretrained network, which every generation fine-tunes."""
     path: Text
+    """A local folder or a hub id, such as openai-community/gpt2."""
     revision: Text | None = None
+    """Commit, branch or tag on the hub.  Default: the newest commit, whose id is kept with the run."""
     n_positions: Positions
-    """Tokens in a row, at most what the model reads."""
+    """Tokens in a row, at most the context that the model was made for."""
 
     @property
     def title(self) -> str:
@@ -85,14 +86,16 @@ class PretrainedConfig(Frozen):
 
 
 class NgramConfig(Frozen):
-    """Counts of token sequences (lab/models/counting.py): fitted at once, no `train` section."""
+    """Counts of token sequences (lab/models/counting.py).  It is fitted at once and takes no `train` section."""
 
     kind: Literal["ngram"]
+    """A counting model of token sequences."""
     order: Annotated[Whole, Field(ge=1, le=5)]
-    """Length of the sequences counted: 1 is a unigram."""
+    """Length of the counted sequences, from 1 (a unigram) to 5."""
     smoothing: Literal["none", "interpolated"]
-    """none: maximum likelihood, infinite loss on what was never seen; interpolated: Witten-Bell."""
+    """none: maximum likelihood, with infinite loss on unseen sequences.  interpolated: Witten-Bell smoothing."""
     n_positions: Positions
+    """Tokens in a row."""
 
     @property
     def title(self) -> str:
@@ -100,10 +103,12 @@ class NgramConfig(Frozen):
 
 
 class PositionsConfig(Frozen):
-    """A unigram of its own for each position, by maximum likelihood: independent loci."""
+    """A separate unigram for each position of a row, by maximum likelihood: independent loci."""
 
     kind: Literal["positions"]
+    """A counting model with a separate unigram for each position."""
     n_positions: Positions
+    """Tokens in a row, each with counts of its own."""
 
     @property
     def title(self) -> str:
@@ -111,10 +116,12 @@ class PositionsConfig(Frozen):
 
 
 class UniformConfig(Frozen):
-    """Every token equally likely: perplexity is exactly the size of the vocabulary."""
+    """A model that gives every token the same probability; its perplexity is exactly the size of the vocabulary."""
 
     kind: Literal["uniform"]
+    """A model that learns nothing, as a yardstick."""
     n_positions: Positions
+    """Tokens in a row."""
 
     @property
     def title(self) -> str:
@@ -123,7 +130,7 @@ class UniformConfig(Frozen):
 
 AnyModel = ModelConfig | LlamaConfig | PretrainedConfig | NgramConfig | PositionsConfig | UniformConfig
 NETWORKS = (ModelConfig, LlamaConfig, PretrainedConfig)
-"""What is trained; the others count."""
+"""The kinds that are trained; the others count."""
 MODELS: dict[str, type[Frozen]] = {
     "gpt2": ModelConfig,
     "llama": LlamaConfig,
@@ -132,6 +139,7 @@ MODELS: dict[str, type[Frozen]] = {
     "positions": PositionsConfig,
     "uniform": UniformConfig,
 }
+"""The kinds of model, by the value of `kind`."""
 
 
 TaggedModel = Annotated[

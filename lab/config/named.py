@@ -1,4 +1,4 @@
-"""Functions that a study names, with options: regimes and curators."""
+"""Functions that a study names, with or without options: regimes and curators."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from lab.config.fields import Frozen
 from lab.hashing import canonical
 
 Option = bool | int | float | Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+"""The values that an option may have."""
 
 
 class Named(Frozen):
-    """A function's name, or `{name: {option: value}}`."""
+    """A function by name, such as replace, or by name with options: {mix: {human: 0.25}}."""
 
     name: Annotated[str, Field(max_length=100)]
-    """A name of the lab's, or "module:function" for a function of the user's own."""
+    """The name of one of the lab's functions, or "package.module:function" for a function of your own."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """Keyword arguments of the function."""
+    """Keyword arguments of the function.  Default: none."""
     example: ClassVar[str] = "a name, or a name with options such as {name: {option: 1}}"
 
     @model_validator(mode="before")
     @classmethod
     def short(cls, given: Any) -> Any:
-        """Read the short forms."""
+        """Accept the two short forms beside {name: .., options: ..}."""
         if isinstance(given, str):
             return {"name": given}
         if isinstance(given, Mapping) and len(given) == 1 and "name" not in given:
@@ -37,23 +38,23 @@ class Named(Frozen):
 
     @model_serializer
     def shortly(self) -> Any:
-        """Write the short form."""
+        """Return the short form, as studies are stored."""
         return {self.name: dict(self.options)} if self.options else self.name
 
     @property
     def label(self) -> str:
-        """The name as tables and folders show it: mix,human=0.25."""
+        """Return the name in tables and folders, such as mix,human=0.25."""
         values = (f"{k}={canonical(v) if not isinstance(v, str) else v}" for k, v in sorted(self.options.items()))
         return ",".join([self.name, *values])
 
 
 class RegimeConfig(Named):
-    """A regime: its name, or `{name: {option: value}}`."""
+    """A regime: one of lab/regimes.py, such as replace or mix, or a function of your own."""
 
     example: ClassVar[str] = "a name such as replace, or a name with options such as {mix: {human: 0.25}}"
 
 
 class CuratorConfig(Named):
-    """A curator: its name, or `{name: {option: value}}`."""
+    """A curator: one of lab/curators, such as duplicates, or a function of your own."""
 
     example: ClassVar[str] = "a name such as duplicates, or a name with options such as {random: {keep: 0.5}}"

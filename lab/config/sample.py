@@ -1,4 +1,4 @@
-"""How a generation writes: `sample`, its size, its decoding and its prompts."""
+"""The section `sample`: how much a generation writes, with which decoding and behind which prompts."""
 
 from __future__ import annotations
 
@@ -6,44 +6,50 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from lab.config.fields import (
-    Batch,
-    Entries,
-    Frozen,
-    Number,
-    Tokens,
-    Whole,
-    zero_or_more_than_dust,
-)
+from lab.config.fields import Batch, Entries, Frozen, Number, Tokens, Whole
+from lab.config.fields import temperature as checked_temperature
 
 
 class SampleConfig(Frozen):
-    """Ancestral sampling from BOS; at temperature 1 and without truncation unless it says otherwise.
+    """Sampling token by token from the beginning of a row.
 
-    The filters work in the order of transformers: repetition_penalty, temperature, top_k, top_p, min_p.
+    By default nothing is truncated and the temperature is 1.  The filters work in the order of transformers:
+    repetition_penalty, temperature, top_k, top_p, min_p.
     """
 
     tokens: Tokens | None = None
-    """Size of each generation's synthetic corpus."""
+    """Size of each generation's synthetic corpus, in tokens.  Give either tokens or rows."""
     rows: Tokens | None = None
-    """Instead: its size in rows, whatever stands in them."""
+    """Size of each generation's synthetic corpus in rows, whatever text is in them.  Give either tokens or rows."""
     shard_rows: Batch
-    """Rows that are drawn together from one seed: the unit of reproducibility and of distribution."""
-    temperature: Annotated[Number, AfterValidator(zero_or_more_than_dust)] = 1.0
-    """0 is greedy."""
+    """Rows that are drawn together from one seed.  A shard is the unit of reproducibility and of distribution: another
+    value gives another sample of the same distribution."""
+    temperature: Annotated[Number, AfterValidator(checked_temperature)] = 1.0
+    """Divisor of the logits before the softmax: 0, or from 1e-6 to 100.  0 always takes the likeliest token (greedy).
+    Default: 1, the model's own distribution."""
     top_k: Entries | None = None
+    """Draw from the k likeliest tokens only.  Default: from all tokens."""
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Draw from the smallest set of likeliest tokens whose probabilities add up to at least this share (nucleus
+    sampling).  Default: from all tokens."""
     min_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Draw from tokens that have at least this share of the likeliest token's probability.  Default: from all
+    tokens."""
     repetition_penalty: Annotated[Number, Field(gt=0, le=1000)] | None = None
+    """Factor that makes tokens less likely that the row already holds: positive logits are divided by it, negative ones
+    multiplied.  Default: none, which equals 1."""
     beams: Annotated[Whole, Field(ge=2, le=1024)] | None = None
-    """Beam search with so many beams instead of drawing: the likeliest continuation of each prompt."""
+    """Number of beams, from 2 to 1024.  Beam search then finds a likely continuation of each prompt, and nothing is
+    drawn.  It needs prompt_tokens and allows no filter.  Default: no beam search."""
     prompt_tokens: Annotated[Whole, Field(ge=0)] = 0
-    """Each row begins with so many tokens of a human training row, and the model writes the rest of it."""
+    """Tokens of a human training row with which each sampled row begins; the model writes the rest of the row.
+    Default: 0, no prompt."""
     train_on_prompt: bool = False
-    """Whether the next generation learns the prompts too.  Else they are context: neither trained on nor measured."""
+    """Whether the next generation learns the prompts too.  Default: false, where a prompt is context only, which is
+    neither trained on nor measured."""
 
     @model_validator(mode="after")
-    def whole(self) -> SampleConfig:
+    def consistent(self) -> SampleConfig:
         if (self.tokens is None) == (self.rows is None):
             raise ValueError("the size of a generation's sample is exactly one of tokens and rows")
         if self.beams and (self.decoding.keys() - {"beams"} or not self.prompt_tokens):
@@ -54,16 +60,16 @@ class SampleConfig(Frozen):
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """How tokens are chosen: what is not left as it is by default."""
+        """Return the fields that say how tokens are chosen, except those left at their defaults."""
         names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "beams")
         return {k: getattr(self, k) for k in names if getattr(self, k) != SampleConfig.model_fields[k].default}
 
     @property
     def title(self) -> str:
-        """The decoding in words."""
+        """Return the decoding in words, such as "temperature 0.7, top_k 50"."""
         if self.beams:
             return f"{self.beams} beams behind {self.prompt_tokens} human tokens"
         behind = f" behind {self.prompt_tokens} human tokens" if self.prompt_tokens else ""
         truncation = {k: v for k, v in self.decoding.items() if k != "temperature"}
-        said = ", ".join(f"{k} {v:g}" for k, v in truncation.items()) or "no truncation"
-        return f"temperature {self.temperature:g}, {said}{behind}"
+        filters = ", ".join(f"{k} {v:g}" for k, v in truncation.items()) or "no truncation"
+        return f"temperature {self.temperature:g}, {filters}{behind}"

@@ -1,7 +1,8 @@
-"""YAML of study files and `--set` values: plain data only, of a bounded size, no key twice.
+"""Reading the YAML of study files and `--set` values: plain data only, of a bounded size, no key twice.
 
-The limits are far above any study (the longest shipped one has 300 values, 5 deep) and far below what hurts: reading
-MOST_VALUES takes some 5 seconds, and a few lines of aliases that stand for billions of values are refused at once.
+The limits are far above any study: the longest shipped one has 300 values, 5 levels deep.  They are far below what does
+harm: reading MOST_VALUES takes some 5 seconds, and a few lines of aliases that stand for billions of values are refused
+at once.
 """
 
 from __future__ import annotations
@@ -15,27 +16,28 @@ from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 MOST_BYTES = 1 << 20
-"""Of a file: ten times 10,000 seeds, one a line."""
+"""Bytes of a file: ten times as many as 10,000 seeds take, one per line."""
 MOST_VALUES = 100_000
-"""Keys and values, those behind an alias counted wherever it stands."""
+"""Keys and values of a file.  Those that an alias stands for count each time the alias is used."""
 MOST_DEEP = 32
 """Levels of nesting; a study has up to 6."""
 LARGEST = 10**100
-"""Of whole numbers.  Python refuses to print those of thousands of digits, also inside of its own error messages."""
+"""Bound of whole numbers.  Python refuses to print thousands of digits, also within its own error messages."""
 ERRORS = (yaml.YAMLError, ValueError, OverflowError)
-"""What reading raises: ValueError for a date such as 2024-13-45, or a number of more than 4,300 digits."""
+"""Errors that reading raises: ValueError for a date such as 2024-13-45 or a number of more than 4,300 digits."""
 
 
 class Strict(yaml.SafeLoader):
-    """safe_load without what a study has no use for: tags, aliases into themselves, a key twice, data without end."""
+    """A safe loader that refuses what no study needs: tags, aliases within themselves, a key twice, endless data."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.depth = self.values = 0
         self.sizes: dict[int, int] = {}
-        """Values in each node that is complete, those behind aliases counted; by id."""
+        """Number of values in each complete node, by its id, with those that aliases stand for."""
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """Compose a node, and count its depth and values against the limits."""
         parser: Any = self  # PyYAML's stubs leave the parser untyped
         event = parser.peek_event()
         if getattr(event, "tag", None) is not None:
@@ -56,6 +58,7 @@ class Strict(yaml.SafeLoader):
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        """Compose a mapping, and refuse a key that it holds twice."""
         node: MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -65,12 +68,14 @@ class Strict(yaml.SafeLoader):
         return node
 
     def construct_yaml_int(self, node: ScalarNode) -> int:
+        """Construct a whole number, and refuse one beyond LARGEST."""
         value: int = super().construct_yaml_int(node)
         if abs(value) >= LARGEST:
             self.refuse("a whole number beyond all bounds", node)
         return value
 
     def refuse(self, reason: str, at: Any) -> NoReturn:
+        """Raise an error that names the line and column of a node or event."""
         raise ComposerError(None, None, reason, at.start_mark)
 
 
@@ -78,7 +83,7 @@ Strict.add_constructor("tag:yaml.org,2002:int", Strict.construct_yaml_int)
 
 
 def read(text: str) -> Any:
-    """The data.  One of ERRORS for anything else."""
+    """Return the data in a YAML text.  Raise one of ERRORS for a text that is no such data."""
     loader = Strict(text)
     try:
         return loader.get_single_data()
@@ -87,7 +92,7 @@ def read(text: str) -> Any:
 
 
 def read_file(path: Path) -> Any:
-    """The same of a file; OSError where it cannot be read."""
+    """Return the data in a YAML file.  Raise one of ERRORS, or OSError where the file cannot be read."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""A study as data: one frozen pydantic model with strict keys.  lab/config/files.py reads it from files."""
+"""The study as data: one frozen pydantic model with strict keys.  lab/config/files.py reads it from files."""
 
 from __future__ import annotations
 
@@ -16,83 +16,150 @@ from lab.config.train import TrainConfig
 from lab.errors import one_line
 
 MOST_ROWS = 2**27
-"""Of a seed's human text and all its samples together: drawing some of them without replacement holds 8 bytes a row,
-here 1 GiB.  With rows of 128 tokens that is 17 thousand million tokens."""
+"""Rows of a seed's human text and all its samples together.  Drawing some of them without replacement takes 8 bytes of
+memory per row, here 1 GiB.  With rows of 128 tokens this many rows are 17 thousand million tokens."""
 
 
 class MetricsConfig(Frozen):
+    """The sizes at which texts and models are measured."""
+
     tokens: Tokens
-    """The equal token budget at which distinct-n and rare survival compare texts."""
+    """Tokens of each text that distinct-n, rare survival and the like look at: they depend on length, so all texts are
+    compared at this one.  At most the tokens of a sample and corpus.tokens."""
     test_tokens: Tokens
-    """Tokens of the test fold that every model is measured on."""
+    """Tokens of the test fold on which every model is measured."""
 
 
 class ComputeConfig(Frozen):
-    """What fixes the arithmetic.  It is part of every key; the number of workers and `checkpoint_seconds` are not."""
+    """What fixes the arithmetic.
+
+    It is part of every key, except `checkpoint_seconds`.  The number of workers is an option of `lab run`; no result
+    depends on it.
+    """
 
     threads: Annotated[Positive, Field(le=1024)] = 1
-    """Threads of each worker."""
+    """Threads of each worker.  Default: 1."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run.  auto (default): on the GPU if torch can use one, else on the CPU."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of the matrix products of training and of a GPT-2's sampling.  auto: bfloat16 where the machine has it.  Scoring
-    uses float32."""
+    """Type of the numbers in the matrix products of training and of a GPT-2's sampling.  auto (default): bfloat16 where
+    the machine multiplies it in hardware, else float32.  Scoring always uses float32."""
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 180
-    """Time between two checkpoints inside a training, of which two are kept; 0: after each step.  No result depends on
-    it, so a run may change it."""
+    """Seconds between two checkpoints of a training, of which the newest two are kept.  0 writes one after each step.
+    Default: 180.  No result depends on it, so a run may change it."""
 
 
 class PublishedNumbers(Frozen):
-    """One line of a published table."""
+    """One line of a published table: a metric of one regime over the generations."""
 
     regime: str
-    """The label of the regime that it belongs to: mix,human=0.25."""
+    """Label of the regime that the numbers belong to, such as mix,human=0.25."""
     axes: dict[str, Any] = Field(default_factory=dict)
-    """The swept fields that it belongs to."""
+    """Swept fields with their values, which say to which arm the numbers belong.  Default: none."""
     metric: Literal["nll", "perplexity"]
+    """The published metric: nll in nats per token, or perplexity."""
     values: Annotated[dict[Annotated[Whole, Field(ge=0)], Number], Field(min_length=1)]
-    """Generation -> value.  Generation 0 is the first model, trained on human text only."""
+    """Generation -> value.  Generation 0 is the first model, which is trained on human text only."""
+
+
+class Side(Frozen):
+    """One side of a published comparison: a regime in one arm.  `replace` alone is short for {regime: replace}."""
+
+    regime: str
+    """Label of the regime, such as mix,human=0.25."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """Swept fields with their values, which say which arm is meant.  Default: none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def short(cls, given: Any) -> Any:
+        """Accept a label alone."""
+        return {"regime": given} if isinstance(given, str) else given
+
+
+class Direction(Frozen):
+    """A published finding about the sign of a difference: the metric of one side lies above that of the other."""
+
+    claim: str
+    """What the paper says, in words."""
+    higher: Side
+    """The side whose metric is higher: a label such as replace, or {regime: replace, axes: {population: 4}}."""
+    lower: Side
+    """The side whose metric is lower, given like `higher`."""
+    metric: str = "nll"
+    """A column of results.csv.  Default: nll, the loss on held-out human text in nats per token."""
+    generation: Annotated[Whole, Field(ge=0)] | None = None
+    """The generation at which the sides are compared.  Default: the last one that both have."""
+    least: Annotated[Number, Field(ge=0)] = 0.0
+    """The difference, in the unit of the metric, that the whole interval must exceed.  Default: 0.  Set it where the
+    paper's effect is large, so that a small effect does not count as agreement."""
+    above: Literal["human", "start"] | None = None
+    """What is subtracted from each side first, seed by seed.  human: the human control of the same arm and generation;
+    start: the side's own generation 0.  Default: nothing."""
 
 
 class Published(Frozen):
-    """What a paper reports of the experiment that a study repeats."""
+    """What a paper reports of the experiment that a study repeats.  It changes no number and no key."""
 
     paper: str
+    """Authors, year, title and where the paper is published."""
     table: str
+    """The table or figure that the numbers or directions come from, with the unit."""
     differs: str
-    """What this study does otherwise than the paper."""
+    """What this study does differently from the paper."""
     numbers: tuple[PublishedNumbers, ...] = ()
+    """Published values, which `lab compare` prints beside the measured ones.  Default: none."""
+    directions: tuple[Direction, ...] = ()
+    """Published signs of differences, which `lab compare` holds against a run.  Default: none."""
 
 
 class StudyConfig(Frozen):
+    """A study: what is trained on what, how often, and how it is measured."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    """Name of the study, and of its run unless `lab run --run` gives another: letters, digits, ".", "_" and "-"."""
     note: str = ""
+    """What the study is for, in words.  Default: empty.  It changes no number and no key."""
     published: Published | None = None
+    """What a paper reports of the experiment that the study repeats.  Default: nothing."""
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+    """Seeds, such as [0, 1].  Each draws human text of its own and repeats every chain; intervals are over seeds."""
     generations: Annotated[Positive, Field(le=1000)]
+    """Number of generations, at most 1,000, counted with generation 0, which is trained on human text only."""
     regimes: Annotated[tuple[RegimeConfig, ...], Field(min_length=1)]
+    """The regimes to compare, by name or with options: [human, replace, {mix: {human: 0.25}}].  A regime decides what
+    the next generation is trained on; human is the control."""
     curators: tuple[CuratorConfig, ...] = ()
-    """Rules that drop rows of every pool with synthetic text, in this order.  The regime `human` has none to drop."""
+    """Rules that drop rows of every pool with synthetic text, in this order, by name or with options.  The pools of the
+    regime human hold none to drop.  Default: no curators."""
     corpus: TaggedCorpus
+    """Human text, or a known distribution in its place."""
     tokenizer: TokenizerConfig | None = None
-    """Required for text; a source, made of tokens, and a pretrained model, which has its own, take none."""
+    """The tokenizer.  Text needs one; a source, which is made of tokens, and a pretrained model, which has its own,
+    take none."""
     model: TaggedModel
+    """The model of each generation."""
     train: TrainConfig | None = None
-    """Required for a network; counting models are fitted at once and take none."""
+    """How a network is trained.  Counting models are fitted at once and take none."""
     sample: SampleConfig
+    """How much each generation writes, and how."""
     metrics: MetricsConfig
+    """The sizes at which texts and models are measured."""
     compute: ComputeConfig = ComputeConfig()
+    """Device, number type and threads.  Default: what the machine has, and one thread per worker."""
     keep_models: Literal["all", "last", "none"] = "all"
-    """Whose weights stay on the disk once no step of the study needs them: all, those of each chain's last generation,
-    or none.  It changes no number, and a run may change it."""
+    """Whose weights stay on the disk after the last step that needs them: all (default), those of each chain's last
+    generation, or none.  It changes no number, and a run may change it."""
     population: Annotated[Positive, Field(le=1000)] = 1
-    """Models in a generation: each is trained on a share of the data that no other sees, and they write one pool; the
-    tokens of training and of sampling are divided among them."""
+    """Models per generation.  Each is trained on a share of the data that no other sees, and their samples form one
+    pool. The tokens of training and of sampling are divided among them.  Default: 1."""
     sweep: (
         dict[str, Annotated[list[Any], Field(min_length=1)]]
         | Annotated[list[dict[str, Any]], Field(min_length=1)]
         | None
     ) = None
-    """Fields to vary: a mapping of field -> values is run in every combination, a list of mappings one arm each."""
+    """Fields to vary.  A mapping such as {sample.temperature: [0.7, 1]} is run in every combination of its values; in a
+    list of mappings each is one arm.  Default: nothing is swept."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,7 +191,7 @@ class StudyConfig(Frozen):
         return self
 
     def _check_learned(self) -> None:
-        """Counting models learn all tokens of a row: neither padding nor prompts can be kept from them."""
+        """Refuse padding and prompts for counting models, which always learn all tokens of a row."""
         if isinstance(self.model, NETWORKS):
             return
         if self.corpus.layout == "documents":
@@ -165,7 +232,7 @@ class StudyConfig(Frozen):
 
     @property
     def words(self) -> TokenizerConfig:
-        """The tokenizer of a study of text: the one it names, or the pretrained model's own."""
+        """Return the tokenizer of a study of text: the one it names, or the pretrained model's own."""
         if isinstance(self.model, PretrainedConfig):
             return TokenizerConfig(pretrained=self.model.path)
         assert self.tokenizer is not None  # _check_tokenizer asks for one where the corpus is text
@@ -222,14 +289,14 @@ class StudyConfig(Frozen):
 
     @property
     def compared_rows(self) -> int:
-        """Rows whose text, but for prompts, is what metrics compare; of documents it takes more."""
+        """Return the number of rows whose text, without prompts, holds metrics.tokens (layout documents needs more)."""
         return self.metrics.tokens // (self.model.n_positions - self.sample.prompt_tokens)
 
     @property
     def sample_rows(self) -> int:
-        """Rows of a generation's sample."""
+        """Return the number of rows in a generation's sample."""
         return self.sample.rows or self.rows(self.sample.tokens or 0)
 
     def rows(self, tokens: int) -> int:
-        """Whole rows in so many tokens (rounded down)."""
+        """Return the number of whole rows in so many tokens, rounded down."""
         return tokens // self.model.n_positions

@@ -1,7 +1,7 @@
-"""Sweeps: one study file, many arms.  Each arm is a study of its own, and the table has a column for each swept field.
+"""Sweeps: one study file, many arms.  Each arm is a study of its own, and the table has a column per swept field.
 
 sweep: {sample.temperature: [0.7, 1.0], corpus.tokens: [51_200, 102_400]}     every combination: 4 arms
-sweep: [{sample.temperature: 0.7, sample.top_k: 50}, {sample.top_p: 0.9}]     one arm for each line: 2 arms
+sweep: [{sample.temperature: 0.7, sample.top_k: 50}, {sample.top_p: 0.9}]     one arm per line: 2 arms
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lab.errors import InputError, one_line, printable
 from lab.hashing import canonical
 
 NAME = "arm"
-"""Names a line of a list, in the place of the fields that it sets."""
+"""Key under which a line of a list has a name, shown in place of the fields that the line sets."""
 WITHOUT_COLUMN = ("regime", "regimes", "seeds", "generations")
-"""Fields that the table shows anyway."""
+"""Fields that get no column of their own, because the table shows them anyway."""
 MOST_ARMS = 5_000
-"""Each is checked as a study of its own, 5,000 in some seconds, and has chains of its own to run."""
+"""Each arm is checked as a study of its own (5,000 take some seconds) and has chains of its own to run."""
 LONGEST_LABEL = 150
-"""Bytes: with the regime's and the seed's it names a folder, and a disk takes 255."""
+"""Bytes of a label.  Together with the regime and the seed it names a folder, and file systems allow 255 bytes."""
 FIXED = ("name", "note", "published", "sweep", "compute", "keep_models")
-"""One run has one of each."""
+"""Fields that cannot be swept, because a run has one of each."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +40,42 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """As folders name it: ",sample.temperature=0.7", or nothing without a sweep."""
+        """Return the suffix of folder names: ",sample.temperature=0.7", or nothing without a sweep."""
         return "".join(f",{name}={value}".replace("/", "_") for name, value in self.axes.items())
 
 
 def arms(config: StudyConfig) -> list[Arm]:
-    """The arms of a study, each valid in itself; one without axes where nothing is swept.  InputError otherwise."""
+    """Return the arms of a study, each a valid study; one arm without axes where nothing is swept.
+
+    Raises:
+        InputError: an arm is no valid study, has a name that no folder can have, or equals another.
+    """
     points = _points(config)
     named = [point[NAME] for point in points if NAME in point]
     if named and len(named) < len(points):
         raise InputError(f"sweep: {len(points) - len(named)} of {len(points)} lines have no {NAME}; name all or none")
-    found = []
+    made = []
     for point in points:
         swept = _apply(config, {name: value for name, value in point.items() if name != NAME})
         arm = Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept)
         _refuse_label(arm)
-        found.append(arm)
-    kinds = {arm.config.corpus.kind for arm in found}
+        made.append(arm)
+    kinds = {arm.config.corpus.kind for arm in made}
     if len(kinds) > 1:
         raise InputError(f"sweep: corpus.kind is {' and '.join(sorted(kinds))}; a run has one, as its table has")
-    _refuse_twins(found)
-    return found
+    _refuse_twins(made)
+    return made
 
 
 def _axes(swept: StudyConfig, points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Every field that is swept anywhere, with the value that this arm has, swept here or not."""
+    """Return every field that any arm sweeps, with this arm's value, whether this arm sets it or not."""
     names = dict.fromkeys(name for point in points for name in point if name not in WITHOUT_COLUMN)
     dumped = swept.model_dump(mode="json")
     return {name: scalar(get(dumped, name)) for name in names}
 
 
 def _points(config: StudyConfig) -> list[dict[str, Any]]:
+    """Return the swept fields of each arm: the lines of a list, or all combinations, the last field varying fastest."""
     if config.sweep is None:
         return [{}]
     many = len(config.sweep) if isinstance(config.sweep, list) else math.prod(map(len, config.sweep.values()))
@@ -82,6 +87,7 @@ def _points(config: StudyConfig) -> list[dict[str, Any]]:
 
 
 def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
+    """Return the study with these dotted fields set.  InputError for a field that is missing or fixed."""
     data = config.model_dump(mode="json") | {"sweep": None}
     for name, value in point.items():
         if name.split(".")[0] in FIXED:
@@ -104,22 +110,24 @@ def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
 
 
 def get(data: Any, name: str) -> Any:
-    """The value at a dotted name; None where there is none."""
+    """Return the value at a dotted name, or None where there is none."""
     for part in name.split("."):
         data = data.get(part) if isinstance(data, Mapping) else None
     return data
 
 
 def scalar(value: Any) -> Any:
-    """What a table's cell and a folder's name can hold."""
+    """Return a value as a table's cell and a folder's name can hold it: lists and groups become one line of JSON."""
     if value is None:
         return "none"
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else canonical(value)
 
 
 def _refuse_label(arm: Arm) -> None:
-    """InputError where no folder can be named so, or where a spreadsheet would take a cell of the table for a formula:
-    quoting it in CSV would change what other programs read."""
+    """Raise InputError for a label that no folder can have, or a value that a spreadsheet would take for a formula.
+
+    Such a value is not quoted in CSV, because quotes would change what other programs read.
+    """
     for value in arm.axes.values():
         if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
             raise InputError(f"sweep: the value {value:.80} begins with {value[0]}, as formulas do: name it otherwise")
@@ -131,9 +139,10 @@ def _refuse_label(arm: Arm) -> None:
         )
 
 
-def _refuse_twins(found: list[Arm]) -> None:
+def _refuse_twins(made: list[Arm]) -> None:
+    """Raise InputError where two arms would write the same chain, by name or by content."""
     seen: set[tuple[str, str]] = set()
-    for arm in found:
+    for arm in made:
         fields = canonical(arm.config.model_dump(mode="json", exclude={"regimes", "seeds", "generations"}))
         for regime in arm.config.regimes:
             chain = (regime.label, arm.label)

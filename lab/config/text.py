@@ -1,4 +1,4 @@
-"""The text of a study: `corpus`, human text or a known distribution, and `tokenizer`."""
+"""The sections `corpus` (human text, or a known distribution in its place) and `tokenizer`."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from lab.config.fields import (
-    Entries,
-    Frozen,
-    Number,
-    Text,
-    Tokens,
-    Whole,
-    kind_or,
-)
+from lab.config.fields import Entries, Frozen, Number, Text, Tokens, Whole, kind_or
 
 
 class CorpusConfig(Frozen):
     """Human text: files or a folder (text, jsonl, csv, parquet), or the id of a hub data set."""
 
     kind: Literal["text"] = "text"
+    """Human text.  This is the default; `source` is the other kind."""
     path: Text
+    """A file or folder of text, jsonl, csv or parquet, or the id of a hub data set, such as roneneldan/TinyStories."""
     text: Text = "text"
-    """Name of the column that holds the text."""
+    """Name of the column that holds the text.  Default: text."""
     domain: Text | None = None
+    """Name of the column with a document's domain.  Splits keep the share of each domain.  Default: no domains."""
     author: Text | None = None
+    """Name of the column with a document's author, which is kept with the document.  Default: no authors."""
     group: Text | None = None
-    """Rows of one group never stand on two sides of a split.  None: each document is a group of its own."""
+    """Name of the column with a document's group, such as a book.  Documents of one group always stay on one side of a
+    split.  Default: each document is a group of its own."""
     subset: Text | None = None
-    """Configuration of a hub data set, such as wikitext-2-raw-v1."""
+    """Configuration of a hub data set, such as wikitext-2-raw-v1.  Default: the only one."""
     split: Text = "train"
+    """Split of a hub data set that is read; the lab makes its own folds from it.  Default: train."""
     revision: Text | None = None
+    """Commit, branch or tag of a hub data set.  Default: the newest commit, whose id is kept with the run."""
     piece: Tokens | None = None
-    """Cut documents into pieces of about so many characters, at line ends; each piece is then a group."""
+    """Characters of a piece: documents are cut at line ends into pieces of about this length, and each piece is a group
+    of its own.  Default: documents stay whole."""
     tokens: Tokens
-    """n_0: tokens of human text that each seed draws for itself from the train fold."""
+    """Tokens of human text that each seed draws for itself from the train fold (n_0 in the literature)."""
     archive_tokens: Tokens | None = None
-    """Further tokens of the train fold, kept apart for regimes that ask for fresh human text (`mix`)."""
+    """Further tokens of the train fold, kept apart for regimes that ask for fresh human text, such as mix with fresh:
+    true.  Default: no archive."""
     layout: Literal["blocks", "documents"] = "blocks"
-    """blocks: documents are joined with EOS and cut into rows; documents: each begins a row of its own, ends with EOS
-    and leaves the rest of the row empty (a document longer than a row goes on in the next).  There the sizes of corpora
-    count rows, n_positions tokens each whatever stands in them; train.tokens and metrics.tokens count text."""
+    """How documents become rows.  blocks (default): documents are joined with EOS and cut into rows.  documents: each
+    document begins a row of its own, ends with EOS and leaves the rest of the row empty; one that is longer than a row
+    continues in the next.  With documents the sizes of corpora count rows of n_positions tokens, whatever text is in
+    them, while train.tokens and metrics.tokens count tokens of text."""
 
     @property
     def title(self) -> str:
@@ -49,21 +51,27 @@ class CorpusConfig(Frozen):
 
 
 class SourceConfig(Frozen):
-    """A known distribution in the place of human text, so that measurements can be held against exact values.
+    """A known distribution in place of human text, so that measurements can be compared with exact values.
 
-    Tokens are the numbers 0 .. types - 1; rows are as long as the model's, without an end of text.
+    Tokens are the numbers 0 .. types - 1.  Rows are as long as the model's and have no end of text.
     """
 
     kind: Literal["source"]
+    """A known distribution."""
     process: Literal["categorical", "markov"]
-    """categorical: every token is drawn from one law p; markov: each token's law depends on the one before."""
+    """categorical: every token is drawn from one law p.  markov: the law of a token depends on the token before it."""
     types: Annotated[Whole, Field(ge=2, le=4096)]
+    """Number of different tokens, from 2 to 4096."""
     zipf: Annotated[Number, Field(ge=0, le=10)]
-    """p_i ~ i^-zipf; 0 is uniform.  markov: each token's law is this one with the types in an order of its own."""
+    """Exponent of the law: the i-th type has a probability proportional to i^-zipf, from 0 (uniform) to 10.  With
+    markov the law after each token is this one, with the types in an order of its own."""
     tokens: Tokens
-    """n_0: tokens that each seed draws for itself."""
+    """Tokens that each seed draws for itself (n_0 in the literature)."""
     archive_tokens: Tokens | None = None
+    """Further tokens, kept apart for regimes that ask for fresh ones, such as mix with fresh: true.  Default: no
+    archive."""
     layout: Literal["blocks"] = "blocks"
+    """A source has rows without documents, so blocks is the only layout."""
 
     @property
     def title(self) -> str:
@@ -71,6 +79,7 @@ class SourceConfig(Frozen):
 
 
 CORPORA: dict[str, type[Frozen]] = {"text": CorpusConfig, "source": SourceConfig}
+"""The kinds of corpus, by the value of `kind`."""
 AnyCorpus = CorpusConfig | SourceConfig
 
 
@@ -81,7 +90,10 @@ class TokenizerConfig(Frozen):
     """A byte-level BPE trained on the human training text, or the tokenizer of a pretrained model."""
 
     vocab_size: Annotated[Entries, Field(ge=257)] | None = None
+    """Entries of a tokenizer to train: at least 257, which are 256 bytes and EOS.  Give either vocab_size or
+    pretrained."""
     pretrained: Text | None = None
+    """Folder or hub id of a model whose tokenizer is used as it is.  Give either vocab_size or pretrained."""
 
     @model_validator(mode="after")
     def one_of_two(self) -> TokenizerConfig:

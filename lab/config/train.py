@@ -1,4 +1,4 @@
-"""How a generation is trained: `train`, its length, its optimizer and where its weights begin."""
+"""The section `train`: how long a generation is trained, with which optimizer, and where its weights begin."""
 
 from __future__ import annotations
 
@@ -6,68 +6,71 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lab.config.fields import (
-    Batch,
-    Epochs,
-    Frozen,
-    Number,
-    Positive,
-    Rate,
-    Share,
-    Tokens,
-    Width,
-)
+from lab.config.fields import Batch, Epochs, Frozen, Number, Positive, Rate, Share, Tokens, Width
 
 
 class BaseConfig(Frozen):
-    """A model fitted once for each seed to human text that the study itself does not touch, for generations to start
-    from."""
+    """A base model, from which every generation of a seed starts.
+
+    It is trained once per seed, on human text that nothing else in the study uses.
+    """
 
     tokens: Tokens
-    """Human tokens of the train fold, beside all others."""
+    """Tokens of human text for the base, taken from the train fold in addition to all others."""
     epochs: Epochs
-    """Passes over them, with the study's other settings of training."""
+    """Passes over the tokens of the base.  All other settings of training are those of `train`."""
 
 
 class LoraConfig(Frozen):
-    """Train low-rank additions to the linear layers only, folded into the weights afterwards (Hu et al. 2021)."""
+    """Low-rank additions to the linear layers, trained alone and then added to the weights (Hu et al. 2021)."""
 
     rank: Width
+    """Rank of the additions."""
     alpha: Annotated[Number, Field(gt=0, le=2**20)]
+    """Scale of the additions: they are multiplied by alpha / rank."""
 
 
 class TrainConfig(Frozen):
-    """AdamW, linear warm-up, cosine decay, clipped gradients."""
+    """Training with AdamW: linear warm-up, cosine decay, clipped gradients."""
 
     tokens: Tokens | None = None
-    """Tokens seen per generation: equal across regimes, so that regimes differ in data and not in compute."""
+    """Tokens that a model is trained on in each generation, the same in all regimes, so that regimes differ in data and
+    not in compute.  Give one of tokens, epochs and steps."""
     epochs: Epochs | None = None
-    """Instead: passes over the recipe.  Where that grows, as under accumulate, training grows with it."""
+    """Passes over the training set of each generation.  Where the set grows, as under accumulate, training grows with
+    it. Give one of tokens, epochs and steps."""
     steps: Annotated[Positive, Field(le=10**9)] | None = None
-    """Instead: updates of batch_rows rows each."""
+    """Updates of batch_rows rows each.  Give one of tokens, epochs and steps."""
     batch_rows: Batch
-    """Rows in a batch, over all processes together."""
+    """Rows in a batch, summed over all processes."""
     lr: Rate
+    """Largest learning rate of AdamW, at most 10."""
     warmup: Share = 0.05
-    """Share of the steps in which the learning rate rises from 0 to lr."""
+    """Share of the steps in which the learning rate rises from 0 to lr.  Default: 0.05."""
     final_lr: Share = 0.1
-    """The learning rate at the last step, as a share of lr."""
+    """Learning rate at the last step, as a share of lr.  Default: 0.1."""
     weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.1
+    """Weight decay of AdamW.  Default: 0.1."""
     beta1: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    """Decay of AdamW's mean of gradients.  Default: 0.9."""
     beta2: Annotated[Number, Field(ge=0, lt=1)] = 0.99
+    """Decay of AdamW's mean of squared gradients.  Default: 0.99."""
     clip: Annotated[Number, Field(gt=0)] = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; a longer one is scaled down to it.  Default: 1."""
     validation_tokens: Tokens
-    """Tokens of the validation fold scored during training, for the loss curve."""
+    """Tokens of the validation fold that are scored during training, for the loss curve."""
     start: Literal["scratch", "base", "continue"] = "scratch"
-    """Where each generation's weights begin: anew, at the same base model, or where the previous generation ended."""
+    """Where the weights of each generation begin.  scratch (default): new random weights.  base: the same base model
+    each time.  continue: the weights with which the previous generation ended."""
     base: BaseConfig | None = None
-    """The base, where the model is not a pretrained one."""
+    """The base model for start: base.  A pretrained model is its own base and takes none.  Default: none."""
     lora: LoraConfig | None = None
+    """Train low-rank additions only; needs start: base or continue, and the package peft.  Default: train all
+    weights."""
     compile: bool = False
-    """Whether torch.compile makes the kernels of forward and backward passes: meant for GPUs.  On a CPU a C++ compiler
-    is needed, it works for 20 seconds or more, and steps are at most a few percent faster.  Weights differ by rounding
-    from those without."""
+    """Whether torch.compile makes the kernels of training.  It is meant for GPUs.  On a CPU it needs a C++ compiler and
+    20 seconds or more, and makes steps at most a few percent faster.  The weights differ by rounding from those
+    without it.  Default: false."""
 
     @model_validator(mode="after")
     def one_of_three(self) -> TrainConfig:
@@ -80,7 +83,12 @@ class TrainConfig(Frozen):
         return self
 
     def rows(self, recipe_rows: int, row_tokens: float) -> int:
-        """Rows fed in a generation whose recipe has so many, with so many tokens of text in each on average."""
+        """Return the number of rows that a generation is trained on.
+
+        Args:
+            recipe_rows: Rows of the recipe.
+            row_tokens: Mean tokens of text per row.
+        """
         if self.tokens is not None:
             return max(1, int(self.tokens / row_tokens))  # not //, which is one less for 182 // (91 / 9)
         if self.steps is not None:
@@ -89,17 +97,18 @@ class TrainConfig(Frozen):
         return max(1, round(self.epochs * recipe_rows))
 
     def divided(self, members: int) -> TrainConfig:
-        """What each of so many models has of it, so that all together are trained on as many tokens as one would be."""
+        """Return the settings for each of `members` models, which together train on as many tokens as one would."""
         shares = {"tokens": self.tokens, "steps": self.steps}
         return self.model_copy(update={name: value // members for name, value in shares.items() if value is not None})
 
     @property
     def start_title(self) -> str:
+        """Return where the weights begin, in words."""
         return {"scratch": "from scratch", "base": "from one base", "continue": "continued"}[self.start]
 
     @property
     def convention(self) -> str:
-        """The compute convention in words."""
+        """Return the compute convention in words, such as "2 epochs a generation"."""
         if self.tokens is not None:
             return f"{self.tokens:,} tokens of training a generation"
         return (

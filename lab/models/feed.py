@@ -16,7 +16,7 @@ from lab.recipe import Part, Recipe, RowNumbers
 from lab.regimes import DRIFT
 from lab.seeds import generator
 
-ORIGIN_BITS = 40
+CORPUS_BITS = 40
 """A corpus has fewer than 2^40 rows."""
 
 
@@ -25,11 +25,12 @@ def save_recipe(recipe: Recipe, folder: Path) -> None:
 
     "chosen" in recipe.json is how many of these numbers belong to a part.
 
-    [{"origin": -1, "start": 0, "stop": 1600, "repeat": 1}, {"origin": 0, "start": 2, "stop": 1598, "chosen": 400, ...}]
+    [{"corpus": -1, "origin": -1, "start": 0, "stop": 1600, "repeat": 1},
+     {"corpus": 0, "origin": 0, "start": 2, "stop": 1598, "repeat": 1, "chosen": 400}]
     """
     fields, chosen = [], []
     for part in recipe.parts:
-        fields.append({"origin": part.origin, "start": part.start, "stop": part.stop, "repeat": part.repeat})
+        fields.append({name: getattr(part, name) for name in ("corpus", "origin", "start", "stop", "repeat")})
         if isinstance(part.chosen, RowNumbers):
             fields[-1]["chosen"] = len(part.chosen)
             chosen.append(part.chosen.array)
@@ -83,7 +84,8 @@ class RecipeRows:
         self.recipe = recipe
         parts = self.parts = [part for part in recipe.parts for _ in range(part.repeat)]
         self.origins = np.array([part.origin for part in parts], dtype=np.int64)
-        self.corpora = [corpora[part.origin] for part in parts]
+        self.numbers = np.array([part.corpus for part in parts], dtype=np.int64)
+        self.corpora = [corpora[part.corpus] for part in parts]
         self.starts = np.cumsum([0, *(part.distinct_rows for part in parts)])
         self.fed = np.zeros(len(parts), np.int64)
         self.fed_tokens = 0
@@ -147,21 +149,21 @@ class RecipeRows:
         return np.ones(rows.shape, np.bool_) if self.eos is None else before_end(rows, self.eos)
 
     def _identities(self, slots: np.ndarray) -> np.ndarray:
-        """Return one integer for each slot, equal for equal rows; the rows of one origin have consecutive integers."""
+        """Return one integer for each slot, equal for equal rows; the rows of one corpus have consecutive integers."""
         part_of, identities = self._part(slots), np.empty(len(slots), np.int64)
         for part in np.unique(part_of):
             numbers = self._numbers(slots[part_of == part], part)
-            identities[part_of == part] = (self.origins[part] << ORIGIN_BITS) + numbers
+            identities[part_of == part] = (self.numbers[part] << CORPUS_BITS) + numbers
         return identities
 
     def _shares(self, members: int, seed: int) -> np.ndarray:
         """Return the member to which each slot belongs.
 
-        The rows of each origin are dealt to the members in turn, in a random order.  So members have equal numbers of
-        rows of each origin, give or take one, and no row is in two shares, however often the recipe repeats it.
+        The rows of each corpus are dealt to the members in turn, in a random order.  So members have equal numbers of
+        rows of each corpus, give or take one, and no row is in two shares, however often the recipe repeats it.
         """
         rows, row_of = np.unique(self._identities(np.arange(self.starts[-1])), return_inverse=True)
-        order = np.lexsort((generator(seed).permutation(len(rows)), rows >> ORIGIN_BITS))
+        order = np.lexsort((generator(seed).permutation(len(rows)), rows >> CORPUS_BITS))
         member = np.empty(len(rows), np.int64)
         member[order] = np.arange(len(rows)) % members
         return member[row_of]

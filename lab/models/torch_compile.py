@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.errors import InputError
+from lab.errors import InputError, brief
 
 ENDLESS = 2**30
 FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
@@ -71,5 +71,5 @@ def check_works(device: str) -> None:
     except Exception as error:  # compilers and drivers raise errors of many types
         raise InputError(
             f"train.compile is true, but torch.compile does not work here ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}); install a C++ compiler (g++), or set train.compile=false"
+            f"{brief(error, 200)}); install a C++ compiler (g++), or set train.compile=false"
         ) from error

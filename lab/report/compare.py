@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lab.config.study import Published, PublishedNumbers, StudyConfig
+from lab.config.study import Direction, Published, PublishedNumbers, Side, StudyConfig
 from lab.config.sweep import arms, get, scalar
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
-from lab.metrics.stats import mean_interval
+from lab.metrics.stats import Interval, mean_interval, paired_interval
 from lab.report.tables import METRICS, Line, lines, value_of
 from lab.run.folder import axes_of
 
@@ -26,7 +27,7 @@ def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[s
     """
     table = []
     for numbers in published.numbers:
-        line = _match(numbers, config, rows)
+        line = _match(numbers, numbers.metric, config, rows)
         for t, value in sorted(numbers.values.items()):
             first = numbers.values.get(0)
             change = _ratio(numbers.metric, value, first) if first is not None and t else math.nan
@@ -34,15 +35,15 @@ def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[s
     return table
 
 
-def _name(numbers: PublishedNumbers) -> str:
+def _name(numbers: PublishedNumbers | Side) -> str:
     return printable(
         ", ".join([numbers.regime, *(f"{name.split('.')[-1]} {value}" for name, value in numbers.axes.items())])
     )
 
 
-def _match(numbers: PublishedNumbers, config: StudyConfig, rows: Rows) -> Line | None:
+def _match(numbers: PublishedNumbers | Side, metric: str, config: StudyConfig, rows: Rows) -> Line | None:
     """The run's line of that regime in an arm whose fields, swept or not, are the published ones."""
-    for line in lines(rows, [numbers.metric]):
+    for line in lines(rows, [metric]):
         for arm in arms(config):
             fields = arm.config.model_dump(mode="json")
             has = (arm.axes.get(name, scalar(get(fields, name))) == scalar(v) for name, v in numbers.axes.items())
@@ -94,3 +95,99 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     when = f"generation {last.pop()}" if len(last) == 1 else "at each arm's last generation"
     heading = [f"{METRICS[metric].title}, {when}", *(f"{by.split('.')[-1]} {value}" for value in columns)]
     return heading, [[name, *(found.get(column, "") for column in columns)] for name, found in cells.items()]
+
+
+DIRECTION_HEADING = (
+    *("the paper's claim", "higher", "lower", "metric", "gen"),
+    *("higher - lower", "95 % interval", "n", "verdict"),
+)
+AGREES, DISAGREES = "agrees", "disagrees"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a run says about one published direction."""
+
+    generation: int | None
+    """The generation at which the sides were compared; None where there was none."""
+    difference: Interval
+    """The higher side minus the lower one, paired over seeds, with a 95 % t interval; NaN where nothing is compared."""
+    seeds: int
+    """Seeds that both sides have."""
+    verdict: str
+    """agrees, disagrees, "undecided (why)", or what the run lacks."""
+
+
+def directions(published: Published, config: StudyConfig, rows: Rows) -> list[list[str]]:
+    """Return the cells under DIRECTION_HEADING: one row per published direction, held against this run."""
+    table = []
+    for direction in published.directions:
+        finding = check_direction(direction, config, rows)
+        mean, low, high = finding.difference.mean, finding.difference.low, finding.difference.high
+        table.append(
+            [
+                printable(direction.claim),
+                *(side_label(side, direction) for side in (direction.higher, direction.lower)),
+                direction.metric,
+                "" if finding.generation is None else str(finding.generation),
+                "" if math.isnan(mean) else f"{mean:+.3f}",
+                "" if math.isnan(low) else f"[{low:+.3f}, {high:+.3f}]",
+                str(finding.seeds or ""),
+                finding.verdict,
+            ]
+        )
+    return table
+
+
+def side_label(side: Side, direction: Direction) -> str:
+    """Return the name of a side, with what is subtracted from it: "replace, population 4, above its generation 0"."""
+    above = {None: "", "human": ", above human", "start": ", above its generation 0"}[direction.above]
+    return _name(side) + above
+
+
+def check_direction(direction: Direction, config: StudyConfig, rows: Rows) -> Finding:
+    """Hold a published direction against the results of a run.
+
+    Args:
+        direction: The published sign, with the two sides to compare.
+        config: The study of the run, which says what the fields are that it does not sweep.
+        rows: The rows of results.csv.
+    """
+    nothing = Interval(math.nan, math.nan, math.nan)
+    found = [_match(side, direction.metric, config, rows) for side in (direction.higher, direction.lower)]
+    sides = [line for line in found if line is not None]
+    if len(sides) < 2:
+        return Finding(None, nothing, 0, "not in this run")
+    t = min(line.last for line in sides) if direction.generation is None else direction.generation
+    a, b = (_above(line, t, direction.above) for line in sides)
+    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    if not differences:
+        return Finding(t, nothing, 0, f"no generation {t} of both")
+    interval = paired_interval(differences)
+    return Finding(t, interval, len(differences), verdict(interval, direction.least, len(differences)))
+
+
+def _above(line: Line, t: int, above: str | None) -> dict[int, float]:
+    """Return a line's values at generation t by seed, less those of the control or of its own generation 0."""
+    values = line.values.get(t, {})
+    if above is None:
+        return values
+    under = line.control.get(t, {}) if above == "human" else line.values.get(0, {})
+    return {seed: values[seed] - under[seed] for seed in values.keys() & under.keys()}
+
+
+def verdict(difference: Interval, least: float, seeds: int) -> str:
+    """Judge an interval whose published sign is positive.
+
+    It agrees where all of it lies above `least`, and disagrees where all of it lies below 0.  One seed gives no
+    interval, and decides nothing.
+    """
+    if seeds < 2:
+        return "undecided (one seed)"
+    if math.isnan(difference.low):
+        return "undecided (no finite difference)"
+    if difference.low > least:
+        return AGREES
+    if difference.high < 0:
+        return DISAGREES
+    return "undecided (interval holds 0)" if difference.low <= 0 else f"undecided (not beyond {least:g})"

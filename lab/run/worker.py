@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from lab import machine
 from lab.config.study import ComputeConfig
-from lab.errors import InputError, Stopped
+from lab.errors import InputError, Stopped, brief
 from lab.hashing import digest
 from lab.run.weights import check_same
 from lab.steps import STEPS
@@ -137,8 +137,7 @@ def set_arithmetic(resolved: Mapping[str, Any], *, strict: bool) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
+    return brief(error) if isinstance(error, InputError) else f"{type(error).__name__}: {brief(error)}"
 
 
 @dataclass

@@ -60,7 +60,7 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     recipe, rng = load_recipe(inputs["pool"]), generator(derive_seed(params.seed, params.generation, "curate"))
     arrays = corpora(inputs)
     numbers = [part.numbers(np.arange(part.distinct_rows)) for part in recipe.parts]
-    tokens = np.concatenate([arrays[part.origin][rows] for part, rows in zip(recipe.parts, numbers, strict=True)])
+    tokens = np.concatenate([arrays[part.corpus][rows] for part, rows in zip(recipe.parts, numbers, strict=True)])
     eos = end_of(params.layout, inputs["tokenizer"])
     lengths = np.full(len(tokens), tokens.shape[1]) if eos is None else before_end(tokens, eos).sum(axis=1)
     spell = speller(params.layout, inputs["tokenizer"])

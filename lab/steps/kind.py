@@ -77,8 +77,9 @@ def unkeyed(default: Any = MISSING) -> Any:
 @functools.cache
 def source_hash(kind: Kind) -> str:
     """Hash the code of the modules behind a kind of step, without its prose: 16 hexadecimal digits."""
+    missing = [pattern for pattern in kind.modules if not any(ROOT.glob(pattern))]
+    assert not missing, (kind.name, missing)
     files = sorted({file for pattern in kind.modules for file in ROOT.glob(pattern)})
-    assert files, kind.name
     return code_hash(*(file.read_text(encoding="utf-8") for file in files))[:16]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lab.config.study import StudyConfig
 from lab.metrics.texts import before_end
-from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
+from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable
 from lab.store.step import Step
 from lab.text import tokenizer as tokenizers
 from lab.text.known_source import is_known_source
@@ -61,10 +61,10 @@ class Place:
 
 def lineage(study: StudyConfig, samples: int) -> Lineage:
     """Return the sizes of all text that exists before generation `samples` is trained: known before anything runs."""
-    made = tuple(Source(t, study.sample_rows) for t in range(samples))
+    made = tuple(OnTable(t, study.sample_rows) for t in range(samples))
     archive = study.corpus.archive_tokens
-    kept = Source(ARCHIVE, study.rows(archive)) if archive else None
-    return Lineage(Source(HUMAN, study.rows(study.corpus.tokens)), made, kept)
+    kept = OnTable(ARCHIVE, study.rows(archive)) if archive else None
+    return Lineage(OnTable(HUMAN, study.rows(study.corpus.tokens)), made, kept)
 
 
 def end_of(layout: str, tokenizer: Path) -> int | None:

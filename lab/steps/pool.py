@@ -12,7 +12,7 @@ import numpy as np
 from lab import regimes
 from lab.config.named import RegimeConfig
 from lab.models.feed import save_recipe
-from lab.recipe import ARCHIVE, HUMAN, Lineage, Source
+from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable
 from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, function_hash, make_step
 from lab.steps.place import Place
@@ -58,17 +58,17 @@ def human_pool(rows: Step, seed: int, t: int, label: str) -> Step:
 
 
 def corpora(inputs: Folders) -> dict[int, np.ndarray]:
-    """Return the token arrays on the table, memory-mapped, by origin."""
+    """Return the token arrays on the table, memory-mapped, by the number of their corpus."""
     paths = {int(role.removeprefix(SYNTHETIC)): path for role, path in inputs.items() if role.startswith(SYNTHETIC)}
     paths[HUMAN] = inputs["human"]
     if "archive" in inputs:
         paths[ARCHIVE] = inputs["archive"]
-    return {origin: np.load(path / "tokens.npy", mmap_mode="r") for origin, path in sorted(paths.items())}
+    return {corpus: np.load(path / "tokens.npy", mmap_mode="r") for corpus, path in sorted(paths.items())}
 
 
 def _run_pool(params: PoolParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    table = {origin: Source(origin, len(tokens)) for origin, tokens in corpora(inputs).items()}
-    samples = tuple(table[origin] for origin in sorted(table) if origin not in (HUMAN, ARCHIVE))
+    table = {corpus: OnTable(corpus, len(tokens)) for corpus, tokens in corpora(inputs).items()}
+    samples = tuple(table[corpus] for corpus in sorted(table) if corpus not in (HUMAN, ARCHIVE))
     lineage = Lineage(table[HUMAN], samples, table.get(ARCHIVE))
     save_recipe(regimes.recipe(params.regime, params.options, lineage, params.seed, params.generation), out)
 

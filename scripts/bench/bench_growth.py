@@ -250,7 +250,7 @@ def planned(path: Path, tokens: int, positions: int, regime: Any) -> dict[str, d
         watch = Watch()
         recipe = load_recipe(Path(folder))
         corpus = np.broadcast_to(np.uint16(1), (tokens // positions, positions))
-        rows = RecipeRows(recipe, {part.origin: corpus for part in recipe.parts})
+        rows = RecipeRows(recipe, {part.corpus: corpus for part in recipe.parts})
         rows.unique_tokens()
         float(rows.lengths().mean())
         rows.take(np.arange(16))

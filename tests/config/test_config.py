@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 from support.tiny import tiny, write_study
 
-from lab.config.files import difference, load_study, parse_study, study_names
+from lab.config.files import difference, load_study, models_in, parse_study, study_names
 from lab.config.study import MetricsConfig, StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.errors import InputError
+from lab.loop import build
+from lab.run.folder import FREE
 
 
 def refusal(study: dict[str, Any]) -> str:
@@ -182,3 +185,31 @@ def test_compute_has_defaults_and_sizes_have_none() -> None:
     assert not StudyConfig.model_fields["compute"].is_required()
     for part in (MetricsConfig, CorpusConfig, SourceConfig):
         assert part.model_fields["tokens"].is_required()
+
+
+def sections(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
+    """A section of a study and all sections in it."""
+    if model not in seen:
+        seen.add(model)
+        for field in model.model_fields.values():
+            for part in models_in(field.annotation):
+                sections(part, seen)
+    return seen
+
+
+@pytest.mark.parametrize("section", sorted(sections(StudyConfig, set()), key=lambda each: each.__name__))
+def test_every_field_says_what_it_is(section: type[BaseModel]) -> None:
+    """The page of all fields is made from these sentences."""
+    assert section.__doc__
+    for name, field in section.model_fields.items():
+        text = field.description or ""
+        assert text.endswith(".") and text[0].isalnum(), f"{section.__name__}.{name}: {text}"
+
+
+def test_what_a_paper_says_changes_no_key() -> None:
+    """`published`, `note` and `name` are for people: two studies that differ in them share every artifact."""
+    with_paper = load_study("kazdan-2024-mini")
+    without = with_paper.model_copy(update={"published": None, "note": "", "name": "other"})
+    assert with_paper.published and FREE["published"] is True
+    keys = [{step.key for step in build(config).steps} for config in (with_paper, without)]
+    assert keys[0] == keys[1] and len(keys[0]) > 100

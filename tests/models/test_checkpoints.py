@@ -21,7 +21,7 @@ from lab.models.gpt2 import Gpt2
 from lab.models.initial_weights import random_gpt2, random_llama
 from lab.models.lora import Lora
 from lab.models.train import fit
-from lab.recipe import HUMAN, Part, Recipe, Source
+from lab.recipe import HUMAN, OnTable, Part, Recipe
 from lab.store.space import CHECKPOINTS, SPARE
 from lab.store.step import Attempt
 
@@ -60,7 +60,7 @@ class Training:
         """Train to the end, or to `stop_after` steps of this attempt; return model, curve, rows and steps done."""
         done: list[int] = []
         attempt = Attempt(done.append, lambda: len(done) == stop_after, self.scratch, seconds, self.notes.append)
-        model, rows = self.make(self.device), RecipeRows(Recipe((Part.whole(Source(HUMAN, 30)),)), {HUMAN: TEXT})
+        model, rows = self.make(self.device), RecipeRows(Recipe((Part.whole(OnTable(HUMAN, 30)),)), {HUMAN: TEXT})
         curve = fit(
             model,
             rows,

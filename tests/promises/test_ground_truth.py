@@ -41,7 +41,7 @@ from lab.models.sampling.sample import sample
 from lab.models.schedule import batch_at
 from lab.models.train import fit
 from lab.recipe import HUMAN, Lineage
-from lab.recipe import Source as Corpus
+from lab.recipe import OnTable as Corpus
 from lab.regimes import recipe
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator

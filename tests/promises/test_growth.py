@@ -20,7 +20,7 @@ from lab.metrics.words import count_words, find_words, word_counts
 from lab.models import scoring
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
 from lab.models.initial_weights import random_gpt2
-from lab.recipe import ARCHIVE, HUMAN, Lineage, Part, Recipe, RowNumbers, Source
+from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable, Part, Recipe, RowNumbers
 from lab.text.tokenizer import train_tokenizer
 
 BYTES = [b"", *(bytes([i]) for i in range(256))]
@@ -50,20 +50,22 @@ OPTIONS = [
 @pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
 @pytest.mark.parametrize("samples", [(), (20,), (20, 13), (40, 3, 28)], ids=str)
 def test_rows_of_a_recipe_without_drawing_it(name: str, options: dict[str, object], samples: tuple[int, ...]) -> None:
-    lineage = Lineage(Source(HUMAN, 20), tuple(Source(t, rows) for t, rows in enumerate(samples)), Source(ARCHIVE, 90))
+    lineage = Lineage(
+        OnTable(HUMAN, 20), tuple(OnTable(t, rows) for t, rows in enumerate(samples)), OnTable(ARCHIVE, 90)
+    )
     drawn = regimes.recipe(name, options, lineage, 3, len(samples))
     assert regimes.recipe_rows(name, options, lineage, 4, len(samples)) == drawn.rows
 
 
 def test_what_is_wrong_with_a_recipe_is_said_without_drawing_it() -> None:
-    lineage = Lineage(Source(HUMAN, 10), (Source(0, 4),))
+    lineage = Lineage(OnTable(HUMAN, 10), (OnTable(0, 4),))
     with pytest.raises(InputError, match="5 rows were asked for of 4"):
         regimes.recipe_rows("mix", {"human": 0.5}, lineage, 0, 1)
 
 
 def test_a_subsample_draws_what_a_permutation_of_whole_numbers_draws() -> None:
     """The order of the rows is numpy's permutation of the pool, whatever integers it is held in."""
-    found = regimes.recipe("accumulate_subsample", {}, Lineage(Source(HUMAN, 50), (Source(0, 70),)), 5, 1)
+    found = regimes.recipe("accumulate_subsample", {}, Lineage(OnTable(HUMAN, 50), (OnTable(0, 70),)), 5, 1)
     order = np.sort(regimes.generator(regimes.derive_seed(5, 1, "pool")).permutation(120)[:50])
     assert [list(part.chosen or ()) for part in found.parts] == [
         order[order < 50].tolist(),

@@ -14,7 +14,7 @@ from support.tiny import ENVIRONMENT, Finished, lab
 from lab import regimes
 from lab.cli.app import app
 from lab.config.files import load_study
-from lab.recipe import Lineage, Part, Source
+from lab.recipe import Lineage, OnTable, Part
 from lab.seeds import generator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,10 +51,10 @@ def test_the_example_regime_runs():
     code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "newest_two" in block)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
-    lineage = Lineage(Source(-1, 10), tuple(Source(t, 5) for t in range(3)))
+    lineage = Lineage(OnTable(-1, 10), tuple(OnTable(t, 5) for t in range(3)))
     recipe = names["newest_two"](lineage, rng=generator(0))
     assert recipe.parts == (Part(1, 0, 5), Part(2, 0, 5))
-    assert names["newest_two"](Lineage(Source(-1, 10)), rng=generator(0)).parts == (Part(-1, 0, 10),)
+    assert names["newest_two"](Lineage(OnTable(-1, 10)), rng=generator(0)).parts == (Part(-1, 0, 10),)
     assert regimes.visible("human", {}, 3) == range(3, 3)
 
 

@@ -23,7 +23,7 @@ from lab.models import counting
 from lab.models.feed import RecipeRows
 from lab.models.sampling import sample
 from lab.models.sampling.decoding import Decoding
-from lab.recipe import Lineage, Part, Recipe, Source
+from lab.recipe import Lineage, OnTable, Part, Recipe
 from lab.regimes import REGIMES, Regime
 from lab.report import exact
 from lab.run.folder import RunFolder
@@ -84,7 +84,7 @@ def newest_rows_counted_twice(patch: Patch) -> None:
 
 
 def subsampled_with_replacement(patch: Patch) -> None:
-    def subsample(sources: tuple[Source, ...], rows: int, rng: np.random.Generator) -> list[Part]:
+    def subsample(sources: tuple[OnTable, ...], rows: int, rng: np.random.Generator) -> list[Part]:
         bounds = np.cumsum([0, *(source.rows for source in sources)])
         drawn, times = np.unique(rng.integers(bounds[-1], size=rows), return_counts=True)
         owner = np.searchsorted(bounds, drawn, side="right") - 1
@@ -173,7 +173,7 @@ def archive_never_moves_on(patch: Patch) -> None:
 def half_from_the_newest_sample(patch: Patch) -> None:
     """The newest sample is half of each subsample, the one before it the other half."""
 
-    def subsample(sources: tuple[Source, ...], rows: int, rng: np.random.Generator) -> list[Part]:
+    def subsample(sources: tuple[OnTable, ...], rows: int, rng: np.random.Generator) -> list[Part]:
         before, newest = (
             Part.some(source.origin, rng.permutation(source.rows)[: rows // 2]) for source in sources[-2:]
         )

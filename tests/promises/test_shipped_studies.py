@@ -20,13 +20,11 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.config.text import SourceConfig
 from lab.loop import build
-from lab.metrics.stats import Interval
+from lab.report.compare import check_direction
 from lab.run.folder import RunFolder
 from lab.steps.place import lineage
 from lab.text import corpus
 from lab.text.tokenizer import save_tokenizer, train_tokenizer
-
-check = import_module("check_experiments")
 
 ROW = 16
 VOCABULARY = 300
@@ -174,12 +172,11 @@ def test_regimes_are_whole_at_full_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published(name: str) -> None:
-    """The full study says paper, table and differences; its numbers belong to chains that it has."""
+    """A published study says paper, table and differences; its numbers belong to chains that it has."""
     study = load_study(name)
-    assert (study.published is None) == (name in MINIS)
-    assert len(study.seeds) >= 3
+    assert study.published and len(study.seeds) >= 3
     found = arms(study)
-    for line in study.published.numbers if study.published else ():
+    for line in study.published.numbers:
         homes = [arm for arm in found if all(arm.axes.get(axis) == value for axis, value in line.axes.items())]
         assert line.regime in {regime.label for arm in homes for regime in arm.config.regimes}, line
 
@@ -227,7 +224,7 @@ def check_text(study: StudyConfig) -> None:
             assert tokens <= 0.97 * corpus.SHARES[fold] * whole, (arm.label, fold)
 
 
-# --- scripts/checks/check_experiments.py ------------------------------------------------------------------------------
+# --- published directions ------------------------------------------------------------------------------------------
 
 
 def table_of(study: StudyConfig) -> list[dict[str, Any]]:
@@ -242,38 +239,21 @@ def table_of(study: StudyConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def test_each_direction_is_of_chains_that_exist() -> None:
-    assert {direction.study for direction in check.DIRECTIONS} == set(MINIS)
-    for direction in check.DIRECTIONS:
-        study = load_study(direction.study)
-        _, seeds = check.difference(direction, table_of(study))
-        assert seeds == len(study.seeds)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_direction_is_of_chains_that_exist(name: str) -> None:
+    study = load_study(name)
+    assert study.published and study.published.directions
+    for direction in study.published.directions:
+        finding = check_direction(direction, study, table_of(study))
+        assert finding.seeds == len(study.seeds), finding
 
 
-def test_sides_by_hand() -> None:
-    rows = table_of(load_study("gerstgrasser-2024-mini"))  # at T = 1: human 0, replace 1, accumulate 2; last is 3
-    hot = {"sample.temperature": 1.0}
-    value = check.Side("replace", hot).values(rows, "nll", check.LAST)
-    assert value == pytest.approx({0: 1.3, 1: 1.3, 2: 1.3}, abs=1e-5)
-    assert check.Side("replace", hot, "human").values(rows, "nll", check.LAST)[0] == pytest.approx(1)
-    assert check.Side("replace", hot, "first").values(rows, "nll", 2)[0] == pytest.approx(0.2)
-    with pytest.raises(KeyError, match="no chain mix"):
-        check.mix(0.5).values(rows, "nll", 0)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "least", "sign", "said"),
-    [
-        (0.1, 0.3, 0, 1, "as published"),
-        (-0.3, -0.1, 0, -1, "as published"),
-        (-0.3, -0.1, 0, 1, "contradicts"),
-        (0.1, 0.3, 0, -1, "contradicts"),
-        (-0.1, 0.3, 0, 1, "undecided (interval holds 0)"),
-        (0.1, 0.9, 0.5, 1, "undecided (not beyond 0.5)"),
-        (0.6, 0.9, 0.5, 1, "as published"),
-        (math.nan, math.nan, 0, 1, "undecided (one seed)"),
-    ],
-)
-def test_verdicts(low: float, high: float, least: float, sign: int, said: str) -> None:
-    direction = check.Direction("any", check.REPLACE, check.ACCUMULATE, "", sign=sign, least=least)
-    assert check.verdict(direction, Interval((low + high) / 2, low, high)) == said
+def test_the_check_holds_every_mini_against_its_directions() -> None:
+    check = import_module("check_experiments")
+    assert set(check.STUDIES) == set(MINIS)
+    lines = check.lines_of("hodel-2025-mini", table_of(load_study("hodel-2025-mini")))
+    assert [(line["generation"], line["a"], line["n"]) for line in lines] == [
+        (0, "replace, population 4", 3),
+        ("last", "replace, population 1, above its generation 0", 3),
+        ("last", "replace, population 1", 3),
+    ]

@@ -8,7 +8,8 @@ from support.tiny import tiny_config
 
 from lab.config.study import Published, StudyConfig
 from lab.errors import InputError
-from lab.report.compare import beside, pivot
+from lab.metrics.stats import Interval
+from lab.report.compare import DIRECTION_HEADING, beside, directions, pivot, verdict
 
 Rows = list[dict[str, Any]]
 
@@ -135,3 +136,90 @@ def test_named_arms_are_known_by_their_fields() -> None:
 def test_another_regime_is_not_in_the_run() -> None:
     numbers = {"regime": "accumulate", "metric": "nll", "values": {1: 2.5}}
     assert beside(published(numbers), tiny_config("x"), [row("replace", 0, 1, 10)])[0][5] == "not in this run"
+
+
+# --- directions ----------------------------------------------------------------------------------------------------
+
+
+def judged(rows: Rows, config: StudyConfig | None = None, **direction: Any) -> list[str]:
+    """The cells after the claim of one direction, replace above human unless it says otherwise."""
+    given = {"claim": "worse", "higher": "replace", "lower": "human", **direction}
+    told = Published(paper="A 2020", table="t", differs="size", directions=(given,))  # type: ignore[arg-type]
+    ((claim, *cells),) = directions(told, config or tiny_config("x"), rows)
+    assert claim == "worse" and len(cells) == len(DIRECTION_HEADING) - 1
+    return cells
+
+
+def losses(**chains: list[list[float]]) -> Rows:
+    """Loss by regime: a list of generations for each seed."""
+    return [
+        {"regime": regime, "seed": seed, "generation": t, "nll": value}
+        for regime, seeds in chains.items()
+        for seed, values in enumerate(seeds)
+        for t, value in enumerate(values)
+    ]
+
+
+THREE = losses(human=[[5, 5], [6, 6], [7, 7]], replace=[[5, 6.0], [6, 7.1], [7, 8.2]])
+"""Differences 1, 1.1, 1.2 at the last generation: sd 0.1, t(2, 0.975) = 4.303, so 1.1 +- 0.248."""
+
+
+def test_a_direction_by_hand() -> None:
+    assert judged(THREE) == ["replace", "human", "nll", "1", "+1.100", "[+0.852, +1.348]", "3", "agrees"]
+    turned = judged(THREE, higher="human", lower="replace")
+    assert turned[4:] == ["-1.100", "[-1.348, -0.852]", "3", "disagrees"]
+    assert judged(THREE, least=0.9)[-1] == "undecided (not beyond 0.9)"
+    assert judged(THREE, generation=0)[3:] == ["0", "+0.000", "[+0.000, +0.000]", "3", "undecided (interval holds 0)"]
+
+
+def test_the_last_generation_is_the_last_that_both_have() -> None:
+    rows = losses(human=[[5, 5], [5, 5]], replace=[[5, 6, 9], [5, 6, 9]])
+    assert judged(rows)[3:5] == ["1", "+1.000"]
+    assert judged(rows, generation=2)[3:] == ["2", "", "", "", "no generation 2 of both"]
+
+
+def test_above_the_start_and_above_human() -> None:
+    """replace rises by 3 and human by 1; above human, replace is 6 - 2 and human 0."""
+    rows = losses(human=[[1, 2], [1, 2]], replace=[[3, 6], [3, 6]])
+    assert judged(rows, above="start")[:5] == [
+        *("replace, above its generation 0", "human, above its generation 0", "nll", "1", "+2.000")
+    ]
+    assert judged(rows, above="human")[4] == "+4.000"
+
+
+def test_seeds_are_paired_and_one_decides_nothing() -> None:
+    rows = losses(human=[[5.0], [6.0]], replace=[[5.5]])
+    assert judged(rows)[3:] == ["0", "+0.500", "", "1", "undecided (one seed)"]
+
+
+def test_a_side_that_the_run_lacks() -> None:
+    assert judged(THREE, lower="accumulate")[3:] == ["", "", "", "", "not in this run"]
+
+
+def test_arms_of_a_sweep_are_sides() -> None:
+    """By swept field, or by the study's own value where it is not swept: 200 against 100 at temperature 0.5 and 1."""
+    cold, hot = ({"regime": "replace", "axes": {"sample.temperature": t, "sample.top_k": 5}} for t in (0.5, 1.0))
+    config = swept(sample__temperature=[0.5, 1.0], sample__top_k=[None, 5])
+    cells = judged(TWO, config, higher=cold, lower=hot, metric="perplexity")
+    assert cells[0] == "replace, temperature 0.5, top_k 5" and cells[4] == "+200.000" and cells[-1] == "agrees"
+    named = tiny_config("x", sweep=[{"arm": "hot"}, {"arm": "cold", "sample.temperature": 0.5}])
+    rows = [row("replace", s, 1, v, arm=name) for s in (0, 1) for name, v in (("hot", 30), ("cold", 40))]
+    cold, hot = ({"regime": "replace", "axes": {"sample.temperature": t}} for t in (0.5, 1))
+    assert judged(rows, named, higher=cold, lower=hot, metric="perplexity")[4] == "+10.000"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "least", "seeds", "said"),
+    [
+        (0.1, 0.3, 0, 3, "agrees"),
+        (-0.3, -0.1, 0, 3, "disagrees"),
+        (-0.3, -0.1, 0.5, 3, "disagrees"),
+        (-0.1, 0.3, 0, 3, "undecided (interval holds 0)"),
+        (0.1, 0.9, 0.5, 3, "undecided (not beyond 0.5)"),
+        (0.6, 0.9, 0.5, 3, "agrees"),
+        (math.nan, math.nan, 0, 1, "undecided (one seed)"),
+        (math.nan, math.nan, 0, 3, "undecided (no finite difference)"),
+    ],
+)
+def test_verdicts(low: float, high: float, least: float, seeds: int, said: str) -> None:
+    assert verdict(Interval((low + high) / 2, low, high), least, seeds) == said

@@ -12,7 +12,7 @@ from lab.config.files import parse_study
 from lab.config.study import StudyConfig
 from lab.loop import build
 from lab.models.feed import before_end
-from lab.recipe import ARCHIVE, HUMAN, Source
+from lab.recipe import ARCHIVE, HUMAN, OnTable
 from lab.run.walk import execute
 from lab.steps.place import Human, lineage, where_at
 from lab.steps.text import human
@@ -150,8 +150,8 @@ def test_the_layout_is_in_the_keys_of_rows(corpus_file: Path) -> None:
 def test_a_lineage_has_the_sizes_that_will_be() -> None:
     config = tiny_config("data/human-small.parquet", corpus__archive_tokens=100, sample__tokens=None, sample__rows=20)
     found = lineage(config, 2)
-    assert found.human == Source(HUMAN, 32) and found.archive == Source(ARCHIVE, 6)
-    assert found.samples == (Source(0, 20), Source(1, 20))
+    assert found.human == OnTable(HUMAN, 32) and found.archive == OnTable(ARCHIVE, 6)
+    assert found.samples == (OnTable(0, 20), OnTable(1, 20))
     assert lineage(tiny_config("data/human-small.parquet"), 0).archive is None
 
 
