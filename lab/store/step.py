@@ -1,4 +1,4 @@
-"""A step: a pure function of parameters and inputs, known by its key before anything runs."""
+"""A step of the graph, and what surrounds it while it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.hashing import digest
 class Step:
     """A pure function of parameters and inputs, known by its key before anything runs.
 
-    `version` is a number raised by hand for dear steps, or a hash of the modules that a cheap step uses.
+    `version` is a number raised by hand for expensive steps, or a hash of the modules that a cheap step uses.
     `inputs` maps a role ("model", "human", "sample-3") to the step that makes it.
     """
 
@@ -24,17 +24,17 @@ class Step:
     params: Mapping[str, Any]
     inputs: Mapping[str, Step]
     tokens: int = 0
-    """Tokens the step has to work through: for progress, not part of the key."""
+    """Tokens that it processes: for progress, not part of the key."""
     work: float = 0.0
     """Floating-point operations, about: for estimates of time, not part of the key."""
     disk: int = 0
     """Bytes it will write, about: for estimates, not part of the key."""
     scratch: int = 0
-    """The same of checkpoints, which are there while it runs and gone when it is done.  Not part of the key."""
+    """Bytes of its checkpoints, about, which are deleted when it is done.  Not part of the key."""
     label: str = ""
     """For people: "train replace seed 0 gen 3".  Not part of the key."""
     where: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that the key leaves out, because another one says by content what lies there."""
+    """Parameters that the key leaves out, because another parameter states by content what lies there."""
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,22 +56,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What surrounds a step while it runs.  Nothing here may change what the step makes."""
+    """What a step is given while it runs.  Nothing here may change the bytes that it writes."""
 
     report: Callable[[int], None]
-    """Told the number of the step's tokens done so far."""
+    """Call it with the number of tokens done so far."""
     stopping: Callable[[], bool]
     """Whether the run was asked to stop."""
     scratch: Path
-    """A folder for checkpoints, absent until it is made.  An attempt that was cut short leaves it to the next one on
-    the same type of machine, with the same code, libraries and inputs; it is removed when the step is committed."""
+    """A folder for checkpoints, absent until the step makes it.  An interrupted attempt leaves it to the next one with
+    the same code, libraries, inputs and type of machine.  It is removed when the step is committed."""
     checkpoint_seconds: float
-    """Time between two checkpoints."""
+    """Seconds between two checkpoints."""
     note: Callable[[str], None]
-    """Told, in a line, what the user should know."""
+    """Call it with a line that the user should know."""
 
     def progress(self, tokens: int) -> None:
-        """Between two parts of a step that leaves nothing behind when it is cut short.  Stopped when asked to stop."""
+        """Report progress between two parts of a step that has no checkpoints.  Stopped: the run was asked to stop."""
         self.report(tokens)
         if self.stopping():
             raise Stopped

@@ -20,8 +20,8 @@ from lab.metrics.risk import perplexity
 from lab.models.counted import Counted
 from lab.models.counting import Ngram, Positions, Uniform, fit
 from lab.models.sampling.sample import sample
+from lab.run.executors import execute
 from lab.run.folder import RunFolder
-from lab.run.walk import execute
 
 V, BOS = 7, 0
 
