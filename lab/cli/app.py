@@ -69,12 +69,12 @@ def plan(
     """What a study will do: steps, sharing, tokens, disk, time.  Writes nothing."""
     from lab.config.files import load_study
     from lab.loop import build
-    from lab.run import plan as planning
+    from lab.run.plan import make_plan
     from lab.store.store import Store
 
     graph = build(load_study(study, set_ or []))
     count = _workers(workers, graph.machine.device, graph.machine.threads)
-    found = planning.plan(graph, Store(checkpoints / "store"), count)
+    found = make_plan(graph, Store(checkpoints / "store"), count)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:
@@ -164,11 +164,11 @@ def _fresh(names: list[str]) -> frozenset[str]:
 
 def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals) -> int:
     from lab import machine
+    from lab.run.executors import execute
     from lab.run.plan import Estimator
     from lab.run.preflight import check_base, check_compiler
     from lab.run.progress import RunProgress
-    from lab.run.retention import Keeper
-    from lab.run.walk import execute
+    from lab.run.retention import FIRST, Keeper
     from lab.run.worker import Wishes
 
     store = replace(folder.store, note=_note)
@@ -189,7 +189,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
                 workers=workers,
                 threads=graph.machine.threads,
                 fresh=fresh,
-                first=keeper.first if keeper else frozenset(),
+                first=FIRST if keeper else frozenset(),
                 log=folder.path / "workers.log",
                 wishes=wishes,
             )
@@ -219,7 +219,7 @@ def _tables(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
 
 def _read_human(store: Any, human: Sequence[Any]) -> None:
     """A line of what is being read on a terminal; elsewhere one a step, once all of it is known to be good."""
-    from lab.run.walk import prepare_human
+    from lab.run.preflight import prepare_human
 
     done: list[str] = []
     with err.status("reading human text") as shown:
@@ -266,24 +266,24 @@ def status(
 ) -> None:
     """How far a run is: steps done, and generations measured, chain by chain; what it takes on the disk."""
     from lab.loop import build
-    from lab.run import plan as planning
     from lab.run.folder import read_record
+    from lab.run.plan import make_plan
     from lab.run.progress import clock
-    from lab.run.sizes import by_kind
+    from lab.run.retention import bytes_by_group
 
     folder = folder_of(run, checkpoints)
     if timings:
         print_timings(folder.path, as_json)
         return
     graph = build(folder.config())
-    found = planning.plan(graph, folder.store, _workers(None, graph.machine.device, graph.machine.threads))
+    found = make_plan(graph, folder.store, _workers(None, graph.machine.device, graph.machine.threads))
     chains: dict[str, int] = {}
     longest: dict[str, int] = {}
     for generation in graph.generations:
         chains[generation.chain] = chains.get(generation.chain, 0) + (read_record(folder.store, generation) is not None)
         longest[generation.chain] = generation.t + 1
-    sizes = {"run": by_kind(folder.store.root, [(s.name, s.key) for s in graph.steps])}
-    sizes["store"] = by_kind(folder.store.root)
+    sizes = {"run": bytes_by_group(folder.store.root, [(s.name, s.key) for s in graph.steps])}
+    sizes["store"] = bytes_by_group(folder.store.root)
     done, total = sum(line.done for line in found.lines), sum(line.unique for line in found.lines)
     if as_json:
         summary = {"run": graph.config.name, "done": done, "steps": total, "seconds_left": found.seconds}

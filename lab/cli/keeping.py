@@ -50,7 +50,7 @@ def prune(
         say(f"stays: weights of {label}, wanted by {', '.join(runs)}")
     for name, reason in found.unreadable.items():
         say(f"note: run {name} cannot be looked at ({reason}); while it is there no weights are dropped")
-    gone = found.bytes - retention.sizes(skipped)
+    gone = found.bytes - sum(item.bytes for item in skipped)
     say(f"{megabytes(gone)} {'would be' if dry_run else 'were'} freed; keep_models: {keep}")
 
 
@@ -70,10 +70,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Hash every artifact of a run, rebuild its tables, compute sampled steps again; changes nothing."""
-    from lab.run import verify as verifying
+    from lab.run.verify import verify_run
 
     folder = folder_of(run, checkpoints)
-    found = verifying.verify(folder, recompute=recompute, seed=seed)
+    found = verify_run(folder, recompute=recompute, seed=seed)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:

@@ -74,7 +74,7 @@ def print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any)
 def print_timings(folder: Path, as_json: bool) -> None:
     from lab.run import timings
 
-    found = timings.timings(timings.read(folder))
+    found = timings.time_by_kind(timings.read(folder))
     outside = timings.overhead(found)
     if as_json:
         out.print_json(data={"timings": [timing.__dict__ for timing in found], "outside_kernels": outside})

@@ -14,20 +14,22 @@ from packaging.requirements import Requirement
 
 from lab import machine
 from lab.config.files import ROOT
-from lab.run import retention, sizes
+from lab.run import retention
 from lab.store import space
 from lab.store.manifest import MANIFEST
 from lab.store.store import Store
 
 LEVELS = ("ok", "warn", "bad")
 MEMORY = (500_000_000, 2_000_000_000)
-"""Free bytes below which memory is bad, and below which it is worth a warning; a worker takes half a GB or more."""
+"""Free bytes of memory below which it is bad, or worth a warning.  A worker takes half a GB or more."""
 DISK = (100_000_000, 2_000_000_000)
-"""The same of the disk."""
+"""Free bytes of the disk below which it is bad, or worth a warning."""
 
 
 @dataclass(frozen=True)
 class Check:
+    """What one check found."""
+
     level: str
     what: str
     found: str
@@ -35,70 +37,70 @@ class Check:
 
 
 def examine(checkpoints: Path) -> list[Check]:
-    """All checks.  Nothing stays written: one of them works in a temporary folder beside the runs."""
+    """Return the results of all checks.  One writes into a temporary folder beside the runs; nothing stays."""
     checks = [*_versions(), *_threads(), _memory(), _disk(checkpoints), _gpu(), _network(), _file_system(checkpoints)]
     return [*checks, *_store(Store(checkpoints / "store"), checkpoints)]
 
 
 def _versions() -> list[Check]:
-    """Python and every library that the lab needs, against the ranges in pyproject.toml."""
+    """Compare Python and every library that the lab needs with the ranges in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [Requirement(f"python{project['requires-python']}"), *map(Requirement, project["dependencies"])]
-    found = {each.name: machine.version(each.name) for each in wanted}
+    versions = {each.name: machine.version(each.name) for each in wanted}
     bad = [
         Check("bad", each.name, version or "not installed", f'the lab needs {each.specifier}: pip install "{each}"')
         for each in wanted
-        if (version := found[each.name]) is None or not each.specifier.contains(version, prereleases=True)
+        if (version := versions[each.name]) is None or not each.specifier.contains(version, prereleases=True)
     ]
-    good = [f"{name} {found[name]}" for name in ("python", "torch", "transformers", "numpy") if found.get(name)]
+    good = [f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "numpy") if versions.get(name)]
     return bad or [Check("ok", "versions", f"all {len(wanted)} within pyproject.toml's ranges ({', '.join(good)})")]
 
 
 def _threads() -> list[Check]:
     cores, quota = machine.cpu_cores(), machine.cpu_quota()
-    asked = os.environ.get("OMP_NUM_THREADS")
+    threads = os.environ.get("OMP_NUM_THREADS")
     checks = [Check("ok", "cores", f"{cores}: {machine.cpu_name()}")]
     if quota is not None and quota < cores:
         todo = f"pass --workers {max(1, int(quota))}: by default there is one for each core"
         checks = [Check("warn", "cores", f"{cores} to run on, but the control group grants {quota:g} of them", todo)]
-    if asked is not None and (not asked.isdigit() or not 0 < int(asked) <= cores):
+    if threads is not None and (not threads.isdigit() or not 0 < int(threads) <= cores):
         todo = "unset it: the lab sets it for its workers, from compute.threads"
-        checks.append(Check("warn", "OMP_NUM_THREADS", f"{asked}, with {cores} cores", todo))
+        checks.append(Check("warn", "OMP_NUM_THREADS", f"{threads}, with {cores} cores", todo))
     return checks
 
 
-def _level(there: int, limits: tuple[int, int]) -> str:
-    return "bad" if there < limits[0] else "warn" if there < limits[1] else "ok"
+def _level(free: int, limits: tuple[int, int]) -> str:
+    return "bad" if free < limits[0] else "warn" if free < limits[1] else "ok"
 
 
 def _memory() -> Check:
-    there = machine.memory_available()
-    if there is None:
+    free = machine.memory_available()
+    if free is None:
         return Check("ok", "memory", "not known on this system")
-    level = _level(there, MEMORY)
-    return Check(level, "memory", f"{there / 1e9:.1f} GB free", "" if level == "ok" else "use fewer --workers")
+    level = _level(free, MEMORY)
+    return Check(level, "memory", f"{free / 1e9:.1f} GB free", "" if level == "ok" else "use fewer --workers")
 
 
 def _disk(checkpoints: Path) -> Check:
-    there = space.free(checkpoints)
-    level = _level(there, DISK)
+    free = space.free(checkpoints)
+    level = _level(free, DISK)
     todo = "" if level == "ok" else f"lab plan says what a study needs; {space.ADVICE}"
-    return Check(level, "disk", f"{there / 1e9:.1f} GB free where {checkpoints} is", todo)
+    return Check(level, "disk", f"{free / 1e9:.1f} GB free where {checkpoints} is", todo)
 
 
 def _gpu() -> Check:
-    missing = machine.no_cuda_because()
+    reason = machine.no_cuda_because()
     name = machine.gpu_name()
-    if missing is None:
+    if reason is None:
         import torch
 
         if torch.cuda.is_available():
             found = f"{torch.cuda.get_device_name()}, driver {machine.gpu_driver()}, CUDA {torch.version.cuda} in torch"
             return Check("ok", "GPU", found)
-        missing = f"torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it, driver {machine.gpu_driver()}"
+        reason = f"torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it, driver {machine.gpu_driver()}"
     if name is None:
-        return Check("ok", "GPU", f"none; the lab runs on the CPU ({missing})")
-    return Check("warn", "GPU", f"{name}, but {missing}", "install a torch built for this driver, or set device: cpu")
+        return Check("ok", "GPU", f"none; the lab runs on the CPU ({reason})")
+    return Check("warn", "GPU", f"{name}, but {reason}", "install a torch built for this driver, or set device: cpu")
 
 
 def _network() -> Check:
@@ -108,8 +110,8 @@ def _network() -> Check:
 
 
 def _file_system(checkpoints: Path) -> Check:
-    """Locks, and renames onto an absent folder and onto a file: what the store's promises stand on."""
-    place = space.nearest(checkpoints)
+    """Try what the store relies on: locks, links, and renames onto an absent folder and over a file."""
+    folder = space.nearest(checkpoints)
     probes: dict[str, Callable[[Path], bool]] = {
         "flock": _locks,
         "rename of a folder": _renames_folder,
@@ -117,14 +119,16 @@ def _file_system(checkpoints: Path) -> Check:
         "symbolic links": _links,
     }
     try:
-        with tempfile.TemporaryDirectory(prefix=".lab-doctor-", dir=place) as folder:
-            lacking = [name for name, probe in probes.items() if not _works(probe, Path(folder))]
+        with tempfile.TemporaryDirectory(prefix=".lab-doctor-", dir=folder) as trial:
+            lacking = [name for name, probe in probes.items() if not _works(probe, Path(trial))]
     except OSError as error:
-        return Check("bad", "file system", f"{place} cannot be written: {error.strerror}", "give another --checkpoints")
+        return Check(
+            "bad", "file system", f"{folder} cannot be written: {error.strerror}", "give another --checkpoints"
+        )
     if lacking:
         todo = "give --checkpoints on a local disk; until then start one run at a time"
-        return Check("bad", "file system", f"{place} lacks {', '.join(lacking)}", todo)
-    return Check("ok", "file system", f"locks, renames and links work in {place}")
+        return Check("bad", "file system", f"{folder} lacks {', '.join(lacking)}", todo)
+    return Check("ok", "file system", f"locks, renames and links work in {folder}")
 
 
 def _works(probe: Callable[[Path], bool], folder: Path) -> bool:
@@ -135,7 +139,7 @@ def _works(probe: Callable[[Path], bool], folder: Path) -> bool:
 
 
 def _locks(folder: Path) -> bool:
-    """Two open files, one lock: the second must not get it while the first has it."""
+    """Return whether a second open file does not get the lock while the first one has it."""
     with (folder / "lock").open("w") as first, (folder / "lock").open("w") as second:
         fcntl.flock(first, fcntl.LOCK_EX)
         try:
@@ -146,7 +150,7 @@ def _locks(folder: Path) -> bool:
 
 
 def _renames_folder(folder: Path) -> bool:
-    """Onto an absent name it works, onto a folder that holds something it must not."""
+    """Return whether a rename works onto an absent name and fails onto a folder that holds something."""
     for name in ("a", "b"):
         (folder / name).mkdir()
         (folder / name / "file").write_text(name)
@@ -173,14 +177,14 @@ def _links(folder: Path) -> bool:
 def _store(store: Store, checkpoints: Path) -> list[Check]:
     if not store.root.is_dir():
         return [Check("ok", "store", f"none yet in {checkpoints}")]
-    kinds = sizes.by_kind(store.root)
+    kinds = retention.bytes_by_group(store.root)
     parts = ", ".join(f"{kind} {space.megabytes(size)}" for kind, size in kinds.items() if size)
     checks = [Check("ok", "store", f"{space.megabytes(sum(kinds.values()))} ({parts or 'empty'})")]
     return [*checks, *_damage(store), *_locks_held(store), *_leftovers(store)]
 
 
 def _damage(store: Store) -> list[Check]:
-    """Artifacts without a whole manifest, or with files of another size.  Large files are hashed by lab verify."""
+    """Look for artifacts without a whole manifest or with files of another size.  lab verify hashes large files."""
     folders = [path for path in sorted(store.root.glob("[a-z]*/[0-9a-f]*")) if path.is_dir()]
     damaged = [path for path in folders if store.manifest(path.parent.name, path.name) is None]
     if not damaged:
@@ -195,7 +199,7 @@ def _locks_held(store: Store) -> list[Check]:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock: from /proc/locks, where there is one, by the file's number."""
+    """Return who holds a lock.  /proc/locks, where there is one, lists it under the inode of the file."""
     try:
         inode = path.stat().st_ino
         lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
@@ -215,10 +219,10 @@ def _command(pid: int) -> str:
 
 
 def _leftovers(store: Store) -> list[Check]:
-    found = list(retention.leftovers(store))
-    if not found:
+    items = list(retention.leftovers(store))
+    if not items:
         return [Check("ok", "leftovers", "none")]
-    size = space.megabytes(sum(item.bytes for item in found))
-    corrupt = sum("damaged" in item.what for item in found)
-    said = f"{len(found)} of killed writers, {size}" + (f"; {corrupt} were moved aside as damaged" if corrupt else "")
-    return [Check("warn", "leftovers", said, "lab prune RUN removes them")]
+    size = space.megabytes(sum(item.bytes for item in items))
+    corrupt = sum("damaged" in item.what for item in items)
+    text = f"{len(items)} of killed writers, {size}" + (f"; {corrupt} were moved aside as damaged" if corrupt else "")
+    return [Check("warn", "leftovers", text, "lab prune RUN removes them")]

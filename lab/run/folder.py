@@ -25,6 +25,7 @@ from lab.steps.record import COLUMNS
 from lab.store import crash_points as faults
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
+from lab.store.space import nearest
 from lab.store.store import Store
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ FREE: dict[str, Any] = dict(note=True, published=True, keep_models=True, compute
 
 
 def keys(config: StudyConfig) -> tuple[str, ...]:
-    """The columns that say which chain and which generation a row is of."""
+    """Return the columns that name the chain and the generation of a row."""
     return ("regime", *arms(config)[0].axes, "seed", "generation")
 
 
 def axes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The swept fields among a table's columns: those between `regime` and `seed`."""
+    """Return the swept fields among a table's columns: those between `regime` and `seed`."""
     columns = list(rows[0]) if rows else ["regime", "seed"]
     return columns[columns.index("regime") + 1 : columns.index("seed")]
 
@@ -57,25 +58,26 @@ class RunFolder:
 
     @property
     def store(self) -> Store:
+        """The store beside the run."""
         return Store(self.path.absolute().parent / "store")
 
     def config(self) -> StudyConfig:
-        """The resolved study of this run.  InputError when the folder holds none."""
+        """Read the resolved study of this run.  InputError: the folder holds none."""
         path = self.path / "config.yaml"
         if not path.is_file():
             raise InputError(_no_run(self.path))
         return parse_study(read_yaml(path))
 
     def machine(self) -> Machine | None:
-        """The arithmetic that it was run with; None where it does not say."""
+        """Read the arithmetic that it was run with; None where env.json does not state it."""
         try:
-            found = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
-            return Machine(found["device"], found["dtype"], found["threads"])
+            recorded = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+            return Machine(recorded["device"], recorded["dtype"], recorded["threads"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def check_place(self) -> None:
-        """InputError where the folder or the store beside it cannot be written, before anything is."""
+        """Raise InputError if the folder or the store beside it cannot be written, before anything is."""
         if self.path.is_symlink():
             raise InputError(
                 f"{self.path} is a link, and from elsewhere the links of a run would not lead to its store: choose "
@@ -84,17 +86,21 @@ class RunFolder:
         for link in (*self.path.glob("*"), *self.path.glob("*/gen-*")):
             if link.is_symlink():
                 raise InputError(f"{link} is a link, and a run writes there: remove it, or choose another --run NAME")
-        for place in (self.path.absolute().parent, self.path, self.store.root):
-            if os.path.lexists(place) and not place.is_dir():
-                raise InputError(f"{place} is no folder; move it away, or choose another with --checkpoints DIR")
-            there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
-            if not os.access(there, os.W_OK | os.X_OK):
-                raise InputError(f"{there} cannot be written; choose another place with --checkpoints DIR")
+        for folder in (self.path.absolute().parent, self.path, self.store.root):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise InputError(f"{folder} is no folder; move it away, or choose another with --checkpoints DIR")
+            existing = nearest(folder)
+            if not os.access(existing, os.W_OK | os.X_OK):
+                raise InputError(f"{existing} cannot be written; choose another place with --checkpoints DIR")
 
     def check_extends(self, new: StudyConfig) -> str | None:
-        """InputError, with the difference, unless this run is absent or `new` only adds seeds, regimes, generations.
+        """Check that this run is absent, or that `new` only adds seeds, regimes and generations to it.
 
-        A config.yaml that cannot be read is moved aside, and that is said: the study at hand takes its place.
+        Returns:
+            A note for the user if config.yaml could not be read.  It is moved aside, and `new` takes its place.
+
+        Raises:
+            InputError: the run belongs to another study.  The message lists the differences.
         """
         if not (self.path / "config.yaml").exists():
             return None
@@ -123,6 +129,7 @@ class RunFolder:
         return None
 
     def begin(self, study: Study, environment: Mapping[str, Any]) -> None:
+        """Write config.yaml and env.json."""
         make_folder(self.path)
         sweep(self.path)
         text = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -130,7 +137,7 @@ class RunFolder:
         write_text(self.path / "env.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
 
     def link(self, study: Study, store: Store) -> None:
-        """<chain>/gen-<tt>/{model,synthetic,evidence,record}: relative links into the store, for what is there."""
+        """Link <chain>/gen-<tt>/{model,synthetic,evidence,record} to what is in the store, by relative paths."""
         for generation in study.generations:
             folder = self.path / generation.chain / f"gen-{generation.t:02d}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -141,36 +148,37 @@ class RunFolder:
                     _link(folder / name, Path(os.path.relpath(target, folder)))
 
     def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
-        """results.csv, results.parquet and bins.csv, from the records that are there; the rows of results.csv."""
+        """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first."""
         rows, bins = [], []
         columns, named = COLUMNS[study.config.corpus.kind], keys(study.config)
         for generation in _sorted(study.generations):
             record = read_record(store, generation)
             if record is None:
                 continue
-            place = {"seed": generation.seed, "generation": generation.t}
-            key = {"regime": generation.regime, **generation.arm.axes, **place}
+            axes = generation.arm.axes
+            key = {"regime": generation.regime, **axes, "seed": generation.seed, "generation": generation.t}
             rows.append({**key, **{name: _number(record["columns"][name]) for name in columns}})
-            for level, found in record["bins"].items():
-                bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in found]
+            for level, several in record["bins"].items():
+                bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in several]
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
         _write_parquet(self.path / "results.parquet", rows, (*named, *columns))
         return rows
 
     def results(self) -> list[dict[str, Any]]:
-        """The rows of results.csv, numbers as numbers."""
+        """Read the rows of results.csv, numbers as numbers."""
         return _read_csv(self.path / "results.csv", text={"regime", NAME})
 
 
 def _sorted(generations: Sequence[Generation]) -> list[Generation]:
-    """By arm and regime as the study has them, then by seed and generation."""
+    """Sort by arm and regime in the order of the study, then by seed and generation."""
     chains = list(dict.fromkeys((g.arm.label, g.regime) for g in generations))
-    place = {chain: index for index, chain in enumerate(chains)}
-    return sorted(generations, key=lambda g: (place[g.arm.label, g.regime], g.seed, g.t))
+    rank = {chain: index for index, chain in enumerate(chains)}
+    return sorted(generations, key=lambda g: (rank[g.arm.label, g.regime], g.seed, g.t))
 
 
 def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
+    """Return the record of a generation; None if it is not in the store."""
     job = job_of(generation.record)
     if store.manifest(job.name, job.key) is None:
         return None
@@ -187,7 +195,10 @@ def _bin_name(name: str) -> str:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Floats by repr, so that reading gives the same bits; a field that a row lacks is empty."""
+    """Return a table as CSV: floats by repr, so that reading gives the same bits; a field that a row lacks is empty.
+
+    pandas would write both nan and a missing field as empty.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -198,7 +209,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
-    """Rows with numbers as numbers; `text` columns hold none, those of swept fields may hold either."""
+    """Read rows with numbers as numbers.  Columns in `text` hold none; those of swept fields may hold either."""
     if not path.exists():
         run = path.parent
         raise InputError(f"{run} has no {path.name} yet" if (run / "config.yaml").exists() else _no_run(run))
@@ -214,7 +225,7 @@ def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
 
 
 def _parse(text: str, *, lenient: bool) -> Any:
-    """A number; where `lenient`, only what is written as one would be: the arm "007" keeps its name."""
+    """Read a number.  If `lenient`, only what is written as a number would be: the arm "007" stays text."""
     try:
         number = int(text) if text.lstrip("-").isdigit() else float(text or "nan")
     except ValueError:
@@ -268,7 +279,7 @@ def _no_run(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run for a notebook: pandas tables."""
+    """A run for a notebook, with pandas tables."""
 
     path: Path
     config: StudyConfig
@@ -279,6 +290,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> Run:
+        """Read a run.  InputError: the folder holds none, or no results yet."""
         import pandas
 
         config = RunFolder(path).config()

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.loop import Study
-from lab.run.weights import lacking
+from lab.run.walk import lacking
 from lab.steps import STEPS, job_of
+from lab.store.manifest import MANIFEST
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 
 OVERHEAD = 0.3
-"""Seconds of a step beside its operations: reading, measuring, writing."""
+"""Seconds of a step besides its operations: reading, measuring, writing."""
 LIGHT = 0.03
-"""Seconds of a step without operations to speak of."""
+"""Seconds of a step with hardly any operations."""
 RECENT = 50
 """Past timings that an estimate looks at, for each kind of step."""
 
@@ -31,25 +32,26 @@ class Estimator:
         self.device = device
         self.past: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         for name in STEPS:
-            manifests = sorted((store.root / name).glob("*/manifest.json"))[:RECENT]
-            for path in manifests:
+            for path in sorted((store.root / name).glob(f"*/{MANIFEST}"))[:RECENT]:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
                     timing = json.loads(path.read_text())["environment"]["timing"]
                     self.learn(name, timing["work"], timing["seconds"])
 
     @property
     def measured(self) -> bool:
-        return bool(self.past["train"])
+        """Whether a training was timed."""
+        return any(self.past[name] for name, kind in STEPS.items() if kind.trains)
 
     def learn(self, name: str, work: float, seconds: float) -> None:
         """Keep the ratio of the measured to the guessed time."""
         self.past[name].append(seconds / self._guess(name, work))
 
     def seconds(self, step: Step) -> float:
+        """Estimate the seconds of a step."""
         return self.of(step.name, step.work)
 
     def of(self, name: str, work: float) -> float:
-        """The same of any step of this kind with so much work."""
+        """Estimate the seconds of a step of this kind with so many operations."""
         ratio = statistics.median(self.past[name]) if self.past[name] else 1.0
         return self._guess(name, work) * ratio
 
@@ -60,7 +62,7 @@ class Estimator:
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One kind of step."""
+    """What is planned for one kind of step."""
 
     step: str
     uses: int
@@ -68,64 +70,62 @@ class PlanLine:
     unique: int
     done: int
     tokens: int
-    """Still to work through."""
+    """Tokens still to process."""
     disk: int
     """Bytes still to write, about."""
     seconds: float
-    """Of one worker, still to spend, about."""
+    """Time of one worker still to spend, about."""
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What is planned for a study."""
+
     lines: list[PlanLine]
     workers: int
     measured: bool
     """Whether the times come from timings on this machine or from a guess."""
     chains: int
     generations: int
-    """Of the longest chain."""
+    """Generations of the longest chain."""
     longest: float
     """Seconds of the longest chain of steps that wait for each other: more workers cannot beat it."""
     scratch: int
-    """Bytes of checkpoints beside, about, while as many steps as there are workers leave some."""
+    """Bytes of checkpoints besides, about, if each worker has a step that leaves some."""
 
     @property
     def seconds(self) -> float:
+        """Seconds until the study is complete, about."""
         return max(self.longest, sum(line.seconds for line in self.lines) / max(1, self.workers))
 
     @property
     def disk(self) -> int:
+        """Bytes still to write, about."""
         return sum(line.disk for line in self.lines)
 
     def to_json(self) -> dict[str, Any]:
+        """Return all fields as JSON values."""
         lines = [line.__dict__ for line in self.lines]
         return {**self.__dict__, "lines": lines, "seconds": self.seconds, "disk": self.disk}
 
 
-def plan(study: Study, store: Store, workers: int) -> Plan:
+def make_plan(study: Study, store: Store, workers: int) -> Plan:
+    """Plan a study with so many workers."""
     estimator = Estimator(store, study.machine.device)
     order = study.steps
     uses = Counter(step.name for generation in study.generations for step in generation.steps)
     chains = [generation for generation in study.generations if generation.t == 0]
-    for first in chains:  # what it stands on: human text, and the base if there is one
+    for first in chains:  # the human text of a chain too, and the base if there is one
         own = set(first.steps)
         uses.update(step.name for step in in_order([first.record]) if step not in own)
     todo = to_do(order, store)
     lines = []
     for name in STEPS:
-        mine = [step for step in order if step.name == name]
+        unique = sum(step.name == name for step in order)
         left = [step for step in todo if step.name == name]
-        lines.append(
-            PlanLine(
-                name,
-                uses[name],
-                len(mine),
-                len(mine) - len(left),
-                sum(step.tokens for step in left),
-                sum(step.disk for step in left),
-                sum(estimator.seconds(step) for step in left),
-            )
-        )
+        tokens, disk = sum(step.tokens for step in left), sum(step.disk for step in left)
+        seconds = sum(estimator.seconds(step) for step in left)
+        lines.append(PlanLine(name, uses[name], unique, unique - len(left), tokens, disk, seconds))
     longest_chain = max(generation.t for generation in study.generations) + 1
     longest = _longest(todo, estimator)
     scratch = sum(sorted(step.scratch for step in todo)[-max(1, workers) :])
@@ -133,18 +133,18 @@ def plan(study: Study, store: Store, workers: int) -> Plan:
 
 
 def to_do(order: Sequence[Step], store: Store) -> list[Step]:
-    """The steps that are not in the store, and those whose weights were dropped and are needed for these, in order."""
-    found: set[Step] = set()
+    """Return the steps that are not in the store, and those whose dropped weights these need, in order."""
+    todo: set[Step] = set()
     for step in reversed(order):
-        if step in found or not store.whole(job_of(step)):
-            found |= {step, *lacking(store, step)}
-    return [step for step in order if step in found]
+        if step in todo or not store.whole(job_of(step)):
+            todo |= {step, *lacking(store, step)}
+    return [step for step in order if step in todo]
 
 
 def _longest(todo: Sequence[Step], estimator: Estimator) -> float:
+    """Return the seconds of the longest chain of these steps."""
     ends: dict[Step, float] = {}
     for step in todo:
-        ends[step] = estimator.seconds(step) + max(
-            (ends.get(parent, 0.0) for parent in step.inputs.values()), default=0.0
-        )
+        begins = max((ends.get(parent, 0.0) for parent in step.inputs.values()), default=0.0)
+        ends[step] = begins + estimator.seconds(step)
     return max(ends.values(), default=0.0)

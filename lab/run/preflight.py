@@ -1,23 +1,31 @@
-"""What can be tried before a run writes anything: what is wrong with it is said in one line, not by a step."""
+"""Checks before a run writes its folder: bad text, a bad base model and a missing compiler are one line each."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lab.errors import InputError
 from lab.loop import Study
+from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
-from lab.store.store import Store
+from lab.steps.train import BASE
+from lab.store.step import Step
+from lab.store.store import Damaged, Job, Store
 from lab.text import tokenizer as tokenizers
 
 
 def check_base(study: Study, store: Store) -> None:
-    """InputError unless the pretrained base of a study, if it has one that is not in the store, loads and is whole."""
+    """Raise InputError unless the pretrained base of a study loads and computes finite losses.
+
+    Nothing is done where there is none, or where it is in the store.
+    """
     for step in study.steps:
-        if step.name != "base" or store.whole(job_of(step)):
+        if step.name != BASE.name or store.whole(job_of(step)):
             continue
         from lab.models.initial_weights import fetched, start
 
@@ -37,8 +45,44 @@ def check_base(study: Study, store: Store) -> None:
 
 
 def check_compiler(study: Study, store: Store) -> None:
-    """InputError where trainings are still to be done that want torch.compile, and it does not work here."""
+    """Raise InputError if trainings that are still to be done want torch.compile and it does not work here."""
     if any(step.params.get("train", {}).get("compile") and not store.whole(job_of(step)) for step in study.steps):
         from lab.models.torch_compile import check_works
 
         check_works(study.machine.device)
+
+
+def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:
+    """Make the steps that read human text, in this process, so that bad text shows before a run's folder is written.
+
+    Steps before a bad one stay in the store: they are whole, and the next run begins behind them.  Where nothing was
+    made, no folder stays that was not there before.
+
+    Args:
+        store: the store of the run.
+        human: the steps, inputs before what needs them.
+        say: called with the label of a step before it runs.
+
+    Raises:
+        InputError: the text cannot be used, or the disk is full.
+    """
+    jobs, root = [job_of(step) for step in human], store.root.absolute()
+    folders = (*(root / name for name in sorted({".locks", *(job.name for job in jobs)})), root, *root.parents)
+    absent = [folder for folder in folders if not folder.exists()]
+    try:
+        _make_all(store, jobs, say)
+    except BaseException:
+        for folder in absent:
+            with contextlib.suppress(OSError):  # a folder that holds something stays
+                folder.rmdir()
+        raise
+
+
+def _make_all(store: Store, jobs: Sequence[Job], say: Callable[[str], None]) -> None:
+    for job in jobs:
+        if not store.whole(job):
+            say(job.label)
+            try:
+                run_job(store, job, lambda _: None, UNATTENDED, fresh=False)
+            except Damaged:  # an input, which is out of the way now: begin again with it
+                return _make_all(store, jobs, say)

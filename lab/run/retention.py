@@ -1,166 +1,191 @@
-"""Which weights stay on the disk, and what killed writers left behind.  No number depends on it.
+"""What stays on the disk: weights that a run still needs, and not what crashed processes left.
 
-A model's weights are dropped once every step that reads them is in the store, unless a run beside this one, in the
-same store, still wants them.  Samples, evidence, records, learning curves, manifests and hashes always stay.
+No number depends on it.  A model's weights are dropped once every step that reads them is in the store, unless another
+run in the same store still wants them.  The artifact stays, with its manifest, its small files and a note of what was
+dropped: to the store it is whole.  Where a step needs the weights again, they are made again.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
+import json
 import os
 import re
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import InputError
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
 from lab.run.walk import Reporter
-from lab.run.weights import drop, weights_of
 from lab.steps import STEPS, job_of
-from lab.store.leftovers import left, untouched
-from lab.store.space import size_of
+from lab.store import crash_points as faults
+from lab.store.atomic import write_text
+from lab.store.leftovers import left, sweep, untouched
+from lab.store.manifest import PRUNED
+from lab.store.space import is_full, size_of
 from lab.store.step import Step
 from lab.store.store import Store
 
 KEY = re.compile(r"[0-9a-f]{40}")
+WEIGHTS = ".safetensors"
+GROUPS = ("models", "samples", "evidence", "other")
+FIRST = frozenset(kind.name for kind in STEPS.values() if kind.reads_text or kind.probe)
+"""Kinds of steps that go first where weights are dropped: probes, for which all weights would stay, and their text."""
+
+
+# --- which weights are wanted --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What one run still wants: some weights by its keep_models, others until their readers are done."""
+    """What one run still wants: some weights by its keep_models, others until the steps that read them are done."""
 
     run: str
+    steps: frozenset[str]
+    """Keys of all its steps."""
     kept: frozenset[str]
-    """Keys of models whose weights it keeps whatever happens."""
+    """Keys of the models whose weights it keeps."""
     readers: dict[str, list[Step]]
-    """Model's key -> the steps that read its weights."""
+    """Key of a model -> the steps that read its weights."""
     fresh: frozenset[str] = frozenset()
     """Kinds of steps that it does again where the lab's code has changed since."""
 
     @classmethod
     def of(cls, study: Study, keep: str, fresh: frozenset[str] = frozenset()) -> Claim:
+        """Return what a study wants if it keeps the weights that `keep` (all, last or none) says."""
+        steps = study.steps
         readers: dict[str, list[Step]] = defaultdict(list)
-        for step in study.steps:
+        for step in steps:
             if STEPS[step.name].reads_weights:
                 for parent in step.inputs.values():
                     readers[parent.key].append(step)
-        last: dict[str, int] = defaultdict(int)
-        for generation in study.generations:
-            last[generation.chain] = max(last[generation.chain], generation.t)
-        kept = {
-            model.key
-            for generation in study.generations
-            for model in generation.models
-            if keep == "all" or (keep == "last" and generation.t == last[generation.chain])
-        }
+        last = {generation.chain: generation for generation in study.generations}
+        kept: set[str] = set()
         if keep == "all":  # those of a fitted base too
-            kept |= {step.key for step in study.steps if step.name == "train"}
-        return cls(study.config.name, frozenset(kept), dict(readers), fresh)
+            kept = {step.key for step in steps if STEPS[step.name].trains}
+        elif keep == "last":
+            kept = {model.key for generation in last.values() for model in generation.models}
+        return cls(study.config.name, frozenset(step.key for step in steps), frozenset(kept), dict(readers), fresh)
 
     def wants(self, store: Store, model: Step) -> bool:
+        """Return whether the weights of a model must stay for this run."""
         return model.key in self.kept or not all(self._done(store, step) for step in self.readers.get(model.key, ()))
 
     def _done(self, store: Store, step: Step) -> bool:
         job = job_of(step)
-        manifest = store.manifest(job.name, job.key)
-        stale = step.name in self.fresh and manifest is not None and manifest["source"] != job.source
-        return store.whole(job) and not stale
+        return store.whole(job) and not (step.name in self.fresh and store.edited(job))
 
 
-@dataclass
-class Neighbours:
-    """The claims of the other runs on a store, read again whenever a run beside it begins or changes."""
+def study_of(folder: RunFolder) -> Study:
+    """Build the study of a run, with the arithmetic of the machine that has run it, because its keys hold that."""
+    return build(folder.config(), folder.machine())
 
-    own: Path
-    seen: tuple[tuple[str, int], ...] = ()
-    claims: list[Claim] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    """All of theirs."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Runs whose study cannot be built here, with the reason.  What they want is not known, so nothing is dropped."""
 
-    def look(self) -> None:
-        found = sorted(self.own.absolute().parent.glob("*/config.yaml"))
-        others = [path for path in found if path.parent.resolve() != self.own.resolve()]
-        # env.json too: it is written last, and names the machine, on which the keys of the steps depend.
-        files = [file for path in others for file in (path, path.with_name("env.json")) if file.exists()]
-        seen = tuple((str(file), file.stat().st_mtime_ns) for file in files)
-        if seen == self.seen:
-            return
-        self.seen, self.claims, self.steps, self.unreadable = seen, [], [], {}
-        for path in others:
+def neighbours(own: Path) -> tuple[list[Claim], dict[str, str]]:
+    """Return the claims of the other runs on the store of a run.
+
+    Returns:
+        The claims, and for each run whose study cannot be built here the reason.  What such a run wants is not known,
+        so nothing is dropped while it is there.
+    """
+    claims: list[Claim] = []
+    unreadable: dict[str, str] = {}
+    for config in sorted(own.absolute().parent.glob("*/config.yaml")):
+        if config.parent.resolve() != own.resolve():
+            # env.json too: it is written last, and names the machine, on which the keys of the steps depend.
+            files = [file for file in (config, config.with_name("env.json")) if file.exists()]
             try:
-                study = _study(RunFolder(path.parent))
-                self.claims.append(Claim.of(study, study.config.keep_models))
-                self.steps += study.steps
+                claims.append(_claim_at(config.parent, tuple(file.stat().st_mtime_ns for file in files)))
             except (InputError, OSError) as error:
-                self.unreadable[path.parent.name] = str(error)
+                unreadable[config.parent.name] = str(error)
+    return claims, unreadable
 
-    def wanting(self, store: Store, model: Step) -> list[str]:
-        """Names of the runs that want the weights of a model."""
-        self.look()
-        return [claim.run for claim in self.claims if claim.wants(store, model)] + list(self.unreadable)
+
+@functools.lru_cache(maxsize=256)
+def _claim_at(path: Path, changed: tuple[int, ...]) -> Claim:
+    """Return the claim of the run in a folder.  It is built again when its files have `changed`."""
+    study = study_of(RunFolder(path))
+    return Claim.of(study, study.config.keep_models)
 
 
 class Keeper:
-    """A Reporter that hands on what it is told, and drops weights as soon as nothing needs them."""
+    """A Reporter that passes everything to another one, and drops weights as soon as nothing needs them."""
 
     def __init__(self, reporter: Reporter, study: Study, folder: RunFolder, fresh: frozenset[str]) -> None:
-        self.reporter, self.store = reporter, folder.store
+        self.reporter, self.folder, self.store = reporter, folder, folder.store
+        self.found, self.started, self.advanced = reporter.found, reporter.started, reporter.advanced
+        self.noted, self.failed = reporter.noted, reporter.failed
         self.claim = Claim.of(study, study.config.keep_models, fresh)
-        self.models = {step.key: step for step in study.steps if step.name == "train"}
-        self.neighbours = Neighbours(folder.path)
-
-    @property
-    def first(self) -> frozenset[str]:
-        """Kinds of steps that must not wait: probes, for which else all weights would stay, and the text they read."""
-        readers = {step.name for model in self.models for step in self.claim.readers.get(model, ())}
-        return frozenset({*readers, *(kind.name for kind in STEPS.values() if kind.reads_text)} - {"train", "sample"})
-
-    def found(self, step: Step) -> None:
-        self.reporter.found(step)
-
-    def started(self, step: Step) -> None:
-        self.reporter.started(step)
-
-    def advanced(self, step: Step, tokens: int) -> None:
-        self.reporter.advanced(step, tokens)
+        self.models = {step.key: step for step in study.steps if STEPS[step.name].trains}
 
     def finished(self, step: Step, seconds: float) -> None:
+        """Drop what this was the last step to read."""
         self.reporter.finished(step, seconds)
         for ref in (step, *step.inputs.values()):  # read from disk again: another process made it
             self.store.forget(job_of(ref))
         self.sweep(parent for parent in step.inputs.values() if parent.key in self.models)
 
-    def noted(self, message: str) -> None:
-        self.reporter.noted(message)
-
-    def failed(self, step: Step, reason: str, trace: str) -> None:
-        self.reporter.failed(step, reason, trace)
-
     def sweep(self, models: Iterable[Step] | None = None) -> None:
-        """Drop what can be dropped, of these models or of all."""
+        """Drop the weights that no run wants, of these models or of all."""
         for model in dict.fromkeys(self.models.values() if models is None else models):
-            if self.claim.wants(self.store, model):
-                continue
-            files = weights_of(self.store, model)
-            if files and not self.neighbours.wanting(self.store, model):
-                drop(self.store, model, files)
+            files = {} if self.claim.wants(self.store, model) else weights_of(self.store, model)
+            if files:
+                claims, unreadable = neighbours(self.folder.path)
+                if not unreadable and not any(claim.wants(self.store, model) for claim in claims):
+                    drop(self.store, model, files)
+
+
+def weights_of(store: Store, step: Step) -> dict[str, int]:
+    """Return the files of weights of a model that are on the disk, also those noted as dropped: name -> bytes."""
+    manifest, folder = store.manifest(step.name, step.key), store.folder(step.name, step.key)
+    if not STEPS[step.name].trains or manifest is None:
+        return {}
+    return {n: entry.bytes for n, entry in manifest.files.items() if n.endswith(WEIGHTS) and (folder / n).exists()}
+
+
+def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
+    """Delete these files of an artifact.  Return False, and do nothing, if another process holds the step's lock.
+
+    The note is written first.  So after a crash in between, the artifact is one whose weights were dropped.
+    """
+    with store.lock(step.key, wait=False) as held:
+        if not held:
+            return False
+        folder = store.folder(step.name, step.key)
+        names = sorted({*files, *store.dropped(step.name, step.key)})
+        note = json.dumps({"files": names, "stated in": "manifest.json"}, indent=1) + "\n"
+        try:
+            write_text(folder / PRUNED, note)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # No room for the note: room first.  After a crash in between, the artifact is damaged and made again.
+            (folder / names[0]).unlink(missing_ok=True)
+            write_text(folder / PRUNED, note)
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+            faults.at("weights/dropped")
+        sweep(folder)
+        return True
+
+
+# --- lab prune -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something that can go."""
+    """A file or folder that can be deleted."""
 
     what: str
     path: Path
     bytes: int
     model: Step | None = None
-    """The model whose weights they are; None for what a writer left."""
+    """The model, if the file is its weights; None for what a crashed process left."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +197,15 @@ class Pruning:
     wanted: dict[str, list[str]]
     """Label of a model whose weights stay -> the other runs that want them."""
     unreadable: dict[str, str]
+    """Run that cannot be read -> the reason."""
 
     @property
     def bytes(self) -> int:
+        """Bytes of all items."""
         return sum(item.bytes for item in (*self.weights, *self.leftovers))
 
     def apply(self, store: Store) -> list[Item]:
-        """Do it; what was skipped because a process has it in hand."""
+        """Delete the items, and return those that were skipped because a process holds their step's lock."""
         skipped = []
         for item in self.leftovers:  # first: on a full disk the note of what was dropped needs room too
             with store.lock(_key(item.path), wait=False) as free:
@@ -194,49 +221,45 @@ class Pruning:
 
 
 def pruning(folder: RunFolder, keep: str) -> Pruning:
-    """What would go if this run kept the weights that `keep` (all, last or none) says.  Nothing is changed."""
-    store, study = folder.store, _study(folder)
-    claim, neighbours = Claim.of(study, keep), Neighbours(folder.path)
-    neighbours.look()
+    """Return what `lab prune` would do if the run kept the weights that `keep` (all, last or none) says."""
+    store, study = folder.store, study_of(folder)
+    claim, (claims, unreadable) = Claim.of(study, keep), neighbours(folder.path)
     weights: list[Item] = []
     wanted: dict[str, list[str]] = {}
-    for model in (step for step in study.steps if step.name == "train"):
+    for model in study.steps:
         files = weights_of(store, model)
         if not files or claim.wants(store, model):
             continue
-        if runs := neighbours.wanting(store, model):
+        if runs := [other.run for other in claims if other.wants(store, model)] + list(unreadable):
             wanted[model.label] = runs
             continue
-        place = store.folder(model.name, model.key)
-        weights += [Item(f"weights of {model.label}", place / name, size, model) for name, size in files.items()]
-    steps = None if neighbours.unreadable else [*study.steps, *neighbours.steps]
-    return Pruning(weights, list(leftovers(store, steps)), wanted, neighbours.unreadable)
+        artifact = store.folder(model.name, model.key)
+        weights += [Item(f"weights of {model.label}", artifact / name, size, model) for name, size in files.items()]
+    steps = None if unreadable else claim.steps.union(*(other.steps for other in claims))
+    return Pruning(weights, list(leftovers(store, steps)), wanted, unreadable)
 
 
-def _study(folder: RunFolder) -> Study:
-    """Of a run, with the arithmetic of the machine that has run it: its keys hold that."""
-    return build(folder.config(), folder.machine())
+def leftovers(store: Store, steps: frozenset[str] | None = None) -> Iterator[Item]:
+    """Yield what crashed processes left and damaged copies that were moved aside, unless a process holds their step.
 
+    What a process on another machine may be writing is left out until nothing in it has changed for ABANDONED seconds.
 
-def leftovers(store: Store, steps: Sequence[Step] | None = None) -> Iterator[Item]:
-    """What killed writers left, and damaged copies that were moved aside, unless a living process holds their step.
-
-    What a writer of another machine may be at work on stays until nothing has changed in it for leftovers.ABANDONED.
-    Checkpoints stay while a step of these `steps` may go on from them; None: while any step may.
+    Args:
+        store: the store.
+        steps: keys of the steps that may still continue from their checkpoints, which stay; None: any step may.
     """
-    wanted = None if steps is None else {step.key for step in steps}
     patterns = ("[a-z]*/.*", ".*/*", "[a-z]*/[0-9a-f]*/.*.tmp")
     for path in sorted(path for pattern in patterns for path in store.root.glob(pattern)):
         key = _key(path)
-        if not key or in_hand(store, key) or _others(store, path, key):
-            continue  # not the lab's; or a step in hand
-        if path.parent == store.scratch("") and (wanted is None or key in wanted) and not _committed(store, key):
-            continue  # a step goes on from it
+        if not key or in_hand(store, key) or _in_use_elsewhere(store, path, key):
+            continue  # not the lab's, or in use
+        if path.parent == store.scratch("") and (steps is None or key in steps) and not _committed(store, key):
+            continue  # a step continues from it
         yield Item(_what(path), path, size_of(path))
 
 
 def in_hand(store: Store, key: str) -> bool:
-    """Whether a living process holds the lock of a step.  Looked at without making a lock file."""
+    """Return whether a process holds the lock of a step.  No lock file is made."""
     try:
         handle = os.open(store.root / ".locks" / key, os.O_RDONLY)
     except OSError:
@@ -251,17 +274,17 @@ def in_hand(store: Store, key: str) -> bool:
 
 
 def _key(path: Path) -> str:
-    """The key of the step that a leftover belongs to; empty for what is not the lab's."""
-    found = KEY.search(path.name) or KEY.search(path.parent.name)
-    return found.group() if found else ""
+    """Return the key of the step that a leftover belongs to; "" for a file that is not the lab's."""
+    match = KEY.search(path.name) or KEY.search(path.parent.name)
+    return match.group() if match else ""
 
 
-def _others(store: Store, path: Path, key: str) -> bool:
-    """Whether a writer on another machine, whose lock is not seen here, may be at work on it."""
+def _in_use_elsewhere(store: Store, path: Path, key: str) -> bool:
+    """Return whether a process on another machine, whose lock is not seen here, may be writing this."""
     if path.suffix == ".tmp":
         return not left(path)
-    mine = path.name.startswith(f".tmp-{key}-{store.host}-")
-    return path.name.startswith(".tmp-") and not mine and not untouched(path, store.scratch(key))
+    from_here = path.name.startswith(f".tmp-{key}-{store.host}-")
+    return path.name.startswith(".tmp-") and not from_here and not untouched(path, store.scratch(key))
 
 
 def _committed(store: Store, key: str) -> bool:
@@ -275,5 +298,21 @@ def _what(path: Path) -> str:
     return "what a killed writer left"
 
 
-def sizes(items: Sequence[Item]) -> int:
-    return sum(item.bytes for item in items)
+def bytes_by_group(root: Path, artifacts: Iterable[tuple[str, str]] | None = None) -> dict[str, int]:
+    """Return the bytes of a store by group (models, samples, evidence, other, leftovers).
+
+    Args:
+        root: the store's folder.
+        artifacts: count only these, (kind of step, key) each, and no leftovers.
+    """
+    sizes = Counter(dict.fromkeys(GROUPS, 0))
+    if artifacts is not None:
+        for name, key in artifacts:
+            sizes[STEPS[name].takes] += size_of(root / name / key)
+        return dict(sizes)
+    sizes["leftovers"] = 0
+    for entry in sorted(root.glob("*/*")):
+        hidden = entry.name.startswith(".") or entry.parent.name.startswith(".")
+        kind = STEPS.get(entry.parent.name)
+        sizes["leftovers" if hidden else kind.takes if kind else "other"] += size_of(entry)
+    return dict(sizes)

@@ -1,4 +1,4 @@
-"""Where the time of a run went: seconds of its workers, by kind of step, from what the run wrote while it ran."""
+"""Where the time of a run went: seconds of its workers, by kind of step, from a log that the run wrote."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ REST = "start, wait, tables"
 
 @dataclass(frozen=True)
 class Timing:
-    """One kind of step, or what is left of the workers' time."""
+    """Time spent in one kind of step, or outside of steps."""
 
     step: str
     count: int
     seconds: float
     share: float
-    """Of all workers' time, from the start of the program to its tables."""
+    """Share of all workers' time, from the start of the program to its tables."""
 
 
 def append(path: Path, entry: dict[str, Any]) -> None:
-    """Add a line to a run's log, with the time of day.
+    """Add a line to a log of a run, with the time of day.
 
-    To FILE: {"step", "key", "label", "seconds"} of a step, {"program", "workers"} of a program that computed some.
+    Lines of FILE: {"step", "key", "label", "seconds"} for a step, {"program", "workers"} for a program that ended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -42,27 +42,27 @@ def append(path: Path, entry: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The lines of timings.jsonl; one that is torn or damaged is left out."""
-    found = []
+    """Return the lines of a run's timings.jsonl, without torn or damaged ones."""
     try:
         lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
+    entries = []
     for line in lines:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             entry = json.loads(line)
-            fields = (
-                (("program", float), ("workers", int)) if "program" in entry else (("step", str), ("seconds", float))
-            )
-            found.append({"at": float(entry["at"]), **{name: kind(entry[name]) for name, kind in fields}})
-    return found
+            fields: dict[str, Any] = {"step": str, "seconds": float}
+            if "program" in entry:
+                fields = {"program": float, "workers": int}
+            entries.append({"at": float(entry["at"]), **{name: kind(entry[name]) for name, kind in fields.items()}})
+    return entries
 
 
-def timings(lines: Iterable[dict[str, Any]]) -> list[Timing]:
-    """By kind of step, in the order of the loop; the last one is what the workers did not spend in steps.
+def time_by_kind(lines: Iterable[dict[str, Any]]) -> list[Timing]:
+    """Sum up the lines of timings.jsonl by kind of step, in the order of the loop, time outside of steps last.
 
-    Steps in seconds of a worker: two workers that both train for 5 of 10 seconds spend 10 of 20 in training.
-    A program that was killed wrote no line of its own: its steps are left out where another one came to its end.
+    Steps count in seconds of a worker: two workers that both train for 5 of 10 seconds spend 10 of 20 in training.
+    A program that was killed wrote no line of its own: its steps are left out if a later program ended.
     """
     steps: list[dict[str, Any]] = []
     programs: list[dict[str, Any]] = []
@@ -70,21 +70,20 @@ def timings(lines: Iterable[dict[str, Any]]) -> list[Timing]:
         if "program" in line:
             programs.append(line)
             began = line["at"] - line["program"] - SLACK
-            steps = [step for step in steps if step.get("whole") or step["at"] >= began]
-            steps = [{**step, "whole": True} for step in steps]
+            steps = [{**step, "ended": True} for step in steps if step.get("ended") or step["at"] >= began]
         else:
             steps.append(line)
     if programs:
-        steps = [step for step in steps if step.get("whole")]
+        steps = [step for step in steps if step.get("ended")]
     spent = {name: [line["seconds"] for line in steps if line["step"] == name] for name in STEPS}
     inside = sum(sum(seconds) for seconds in spent.values())
     whole = max(inside, sum(line["workers"] * line["program"] for line in programs))
-    found = [Timing(name, len(each), sum(each), sum(each) / whole) for name, each in spent.items() if each]
+    timings = [Timing(name, len(each), sum(each), sum(each) / whole) for name, each in spent.items() if each]
     if whole > inside:
-        found.append(Timing(REST, len(programs), whole - inside, 1 - inside / whole))
-    return found
+        timings.append(Timing(REST, len(programs), whole - inside, 1 - inside / whole))
+    return timings
 
 
-def overhead(found: Iterable[Timing]) -> float:
-    """Share of the time that is not spent in training, sampling and scoring."""
-    return sum(timing.share for timing in found if timing.step not in KERNELS)
+def overhead(timings: Iterable[Timing]) -> float:
+    """Return the share of the time that is not spent in training, sampling and scoring."""
+    return sum(timing.share for timing in timings if timing.step not in KERNELS)

@@ -5,32 +5,30 @@ Nothing is changed: damaged artifacts stay where they are, and what is computed 
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab import machine
 from lab.hashing import digest
-from lab.loop import Study, build
+from lab.loop import Study
 from lab.report import exact
+from lab.run.executors import execute
 from lab.run.folder import RunFolder
-from lab.run.walk import execute
-from lab.steps import STEPS, job_of
+from lab.run.retention import study_of
+from lab.steps import STEPS
 from lab.steps.kind import source_hash
-from lab.store.atomic import file_sha256
-from lab.store.manifest import MANIFEST, PRUNED, dropped_files, seal_of
+from lab.store.manifest import MANIFEST, FileEntry, Manifest, dropped_files, faults
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 
-DEAR = tuple(name for name, kind in STEPS.items() if kind.cost is not None)
-"""Kinds of steps that are computed again: those whose bytes depend on the arithmetic."""
 AGAIN = "lab run makes it again"
 ARITHMETIC = ("cpu", "gpu", "numpy", "python")
-"""What every step may depend on."""
+"""What the bytes of every step may depend on."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Difference:
-    """Something of this machine that is not as manifests have it."""
+    """A property of this machine that differs from what manifests state."""
 
     what: str
     recorded: str
     here: str
     steps: int
-    """How many artifacts have it so."""
+    """Number of artifacts that state this."""
     changed: list[str]
     """Kinds of steps for which equal bits are not promised here; for the other kinds they are."""
 
 
 @dataclass
 class Verified:
+    """What `lab verify` found."""
+
     run: str
     artifacts: int = 0
     files: int = 0
@@ -70,162 +70,140 @@ class Verified:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        found = {name: [item.__dict__ for item in getattr(self, name)] for name in ("problems", "differences")}
-        return {**self.__dict__, **found}
+        """Return all fields as JSON values."""
+        lists = {name: [item.__dict__ for item in getattr(self, name)] for name in ("problems", "differences")}
+        return {**self.__dict__, **lists}
 
     def lines(self) -> list[str]:
+        """Return the lines for a terminal, the verdict last."""
         lines = [f"{p.what}: {p.problem}; {p.todo}" for p in self.problems]
-        for found in self.differences:
-            kinds = ", ".join(found.changed)
+        for other in self.differences:
+            kinds = ", ".join(other.changed)
             promise = f"equal bits are not promised for {kinds}" if kinds else "equal bits are promised"
             lines.append(
-                f"environment: {found.what} was {found.recorded} for {found.steps} artifacts and is {found.here} here: "
+                f"environment: {other.what} was {other.recorded} for {other.steps} artifacts and is {other.here} here: "
                 f"{promise}" + (", and are for other steps" if kinds else "")
             )
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"computed again, equal bytes: {label}" for label in self.recomputed]
-        there = f"{self.artifacts} artifacts, {self.files} files hashed"
-        more = "".join(
-            f", {count} {what}"
-            for count, what in ((self.dropped, "dropped to save room"), (self.missing, "steps not there yet"))
-            if count
-        )
+        counts = [f"{self.artifacts} artifacts", f"{self.files} files hashed"]
+        counts += [f"{self.dropped} dropped to save room"] if self.dropped else []
+        counts += [f"{self.missing} steps not there yet"] if self.missing else []
         verdict = f"{len(self.problems)} problems" if self.problems else "all is as it was committed"
-        return [*lines, f"{self.run}: {there}{more}; {verdict}"]
+        return [*lines, f"{self.run}: {', '.join(counts)}; {verdict}"]
 
 
-def verify(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1) -> Verified:
-    """Look at everything of a run.  InputError where the folder holds no run or its study cannot be built here."""
-    study, store = build(folder.config(), folder.machine()), folder.store
+def verify_run(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1) -> Verified:
+    """Look at everything of a run.
+
+    Args:
+        folder: the run.
+        recompute: number of expensive steps to compute again.
+        seed: chooses these steps.
+        workers: worker processes for them; 0: in this process.
+
+    Raises:
+        InputError: the folder holds no run, or its study cannot be built here.
+    """
+    study, store = study_of(folder), folder.store
     found = Verified(study.config.name)
     manifests = _hash_all(study, store, found)
     _check_links(folder, study, store, found)
     _check_tables(folder, study, store, found)
-    found.differences = differences(manifests, machine.here())
-    _compute_again(study, store, found, manifests, recompute, random.Random(seed), workers)
+    environments = {step: manifest.environment for step, manifest in manifests.items()}
+    found.differences = differences(environments, machine.here())
+    bad = {problem.what for problem in found.problems}
+    fit = {step: manifest for step, manifest in manifests.items() if _name(step, store) not in bad}
+    _compute_some_again(study, store, found, fit, recompute, random.Random(seed), workers)
     return found
 
 
-def _hash_all(study: Study, store: Store, found: Verified) -> dict[Step, dict[str, Any]]:
-    """The manifests of the steps that are there.  Faults go into `found`."""
-    manifests: dict[Step, dict[str, Any]] = {}
+def _name(step: Step, store: Store) -> str:
+    """Return how an artifact is called in a Problem."""
+    return f"{step.label} ({store.folder(step.name, step.key)})"
+
+
+def _hash_all(study: Study, store: Store, found: Verified) -> dict[Step, Manifest]:
+    """Return the manifests of the steps that are there.  What is wrong goes into `found`."""
+    manifests: dict[Step, Manifest] = {}
     absent: list[Step] = []
     for step in study.steps:
         folder = store.folder(step.name, step.key)
         if not folder.exists():
             absent.append(step)
             continue
-        manifest, faults = inspect(folder, step)
-        found.problems += [Problem(f"{step.label} ({folder})", fault, AGAIN) for fault in faults]
+        manifest, wrong = inspect(folder, step)
+        found.problems += [Problem(_name(step, store), fault, AGAIN) for fault in wrong]
         if manifest is not None:
             found.artifacts += 1
             manifests[step] = manifest
+            gone = 0 if wrong else len(dropped_files(folder))
+            found.dropped += gone
+            found.files += len(manifest.files) - gone
     needed = {parent for step in manifests for parent in step.inputs.values()}
-    for step in absent:
-        if step in needed:
-            text = "is not there, though others were made from it"
-            found.problems.append(Problem(f"{step.label} ({store.folder(step.name, step.key)})", text, AGAIN))
-        else:
-            found.missing += 1
+    text = "is not there, though others were made from it"
+    found.problems += [Problem(_name(step, store), text, AGAIN) for step in absent if step in needed]
+    found.missing = len([step for step in absent if step not in needed])
     for step, manifest in manifests.items():
-        folder = store.folder(step.name, step.key)
-        gone = _dropped(folder) or frozenset()
-        found.dropped += len(gone)
-        found.files += len(manifest["files"]) - len(gone)
         for role, parent in step.inputs.items():
-            if parent in manifests and manifest["inputs"].get(role, {}).get("content") != manifests[parent]["content"]:
+            stated = manifest.inputs.get(role)
+            if parent in manifests and (stated is None or stated.content != manifests[parent].content):
                 text = f"was made from another {role} than the one that is there"
-                found.problems.append(Problem(f"{step.label} ({folder})", text, AGAIN))
-    stale = sorted({s.name for s, m in manifests.items() if m["source"] != source_hash(STEPS[s.name])} & set(DEAR))
+                found.problems.append(Problem(_name(step, store), text, AGAIN))
+    stale = {s.name for s, m in manifests.items() if STEPS[s.name].cost and m.source != source_hash(STEPS[s.name])}
     if stale:
-        found.notes.append(f"the lab's code for {', '.join(stale)} has changed since some artifacts were made")
+        names = ", ".join(sorted(stale))
+        found.notes.append(f"the lab's code for {names} has changed since some artifacts were made")
     return manifests
 
 
-def inspect(folder: Path, step: Step) -> tuple[dict[str, Any] | None, list[str]]:
-    """The manifest of an artifact, where it can be read, and whatever is wrong with the artifact."""
+def inspect(folder: Path, step: Step) -> tuple[Manifest | None, list[str]]:
+    """Return the manifest of an artifact, if it can be read, and all that is wrong with the artifact."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-        stated = {name: manifest[name] for name in ("step", "key", "version", "params", "content", "inputs", "source")}
-        stated["environment"] = manifest["environment"]
-        sealed = manifest.get("seal") in (None, seal_of(manifest))
+        manifest = Manifest.of(folder)
     except FileNotFoundError:
         return None, [f"has no {MANIFEST}"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, [f"its {MANIFEST} is damaged ({type(error).__name__})"]
-    faults = [fault for name, entry in files.items() if (fault := _fault(folder, name, *entry))]
-    faults += [] if _dropped(folder) is not None else [f"its {PRUNED} is damaged"]
+    except (OSError, ValueError) as error:
+        return None, [f"its {MANIFEST} is damaged ({str(error).splitlines()[0]})"]
+    wrong = _misstated(manifest, step)
+    misstated = [f"its {MANIFEST} is damaged: {', '.join(wrong)} cannot be"] if wrong else []
+    return manifest, [*faults(folder, manifest), *misstated]
+
+
+def _misstated(manifest: Manifest, step: Step) -> list[str]:
+    """Return the fields of a manifest that are not those of the step.
+
+    `where` may differ: the same corpus may have lain elsewhere when the artifact was made.  The content of the inputs
+    is compared with their own manifests.
+    """
     expected = {
         "step": step.name,
         "key": step.key,
         "version": step.version,
-        "params": {**step.params, **step.where},
-        "content": digest({name: sha256 for name, (_, sha256) in files.items()}),
+        "params": {name: value for name, value in step.params.items() if name not in step.where},
+        "inputs": {role: [parent.name, parent.key] for role, parent in step.inputs.items()},
     }
-    # `where` may differ: the same corpus may have lain elsewhere when the artifact was made.
-    wrong = [name for name, value in expected.items() if not _equal(name, stated[name], value, step)]
-    wrong += [] if _same_inputs(stated["inputs"], step) else ["inputs"]
-    if wrong:
-        faults.append(f"its {MANIFEST} is damaged: {', '.join(wrong)} cannot be")
-    elif not sealed:
-        faults.append(f"its {MANIFEST} is damaged: it says other things than were written")
-    return manifest, faults
-
-
-def _same_inputs(stated: Any, step: Step) -> bool:
-    """Whether a manifest names the inputs that the step has.  Their content is held against their own manifests."""
-    expected = {role: {"step": parent.name, "key": parent.key} for role, parent in step.inputs.items()}
-    if not isinstance(stated, dict) or not all(isinstance(entry, dict) for entry in stated.values()):
-        return False
-    return expected == {role: {k: v for k, v in entry.items() if k != "content"} for role, entry in stated.items()}
-
-
-def _equal(name: str, stated: Any, expected: Any, step: Step) -> bool:
-    if name != "params":
-        return bool(stated == expected)
-    where = set(step.where)
-    mine, its = ({k: v for k, v in params.items() if k not in where} for params in (expected, stated))
-    return digest(mine) == digest(its)
-
-
-def _fault(folder: Path, name: str, size: int, sha256: str) -> str | None:
-    path = folder / name
-    if name in (_dropped(folder) or ()):
-        return None
-    try:
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size:,} bytes, not the {size:,} that were committed"
-        return None if file_sha256(path) == sha256 else f"{name} is damaged: its sha256 is not that of the manifest"
-    except FileNotFoundError:
-        return None if name in (_dropped(folder) or ()) else f"{name} is missing"  # dropped while this process looked
-    except OSError as error:
-        return f"{name} cannot be read ({error.strerror})"
-
-
-def _dropped(folder: Path) -> frozenset[str] | None:
-    """None: the note of what was dropped is torn."""
-    try:
-        return dropped_files(folder)
-    except (ValueError, TypeError, KeyError):
-        return None
+    stated = {
+        **manifest.__dict__,
+        "params": {name: value for name, value in manifest.params.items() if name not in step.where},
+        "inputs": {role: [entry.step, entry.key] for role, entry in manifest.inputs.items()},
+    }
+    return [name for name, value in expected.items() if digest(stated[name]) != digest(value)]
 
 
 def _check_links(folder: RunFolder, study: Study, store: Store, found: Verified) -> None:
     for generation in study.generations:
         for name, step in generation.artifacts.items():
-            link, target = (
-                folder.path / generation.chain / f"gen-{generation.t:02d}" / name,
-                store.folder(step.name, step.key),
-            )
+            link = folder.path / generation.chain / f"gen-{generation.t:02d}" / name
+            target = store.folder(step.name, step.key)
             if link.is_symlink() and link.resolve() != target.resolve():
                 found.problems.append(Problem(str(link), f"does not lead to {target}", "lab run links it again"))
 
 
 def _check_tables(folder: RunFolder, study: Study, store: Store, found: Verified) -> None:
-    """Each table, made again from the records, by bytes."""
-    records = {generation.record for generation in study.generations}
-    if any(p.what.startswith(f"{step.label} (") for step in records for p in found.problems):
+    """Make each table again from the records, and compare the bytes."""
+    records = {_name(generation.record, store) for generation in study.generations}
+    if any(problem.what in records for problem in found.problems):
         found.notes.append("the tables were not compared: a record is damaged")
         return
     with tempfile.TemporaryDirectory(prefix="lab-verify-") as temporary:
@@ -234,39 +212,42 @@ def _check_tables(folder: RunFolder, study: Study, store: Store, found: Verified
         if rows:
             exact.write(again.path / "exact.csv", exact.compare(study, rows))
         for path in sorted(again.path.iterdir()):
-            mine = folder.path / path.name
-            if not mine.exists():
+            table = folder.path / path.name
+            if not table.exists():
                 if rows:
-                    found.problems.append(Problem(str(mine), "is missing", "lab run writes it again"))
-            elif mine.read_bytes() != path.read_bytes() and not _same_parquet(mine, path):
+                    found.problems.append(Problem(str(table), "is missing", "lab run writes it again"))
+            elif table.read_bytes() != path.read_bytes() and not _same_parquet(table, path):
                 problem = "is not what the records in the store give"
-                found.problems.append(Problem(str(mine), problem, "lab run writes it again"))
+                found.problems.append(Problem(str(table), problem, "lab run writes it again"))
 
 
 def _same_parquet(a: Path, b: Path) -> bool:
-    """Two Parquet files with the same table: another version of Arrow writes other bytes."""
+    """Return whether two Parquet files hold the same table: another version of Arrow writes other bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if a.suffix != ".parquet":
         return False
     try:
-        mine, its = (pq.read_table(path) for path in (a, b))
+        tables = [pq.read_table(path).to_pydict() for path in (a, b)]
+        writers = {pq.read_metadata(path).created_by for path in (a, b)}
     except (OSError, pa.ArrowException):
         return False
-    created = {pq.read_metadata(path).created_by for path in (a, b)}
-    return len(created) == 2 and mine.to_pydict().__repr__() == its.to_pydict().__repr__()
+    return len(writers) == 2 and repr(tables[0]) == repr(tables[1])  # repr: nan is not equal to nan
 
 
-def differences(manifests: dict[Step, dict[str, Any]], here: dict[str, str]) -> list[Difference]:
-    """What manifests say of the machine that made them and is otherwise here, and what that means for the bits.
+def differences(environments: Mapping[Step, Mapping[str, Any]], here: Mapping[str, str]) -> list[Difference]:
+    """Compare this machine with those that made the artifacts, and say what that means for the bits.
 
     Equal bits are promised on the same CPU or GPU model, library versions, threads and world size.  A step that does
     not use a library does not depend on its version.  Threads and device are in the keys: they cannot differ.
+
+    Args:
+        environments: step -> the "environment" of its manifest.
+        here: the same of this machine, see `machine.here`.
     """
     steps: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for step, manifest in manifests.items():
-        environment = manifest["environment"]
+    for step, environment in environments.items():
         recorded = {**environment.get("versions", {}), "cpu": environment.get("cpu")}
         if step.params.get("machine", {}).get("device") == "cuda":
             recorded["gpu"] = environment.get("gpu", "not recorded")
@@ -295,46 +276,49 @@ class _Quiet:
     def noted(self, message: str) -> None: ...
 
 
-def _compute_again(
+def _compute_some_again(
     study: Study,
     store: Store,
     found: Verified,
-    manifests: dict[Step, dict[str, Any]],
+    fit: Mapping[Step, Manifest],
     count: int,
     chance: random.Random,
     workers: int,
 ) -> None:
-    """Some dear steps, from their inputs, in a store of their own: their files must have the sha256 of manifests."""
-    bad = {problem.what for problem in found.problems}
-    fit = {step for step in manifests if f"{step.label} ({store.folder(step.name, step.key)})" not in bad}
-    able = [s for s in study.steps if s.name in DEAR and s in fit and all(p in fit for p in in_order([s]))]
+    """Compute some expensive steps again from their inputs, in a store of their own, and compare their files.
+
+    `fit`: the undamaged artifacts.
+    """
+    able = [s for s in study.steps if STEPS[s.name].cost and s in fit and all(p in fit for p in in_order([s]))]
     for step in chance.sample(able, min(count, len(able))):
-        problem = compute_again(step, store, manifests[step], study.machine.threads, workers)
+        problem = compute_again(step, store, fit[step], study.machine.threads, workers)
         if problem is None:
             found.recomputed.append(step.label)
         else:
             todo = "compare the environment above; on the machine that made it, this is a fault: report it"
-            found.problems.append(Problem(f"{step.label} ({store.folder(step.name, step.key)})", problem, todo))
+            found.problems.append(Problem(_name(step, store), problem, todo))
     if len(able) < count:
         found.notes.append(f"{len(able)} steps can be computed again, fewer than the {count} that were asked for")
 
 
-def compute_again(step: Step, store: Store, manifest: dict[str, Any], threads: int, workers: int) -> str | None:
-    """What differs when a step is made again, with the dropped weights that it needs; None if nothing does."""
+def compute_again(step: Step, store: Store, manifest: Manifest, threads: int, workers: int) -> str | None:
+    """Make a step again, with the dropped weights that it needs, and return what differs; None if nothing does."""
     with tempfile.TemporaryDirectory(prefix="lab-verify-") as temporary:
         trial = Store(Path(temporary) / "store")
         order = in_order([step])
         for parent in order[:-1]:
-            trial.borrow(job_of(parent), store)
+            link = trial.folder(parent.name, parent.key)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(store.folder(parent.name, parent.key).absolute())
         log = Path(temporary) / "workers.log"
         failures = execute(trial, order, _Quiet(), workers=workers, threads=threads, fresh=frozenset(), log=log)
         if failures:
             return "cannot be computed again: " + "; ".join(f"{s.label}: {why}" for s, why in failures.items())
         made = trial.manifest(step.name, step.key)
         assert made is not None, step
-        return _other_files(manifest["files"], made["files"])
+        return _other_files(manifest.files, made.files)
 
 
-def _other_files(committed: dict[str, Any], made: dict[str, Any]) -> str | None:
+def _other_files(committed: Mapping[str, FileEntry], made: Mapping[str, FileEntry]) -> str | None:
     other = [name for name in sorted({*committed, *made}) if committed.get(name) != made.get(name)]
     return f"computed again, it has other bytes: {', '.join(other)}" if other else None

@@ -60,6 +60,8 @@ class Kind:
     """Whether it reads or divides human text.  These steps run first, because bad text shows there."""
     reads_weights: bool = True
     """Whether it needs the weights of the models among its inputs."""
+    trains: bool = False
+    """Whether it trains a model.  Its weights may be deleted, because the step makes the same ones again."""
     probe: Callable[[Place, Step, Step], Step | None] | None = None
     """Declares a probe for (place, model, its generation's synthetic corpus); None where the study does not ask."""
 

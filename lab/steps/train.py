@@ -258,4 +258,5 @@ TRAIN = Kind(
     version="2",
     cost=Cost(cpu=1e11, cuda=4e13),
     takes="models",
+    trains=True,
 )

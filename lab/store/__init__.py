@@ -1,1 +1,1 @@
-"""Artifacts on disk: content-addressed, committed atomically, verified by hash."""
+"""Artifacts on disk: named by a hash of how they are made, committed atomically, verified by hash of what they hold."""

@@ -1,4 +1,4 @@
-"""Files that survive a crash: written aside, on the disk, and only then under their name."""
+"""Files that survive a crash: written under a temporary name, flushed to the disk, and only then renamed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from lab.store import crash_points as faults
 
 
 def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def inode(path: Path) -> int | None:
+    """Return the inode number of a file or folder; None if it is absent."""
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def make_folder(path: Path) -> None:
-    """A folder and its parents; what was absent is on the disk when this returns."""
+    """Make a folder and its parents, and flush to the disk those that were absent."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in made:
@@ -26,7 +35,7 @@ def make_folder(path: Path) -> None:
 
 
 def renamed(path: Path, name: Path) -> bool:
-    """Rename a folder onto a name that is absent; False where it is not."""
+    """Rename a folder onto an absent name.  Return False, and do nothing, if the name is taken."""
     try:
         os.rename(path, name)
     except OSError as error:
@@ -37,34 +46,39 @@ def renamed(path: Path, name: Path) -> bool:
 
 
 def all_of(path: Path) -> Iterator[Path]:
-    """A file, or a folder with all that is in it.  Folders that go meanwhile are no error, as they are to `rglob`."""
+    """Yield a file, or a folder and all that is in it.  Unlike `rglob`, ignore folders that disappear meanwhile."""
     yield path
     for folder, folders, files in os.walk(path):
         yield from (Path(folder, name) for name in folders + files)
 
 
 def host() -> str:
-    """A name for this machine: what others have left may belong to writers that live."""
+    """Return a short name of this machine, for temporary files: those of another machine may be in use there."""
     return digest(os.uname().nodename)[:8]
 
 
 def beside(path: Path) -> Path:
-    """The temporary name under which this process writes a file: it says who does."""
+    """Return the temporary name under which this process writes a file: with machine and process number."""
     return path.with_name(f".{path.name}.{host()}.{os.getpid()}.tmp")
 
 
 def write_text(path: Path, text: str, *, point: str = "") -> None:
-    """Atomically: a reader sees the old file or the new one, also after a crash."""
-    write_file(path, lambda temporary: _write(temporary, text), point=point)
+    """Write a text file atomically: a reader sees the old file or the new one, also after a crash."""
 
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_file(path, write, point=point)
 
 
 def write_file(path: Path, write: Callable[[Path], None], *, point: str = "") -> None:
-    """The same with any way to write a file.  `point` names its instants in lab/store/crash_points.py (default:
-    the file)."""
+    """Write a file atomically.
+
+    Args:
+        path: the file.
+        write: writes it under the temporary name that it is given.
+        point: how its instants in lab/store/crash_points.py are called; by default like the file.
+    """
     point = point or path.name
     temporary = beside(path)
     try:

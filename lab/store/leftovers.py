@@ -1,4 +1,7 @@
-"""What killed writers left: told from what a living one is at work on, also on another machine, and removed."""
+"""Find and delete temporary files of crashed processes without touching those of running ones.
+
+Processes may run here or on another host that shares the disk.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from pathlib import Path
 from lab.store.atomic import all_of, host
 
 ABANDONED = 24 * 3600.0
-"""Seconds without a change after which the temporary of another machine's writer is nobody's.  Whether he lives cannot
-be told from here."""
+"""Seconds without a change after which temporary files of another machine count as abandoned.  Whether the process
+that wrote them still runs cannot be seen from here."""
 
 
 def untouched(*paths: Path) -> bool:
-    """Whether nothing in these files and folders has changed for so long that no writer can be at work there."""
+    """Return whether nothing in these files and folders has changed for ABANDONED seconds."""
     last = 0.0
     for file in (file for path in paths for file in all_of(path)):
         with contextlib.suppress(FileNotFoundError):
@@ -24,7 +27,10 @@ def untouched(*paths: Path) -> bool:
 
 
 def left(temporary: Path) -> bool:
-    """Whether the writer of a temporary file is gone; where that cannot be told, whether it is untouched for long."""
+    """Return whether the process that wrote a temporary file is gone.
+
+    Where that cannot be seen, because another machine or no known process gave the name: whether it is untouched.
+    """
     *_, machine, process, _ = ("", "", *temporary.name.rsplit(".", 3))
     if machine != host() or not process.isdigit():
         return untouched(temporary)
@@ -38,7 +44,7 @@ def left(temporary: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left beside the files that they were writing."""
+    """Remove temporary files of crashed processes from a folder."""
     for temporary in folder.glob(".*.tmp"):
         if left(temporary):
             temporary.unlink(missing_ok=True)

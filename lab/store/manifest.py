@@ -1,76 +1,140 @@
-"""What a committed artifact states of itself, and whether its files are still what it states.
+"""The manifest of a committed artifact: what it states, and whether the files beside it are still what it states.
 
-Another process may drop weights (lab/run/weights.py) while this one looks: it notes them first and deletes them then,
-so
-what is missing is looked for in the note again before anything is called damaged.
+Another process may delete weights (lab/run/retention.py) while this one looks.  It writes a note first and deletes
+then.  So a missing file is looked up in the note, and only one that the note does not name is damage.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from lab.hashing import digest
 from lab.store.atomic import file_sha256
 
 MANIFEST = "manifest.json"
 PRUNED = "pruned.json"
-"""Beside the manifest of an artifact whose weights were dropped: {"files": those that the manifest states in vain}."""
+"""Beside the manifest of an artifact whose weights were dropped: {"files": names in the manifest that are gone}."""
 HASHED_AT_ONCE = 1 << 16
 """Files of at most so many bytes are hashed whenever a manifest is read, larger ones before they are used."""
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder if it is the one that was sealed and its files, but the dropped ones, are as it states.
-
-    Large files are held to their sizes only.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        files = manifest["files"]
-        same = manifest["content"] == content_of(files) and manifest["key"] == folder.name
-        manifest["inputs"], manifest["source"]
-        same = same and manifest.get("seal") in (None, seal_of(manifest))
-        return manifest if same and intact(folder, files, larger=False) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+class _Stated(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
 
 
-def intact(folder: Path, files: Mapping[str, Any], *, larger: bool = True) -> bool:
-    """Do all these files but the dropped ones have the sizes and hashes that are stated?
+class FileEntry(_Stated):
+    """A file of an artifact."""
 
-    Without `larger`, those of more than HASHED_AT_ONCE bytes are not hashed.  OSError: one cannot be read.
-    """
-    while True:
-        dropped = dropped_files(folder)
-        there = {name: entry for name, entry in files.items() if name not in dropped}
-        try:
-            # Sizes first: a hash of a large file costs time.
-            if any((folder / name).stat().st_size != entry["bytes"] for name, entry in there.items()):
-                return False
-            small = {name: entry for name, entry in there.items() if larger or entry["bytes"] <= HASHED_AT_ONCE}
-            return all(file_sha256(folder / name) == entry["sha256"] for name, entry in small.items())
-        except FileNotFoundError:
-            if dropped_files(folder) == dropped:
-                return False
+    bytes: int
+    sha256: str
 
 
-def dropped_files(folder: Path) -> frozenset[str]:
-    """Names of the files that were dropped from an artifact.  ValueError, TypeError, KeyError: the note is torn."""
-    try:
-        text = (folder / PRUNED).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return frozenset()
-    return frozenset(json.loads(text)["files"])
+class InputEntry(_Stated):
+    """An artifact that another one was made from."""
+
+    step: str
+    key: str
+    content: str | None
 
 
-def seal_of(manifest: Mapping[str, Any]) -> str:
-    """The hash of all else that a manifest says.  Manifests of before 2026-11-22 have none."""
-    return digest({name: value for name, value in manifest.items() if name != "seal"})
+class Manifest(_Stated):
+    """What an artifact states of itself."""
+
+    step: str
+    key: str
+    version: str
+    source: str
+    """Hash of the code that made it."""
+    params: dict[str, Any]
+    inputs: dict[str, InputEntry]
+    """By role."""
+    files: dict[str, FileEntry]
+    content: str
+    """One hash of all files."""
+    environment: dict[str, Any]
+    seal: str | None = None
+    """Hash of all other fields.  Manifests from before 2026-11-22 have none."""
+
+    @classmethod
+    def parse(cls, text: str) -> Manifest:
+        """Read the text of a manifest.  ValueError: it is not a manifest, or not as it was written."""
+        stated = json.loads(text)
+        manifest = cls.model_validate(stated)
+        if manifest.content != content_of(stated["files"]) or manifest.seal not in (None, seal_of(stated)):
+            raise ValueError("it is not as it was written")
+        return manifest
+
+    @classmethod
+    def of(cls, folder: Path) -> Manifest:
+        """Read the manifest of an artifact's folder.  OSError or ValueError: there is none that can be used."""
+        return cls.parse((folder / MANIFEST).read_text(encoding="utf-8"))
+
+
+def seal_of(stated: Mapping[str, Any]) -> str:
+    """Return the hash of all fields of a manifest except its seal."""
+    return digest({name: value for name, value in stated.items() if name != "seal"})
 
 
 def content_of(files: Mapping[str, Any]) -> str:
-    """What the files of an artifact hold, as one hash."""
+    """Return one hash for what the files of an artifact hold: {"a": {"sha256": "...", "bytes": 1}} -> "..."."""
     return digest({name: entry["sha256"] for name, entry in files.items()})
+
+
+def read(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder; None unless its files, except dropped ones, are as it states.
+
+    Files of more than HASHED_AT_ONCE bytes are held to their sizes only.
+    """
+    try:
+        manifest = Manifest.of(folder)
+    except (OSError, ValueError):
+        return None
+    return manifest if manifest.key == folder.name and not any(faults(folder, manifest, large=False)) else None
+
+
+def faults(folder: Path, manifest: Manifest, *, large: bool = True) -> Iterator[str]:
+    """Yield what is wrong with the files of an artifact, a line each.
+
+    Args:
+        folder: where the artifact lies.
+        manifest: what it states.
+        large: whether files of more than HASHED_AT_ONCE bytes are hashed too.
+    """
+    try:
+        dropped_files(folder)
+    except (OSError, ValueError):
+        yield f"its {PRUNED} is damaged"
+        return
+    for name, entry in manifest.files.items():
+        if fault := _fault(folder, name, entry, hashed=large or entry.bytes <= HASHED_AT_ONCE):
+            yield fault
+
+
+def _fault(folder: Path, name: str, entry: FileEntry, *, hashed: bool) -> str:
+    try:
+        size = (folder / name).stat().st_size
+        if size != entry.bytes:
+            return f"{name} has {size:,} bytes, not the {entry.bytes:,} that were committed"
+        if hashed and file_sha256(folder / name) != entry.sha256:
+            return f"{name} is damaged: its sha256 is not that of the manifest"
+    except FileNotFoundError:
+        return "" if name in dropped_files(folder) else f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
+    return ""
+
+
+def dropped_files(folder: Path) -> frozenset[str]:
+    """Return the names of the files that were dropped from an artifact.  ValueError: the note is damaged."""
+    try:
+        note = json.loads((folder / PRUNED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return frozenset()
+    if not isinstance(note, dict) or not isinstance(note.get("files"), list):
+        raise ValueError(f"{folder / PRUNED} is damaged")
+    return frozenset(map(str, note["files"]))

@@ -1,4 +1,4 @@
-"""Room on the disk: whether a step will fit, what is said when it did not, and what a store takes."""
+"""Room on the disk: whether a step will fit, the error when it did not, and the size of what is there."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from lab.store.atomic import all_of
 SAFETY = 1.5
 """Estimates are right to about this factor."""
 SPARE = 1_000_000
-"""Bytes that must stay free beside: tables, logs, manifests."""
+"""Bytes that must stay free besides, for tables, logs and manifests."""
 CHECKPOINTS = 2
-"""Those of a training that are kept.  One more is there while the newest is written."""
+"""Checkpoints of a training that are kept.  There is one more while the newest is written."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SAID_WHEN_FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "errno 28", "requested and")
-"""What safetensors, Arrow and numpy (" 800 requested and 96 written") say instead of a number."""
+"""Words of safetensors, Arrow and numpy ("800 requested and 96 written") when the disk is full.  They give no errno."""
 ADVICE = "make room (lab prune RUN, keep_models: last) or choose another folder with --checkpoints"
 
 
 def megabytes(size: int) -> str:
-    """megabytes(1_234_567) == "1.2 MB"."""
+    """Return a number of bytes for people: megabytes(1_234_567) == "1.2 MB"."""
     return f"{size / 1e6:,.1f} MB"
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or where it does not exist yet the one above that does."""
+    """Return the folder if it exists, else the nearest one above it that does."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def free(folder: Path) -> int:
-    """Bytes that may still be written where this folder is, or will be."""
+    """Return the bytes that can still be written where this folder is, or will be."""
     return shutil.disk_usage(nearest(folder)).free
 
 
 def check_room(folder: Path, what: str, size: int) -> None:
-    """DiskFull unless about `size` bytes, with a margin, can still be written there."""
-    needed, there = int(SAFETY * size) + SPARE, free(folder)
-    if there < needed:
+    """Raise DiskFull unless about `size` bytes, with a margin, can be written to a folder; `what` needs them."""
+    needed, available = int(SAFETY * size) + SPARE, free(folder)
+    if available < needed:
         raise DiskFull(
-            f"{what} needs about {megabytes(needed)} and {folder} has {megabytes(there)} free; nothing of it is "
+            f"{what} needs about {megabytes(needed)} and {folder} has {megabytes(available)} free; nothing of it is "
             f"written: {ADVICE}"
         )
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error, of whatever library, says that the disk is full."""
-    said = str(error)
-    return getattr(error, "errno", None) in FULL or any(words in said for words in SAID_WHEN_FULL)
+    """Return whether an error, of whatever library, says that the disk is full."""
+    message = str(error)
+    return getattr(error, "errno", None) in FULL or any(words in message for words in SAID_WHEN_FULL)
 
 
 def full(folder: Path) -> DiskFull:
-    """The one line that says so."""
+    """Return the error of a full disk."""
     return DiskFull(
         f"the disk is full: {folder} has {megabytes(free(folder))} free; what is committed is whole: {ADVICE}, "
         "then run the same command again"
@@ -64,7 +64,7 @@ def full(folder: Path) -> DiskFull:
 
 
 def said(error: OSError) -> InputError:
-    """One line for an error of the file system."""
+    """Return an error of the file system as an error of one line."""
     if is_full(error):
         return full(Path(error.filename or ".").absolute().parent)
     return InputError((error.strerror or str(error)) + (f" ({error.filename})" if error.filename else ""))
@@ -72,7 +72,7 @@ def said(error: OSError) -> InputError:
 
 @contextlib.contextmanager
 def full_in_one_line(folder: Path) -> Iterator[None]:
-    """A full disk, as each library says it, as DiskFull."""
+    """Context manager: raise DiskFull for the error of any library that says that the disk is full."""
     try:
         yield
     except Exception as error:
@@ -82,7 +82,7 @@ def full_in_one_line(folder: Path) -> Iterator[None]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; a link counts nothing, and what goes meanwhile nothing either."""
+    """Return the bytes of a file, or of all files in a folder.  Links, and files that disappear meanwhile, count 0."""
     total = 0
     for file in all_of(path):
         with contextlib.suppress(FileNotFoundError):

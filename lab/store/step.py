@@ -1,4 +1,4 @@
-"""A step: a pure function of parameters and inputs, known by its key before anything runs."""
+"""A step of the graph, and what surrounds it while it runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Step:
     label: str = ""
     """What people read: "train replace seed 0 gen 3"."""
     where: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that the key leaves out, because another one says by content what lies there."""
+    """Parameters that the key leaves out, because another parameter states by content what lies there."""
     key: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,11 +1,7 @@
-"""Content-addressed artifacts: one folder a step under store/<step>/<key>/, whole or absent.
+"""The store: one folder per step, store/<kind>/<key>/, that is whole or absent.  README.md says what is promised.
 
-Commit: write into a temporary sibling, fsync every file, write the manifest (sizes and sha256) last, fsync, rename
-onto the absent name, fsync the parent.  So a folder that exists is whole, and killing a writer loses only its copy.
-A step is computed by one process of a machine at a time (flock; the kernel releases it when its owner dies).  Where
-locks do not reach, on another machine, the rename decides: it fails on a name that is taken, and the loser discards
-its copy.  Nothing committed is rewritten: what is damaged is moved to `.corrupt-<key>-*` and stays there, what is stale
-(made from other inputs, or by other code under --fresh) gives way as a whole when the new one is complete.
+Two runs in one store agree by a lock per step, which the kernel releases when its owner dies.  On another machine,
+where locks may not reach, the rename decides: it fails on a name that is taken, and the loser discards its copy.
 """
 
 from __future__ import annotations
@@ -27,14 +23,17 @@ from lab.hashing import canonical
 from lab.store import atomic as disk
 from lab.store import crash_points as faults
 from lab.store import manifest as manifests
-from lab.store.atomic import file_sha256, make_folder, renamed, write_text
-from lab.store.manifest import MANIFEST, dropped_files
+from lab.store.atomic import file_sha256, inode, make_folder, renamed, write_text
+from lab.store.manifest import MANIFEST, InputEntry, Manifest, dropped_files
 from lab.store.step import Step
+
+POLL = 0.05
+"""Seconds between two attempts to take a lock that another process holds."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A step as a worker gets it: data only, its inputs by name and key."""
+    """A step as a worker gets it: data only, its inputs by kind and key."""
 
     name: str
     key: str
@@ -44,43 +43,38 @@ class Job:
     label: str
     work: float
     source: str
-    """Hash of the lab modules the step's code lives in; differs from the manifest's when the code was edited."""
+    """Hash of the lab modules with the step's code; differs from the manifest's when the code was edited."""
     disk: int = 0
-    """Bytes it will write, about.  Not its checkpoints: it goes on without where there is no room for them."""
+    """Bytes it will write, about.  Without its checkpoints: where these do not fit, it continues without them."""
 
     @classmethod
     def of(cls, step: Step, source: str) -> Job:
+        """Return the job of a step whose code has this hash."""
         inputs = {role: (parent.name, parent.key) for role, parent in step.inputs.items()}
         params = {**step.params, **step.where}
         return cls(step.name, step.key, step.version, params, inputs, step.label, step.work, source, step.disk)
 
     def to_json(self) -> str:
+        """Return the job as text for another process."""
         return canonical({**self.__dict__, "inputs": {role: list(ref) for role, ref in self.inputs.items()}})
 
     @classmethod
     def from_json(cls, text: str) -> Job:
+        """Read what `to_json` returned."""
         data = json.loads(text)
         return cls(**{**data, "inputs": {role: (ref[0], ref[1]) for role, ref in data["inputs"].items()}})
 
 
 class Damaged(Exception):
-    """An artifact that a step needs is missing or not what was committed."""
+    """An artifact that a step needs is missing, not what was committed, or lacks weights that the step reads."""
 
     def __init__(self, name: str, key: str) -> None:
         super().__init__(f"{name} {key} is missing or damaged")
         self.name, self.key = name, key
 
 
-class Dropped(Exception):
-    """An artifact whose weights a step needs is one whose weights were dropped: just now, by another machine."""
-
-    def __init__(self, name: str, key: str) -> None:
-        super().__init__(f"the weights of {name} {key} were dropped")
-        self.key = key
-
-
-def _unheard(said: str) -> None:
-    """What a store notes where nobody listens."""
+def _ignore(message: str) -> None:
+    """Take a note that nobody reads."""
 
 
 def _never() -> bool:
@@ -89,52 +83,56 @@ def _never() -> bool:
 
 @dataclass
 class Store:
+    """The artifacts below a folder, as one process sees them."""
+
     root: Path
-    note: Callable[[str], None] = _unheard
-    """Told, in a line, of every artifact that is moved aside."""
-    place: str = "commit"
-    """What the instants of its commits are called in lab/store/crash_points.py."""
+    note: Callable[[str], None] = _ignore
+    """Called with a line for every artifact that is moved aside."""
     host: str = field(default_factory=disk.host)
-    _manifests: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    _manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     _verified: set[tuple[str, str, int]] = field(default_factory=set)
+    """Kind, key and the manifest's inode of artifacts that were hashed."""
 
     def folder(self, name: str, key: str) -> Path:
+        """Return where an artifact lies, or will lie."""
         return self.root / name / key
 
-    def manifest(self, name: str, key: str) -> dict[str, Any] | None:
-        """The manifest of a committed artifact whose files all have their sizes; None otherwise.
+    def scratch(self, key: str) -> Path:
+        """Return the folder of a step's checkpoints.  It is removed when the step is committed."""
+        return self.root / ".scratch" / key
 
-        Files that were dropped on purpose (see `dropped`) are not missed.
-        """
+    def manifest(self, name: str, key: str) -> Manifest | None:
+        """Return the manifest of a committed artifact; None unless its files, except dropped ones, have their sizes."""
         if (name, key) not in self._manifests:
-            found = manifests.read(self.folder(name, key))
-            if found is None:
+            manifest = manifests.read(self.folder(name, key))
+            if manifest is None:
                 return None
-            self._manifests[name, key] = found
+            self._manifests[name, key] = manifest
         return self._manifests[name, key]
 
+    def forget(self, job: Job) -> None:
+        """Read the manifests of an artifact and its inputs from disk next time: another process may have made them."""
+        for ref in [(job.name, job.key), *job.inputs.values()]:
+            self._manifests.pop(ref, None)
+
     def verify(self, name: str, key: str, *, again: bool = False) -> None:
-        """Hash every file of an artifact, once in this process or `again`.  Damaged if it is missing or damaged."""
-        folder = self.folder(name, key)
+        """Hash every file of an artifact, once per process or `again`.  Damaged: it is missing or damaged."""
         if again:
             self._manifests.pop((name, key), None)
-        manifest = self.manifest(name, key)
-        try:
-            if manifest is None:
+        folder, manifest = self.folder(name, key), self.manifest(name, key)
+        number = inode(folder / MANIFEST)
+        if manifest is None or number is None:
+            raise Damaged(name, key)
+        if again or (name, key, number) not in self._verified:
+            if any(manifests.faults(folder, manifest)):
                 raise Damaged(name, key)
-            seen = (name, key, (folder / MANIFEST).stat().st_ino)
-            if seen in self._verified and not again:
-                return
-            if not manifests.intact(folder, manifest["files"]):
-                raise Damaged(name, key)
-        except (OSError, ValueError, TypeError, KeyError):  # the latter: the note of what was dropped is torn
-            raise Damaged(name, key) from None
-        self._verified.add(seen)
+            self._verified.add((name, key, number))
 
     def set_aside(self, name: str, key: str, stopping: Callable[[], bool] = _never) -> None:
-        """Move an artifact that is not what was committed to `.corrupt-<key>-*`, and say so.  A whole one stays.
+        """Move an artifact that is not what was committed to `.corrupt-<key>-*`, and note it.  A whole one stays.
 
-        Stopped when `stopping` while another process has it in hand.
+        Raises:
+            Stopped: `stopping` became true while another process held the step's lock.
         """
         with self.lock(key, stopping=stopping):
             try:
@@ -143,38 +141,39 @@ class Store:
                 self._move_aside(name, key)
 
     def _move_aside(self, name: str, key: str) -> None:
-        """Only by who holds the lock."""
+        """Move an artifact to `.corrupt-<key>-*`.  The caller holds the step's lock."""
         self._manifests.pop((name, key), None)
         folder = self.folder(name, key)
         aside = folder.with_name(f".corrupt-{key}-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):  # it was removed as a whole
             folder.rename(aside)
-            faults.at(f"{name}/{self.place}/aside")
+            faults.at(f"{name}/commit/aside")
             self.note(f"{folder} was damaged: it is moved to {aside.name} and made again")
 
-    def edited(self, job: Job) -> bool:
-        """Was the artifact made by other code of the same version?"""
+    def whole(self, job: Job) -> bool:
+        """Return whether the artifact is there, and made from its inputs as they are now."""
         manifest = self.manifest(job.name, job.key)
-        return manifest is not None and manifest["source"] != job.source
+        return manifest is not None and manifest.inputs == self._inputs(job)
+
+    def edited(self, job: Job) -> bool:
+        """Return whether the artifact was made by other code of the same version."""
+        manifest = self.manifest(job.name, job.key)
+        return manifest is not None and manifest.source != job.source
 
     def dropped(self, name: str, key: str) -> frozenset[str]:
-        """Files of a committed artifact that were dropped on purpose: weights, to save room.  See
-        lab/run/retention.py."""
+        """Return the files of a committed artifact that lab/run/retention.py dropped to save room: weights."""
         return dropped_files(self.folder(name, key)) if self.manifest(name, key) is not None else frozenset()
 
-    def whole(self, job: Job) -> bool:
-        """Is the artifact there, and made from the inputs as they are now?"""
-        manifest = self.manifest(job.name, job.key)
-        return manifest is not None and manifest["inputs"] == self._inputs(job)
-
-    def _inputs(self, job: Job) -> dict[str, Any]:
-        contents = {}
-        for role, (name, key) in job.inputs.items():
-            parent = self.manifest(name, key)
-            contents[role] = {"step": name, "key": key, "content": parent["content"] if parent else None}
-        return contents
+    def _inputs(self, job: Job) -> dict[str, InputEntry]:
+        """Return what a manifest states of the inputs of a job as they are now."""
+        parents = {role: (*ref, self.manifest(*ref)) for role, ref in job.inputs.items()}
+        return {
+            role: InputEntry(step=name, key=key, content=parent.content if parent else None)
+            for role, (name, key, parent) in parents.items()
+        }
 
     def paths(self, job: Job) -> dict[str, Path]:
+        """Return the folders of a job's inputs, by role."""
         return {role: self.folder(name, key) for role, (name, key) in job.inputs.items()}
 
     def run(
@@ -187,15 +186,26 @@ class Store:
         again: bool = False,
         stopping: Callable[[], bool] = _never,
     ) -> bool:
-        """Make the artifact unless it is there.  True when this call made it.
+        """Make an artifact unless it is there.
 
-        `fresh`: make it also where other code has made it.  `again`: also where its weights were dropped.
-        Stopped when `stopping` while another process makes it.
+        Args:
+            job: the step.
+            write: writes the files into an empty folder.
+            environment: what the manifest shall state of the machine.
+            fresh: whether to make it also where other code has made it.
+            again: whether to make it also where its weights were dropped.
+            stopping: asked while another process holds the step's lock.
+
+        Returns:
+            Whether this call made it.
+
+        Raises:
+            Stopped: `stopping` became true during the wait.
         """
         with self.lock(job.key, stopping=stopping):
             self.forget(job)
             final = self.folder(job.name, job.key)
-            stale = _inode(final)  # looked at first: what another machine commits from here on is not stale
+            stale = inode(final)  # looked at first: what another machine commits from here on is not stale
             if self.whole(job) and not (fresh and self.edited(job)) and not (again and self.dropped(job.name, job.key)):
                 return False
             self._sweep(job)
@@ -206,79 +216,47 @@ class Store:
             temporary = final.with_name(f".tmp-{job.key}-{self.host}-{uuid.uuid4().hex[:8]}")
             temporary.mkdir()
             try:
-                faults.at(f"{job.name}/{self.place}/made")
+                faults.at(f"{job.name}/commit/made")
                 write(temporary)
-                faults.at(f"{job.name}/{self.place}/written")
+                faults.at(f"{job.name}/commit/written")
                 self._seal(job, temporary, inputs, environment)
-                return self._place(job, temporary, stale)
+                return self._publish(job, temporary, stale)
             finally:
                 self._sweep(job)
 
-    def scratch(self, key: str) -> Path:
-        """Where attempts at a step keep what the next one may go on from.  Removed when the step is committed."""
-        return self.root / ".scratch" / key
-
-    def borrow(self, job: Job, other: Store) -> None:
-        """Take an artifact of another store as it is, by a link."""
-        self.folder(job.name, job.key).parent.mkdir(parents=True, exist_ok=True)
-        self.folder(job.name, job.key).symlink_to(other.folder(job.name, job.key).absolute())
-
-    def _sweep(self, job: Job) -> None:
-        """Remove what writers of this artifact on this machine left beside it, killed ones too."""
-        for pattern in (f".tmp-{job.key}-{self.host}-*", f".old-{job.key}-*"):
-            for leftover in (self.root / job.name).glob(pattern):
-                shutil.rmtree(leftover, ignore_errors=True)
-
-    def tidy(self, jobs: Iterable[Job]) -> None:
-        """Remove what killed writers left of those of these artifacts that are whole by now."""
-        mine = {job.key: job for job in jobs}
-        found = [*self.scratch("").glob("*")]
-        for name in {job.name for job in mine.values()}:
-            found += [*(self.root / name).glob(".tmp-*"), *(self.root / name).glob(".old-*")]
-        for key in {(path.name.split("-") if path.name.startswith(".") else ["", path.name])[1] for path in found}:
-            if key in mine and self.whole(mine[key]):
-                # Not where somebody is at work on it.
-                with self.lock(key, wait=False) as held:
-                    if held:
-                        self._sweep(mine[key])
-                        shutil.rmtree(self.scratch(key), ignore_errors=True)
-
-    def forget(self, job: Job) -> None:
-        """Read the manifests of this artifact and its inputs from disk again: another process may have made them."""
-        for ref in [(job.name, job.key), *job.inputs.values()]:
-            self._manifests.pop(ref, None)
-
-    def _seal(self, job: Job, temporary: Path, inputs: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Everything on the disk, the manifest last."""
+    def _seal(
+        self, job: Job, temporary: Path, inputs: Mapping[str, InputEntry], environment: Mapping[str, Any]
+    ) -> None:
+        """Flush every file to the disk, and write the manifest last."""
         files = {}
         for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
             path.chmod(0o644)  # safetensors writes for its owner alone
             files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
             disk.fsync(path)
-        faults.at(f"{job.name}/{self.place}/synced")
+        faults.at(f"{job.name}/commit/synced")
         manifest = {
             "step": job.name,
             "key": job.key,
             "version": job.version,
             "source": job.source,
             "params": job.params,
-            "inputs": inputs,
+            "inputs": {role: entry.model_dump() for role, entry in inputs.items()},
             "files": files,
             "content": manifests.content_of(files),
             "environment": environment,
         }
         manifest["seal"] = manifests.seal_of(json.loads(json.dumps(manifest)))  # as it is read back: names are text
         text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-        write_text(temporary / MANIFEST, text, point=f"{job.name}/{self.place}/manifest")
+        write_text(temporary / MANIFEST, text, point=f"{job.name}/commit/manifest")
         for folder in {path.parent for path in temporary.rglob("*")}:
             disk.fsync(folder)
-        faults.at(f"{job.name}/{self.place}/sealed")
+        faults.at(f"{job.name}/commit/sealed")
 
-    def _place(self, job: Job, temporary: Path, stale: int | None) -> bool:
-        """Rename onto the absent name.  False where another machine was faster: its artifact stays, this one goes."""
+    def _publish(self, job: Job, temporary: Path, stale: int | None) -> bool:
+        """Rename onto the absent name.  False: another machine was faster, and its artifact stays."""
         final = self.folder(job.name, job.key)
         self._manifests.pop((job.name, job.key), None)
-        if stale is not None and _inode(final) == stale:
+        if stale is not None and inode(final) == stale:
             self._give_way(job)
         while not renamed(temporary, final):
             self.forget(job)
@@ -288,65 +266,74 @@ class Store:
                 self._move_aside(job.name, job.key)
             else:
                 self._give_way(job)
-        faults.at(f"{job.name}/{self.place}/renamed")
+        faults.at(f"{job.name}/commit/renamed")
         disk.fsync(final.parent)
-        faults.at(f"{job.name}/{self.place}/committed")
+        faults.at(f"{job.name}/commit/committed")
         shutil.rmtree(self.scratch(job.key), ignore_errors=True)
         return True
 
     def _give_way(self, job: Job) -> None:
+        """Move a stale artifact out of the way of its complete successor."""
         final = self.folder(job.name, job.key)
         final.rename(final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}"))
-        faults.at(f"{job.name}/{self.place}/stale")
+        faults.at(f"{job.name}/commit/stale")
+
+    def _sweep(self, job: Job) -> None:
+        """Remove what processes on this machine, also crashed ones, left of their work on an artifact."""
+        for pattern in (f".tmp-{job.key}-{self.host}-*", f".old-{job.key}-*"):
+            for leftover in (self.root / job.name).glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def tidy(self, jobs: Iterable[Job]) -> None:
+        """Remove what crashed processes left of those of these artifacts that are whole by now."""
+        by_key = {job.key: job for job in jobs}
+        kinds = {job.name for job in by_key.values()}
+        left = {path.name for path in self.scratch("").glob("*")}
+        left |= {path.name.split("-")[1] for kind in kinds for path in (self.root / kind).glob(".[to]*-*")}
+        for key in left & by_key.keys():
+            if self.whole(by_key[key]):
+                with self.lock(key, wait=False) as held:  # not where another process works on it
+                    if held:
+                        self._sweep(by_key[key])
+                        shutil.rmtree(self.scratch(key), ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self, key: str, *, wait: bool = True, stopping: Callable[[], bool] = _never) -> Iterator[bool]:
-        """Hold the step's lock file.  It is removed afterwards: a waiter must check that it locked the present one.
+        """Context manager: hold the lock of a step.  It yields False where another process has it and not `wait`.
 
-        Without `wait`, False where another process holds it.  Stopped when `stopping` while waiting.
+        The wait asks again and again, because a wait inside the kernel would not answer a signal.
+
+        Raises:
+            Stopped: `stopping` became true during the wait.
         """
         path = self.root / ".locks" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            handle = os.open(path, os.O_CREAT | os.O_RDWR)
-            try:
-                if wait:
-                    _wait_for(handle, stopping)
-                else:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                yield False
-                return
-            except BaseException:
-                os.close(handle)
-                raise
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(handle).st_ino == path.stat().st_ino:
-                    break
-            os.close(handle)
+        while (handle := _try_lock(path)) is None and wait:
+            if stopping():
+                raise Stopped
+            time.sleep(POLL)
         try:
-            yield True
+            yield handle is not None
         finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+            if handle is not None:
+                path.unlink(missing_ok=True)
+                os.close(handle)
 
 
-def _wait_for(handle: int, stopping: Callable[[], bool]) -> None:
-    """Lock an open file.  By asking again and again: a wait inside the kernel would not answer a signal."""
-    pause = 0.01
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if stopping():
-            raise Stopped
-        time.sleep(pause)
-        pause = min(2 * pause, 0.3)
+def _try_lock(path: Path) -> int | None:
+    """Lock a file, which is made if absent.  Return its open handle; None if another process holds it.
 
-
-def _inode(path: Path) -> int | None:
+    The holder removes the file at the end.  So a lock on a file that has no name any more is none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_CREAT | os.O_RDWR)
     try:
-        return path.lstat().st_ino
-    except FileNotFoundError:
-        return None
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_nlink:
+            return handle
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None

@@ -38,7 +38,7 @@ from lab import regimes
 from lab.config.files import parse_study
 from lab.loop import Study, build
 from lab.models.feed import RecipeRows, load_recipe, save_recipe
-from lab.run.plan import plan
+from lab.run.plan import make_plan
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
 from lab.steps.place import lineage
@@ -239,7 +239,7 @@ def planned(path: Path, tokens: int, positions: int, regime: Any) -> dict[str, d
     watch = Watch()
     built = build(parse_study(config))
     with tempfile.TemporaryDirectory() as folder:
-        plan(built, Store(Path(folder)), 2)
+        make_plan(built, Store(Path(folder)), 2)
         found["build and plan"] = watch.stop()
         watch = Watch()
         chosen = built.config.regimes[0]

@@ -187,7 +187,7 @@ def lab(overrides: list[str], workers: list[str], keep: Path | None) -> tuple[fl
 
 def in_kernels(run: Path) -> float:
     """Share of the workers' time that a run spent in training, sampling and scoring, from what it wrote of itself."""
-    found = timings.timings(timings.read(run))
+    found = timings.time_by_kind(timings.read(run))
     if not found:
         sys.exit(f"error: {run / timings.FILE} has no timings: was the run's store empty?")
     return 1 - timings.overhead(found)

@@ -44,9 +44,9 @@ from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.stats import Interval
 from lab.report.tables import CONTROL, METRICS, lines
+from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.progress import clock
-from lab.run.walk import execute
 from lab.store.step import Step
 
 LEVEL = 0.05

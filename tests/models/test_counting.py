@@ -21,8 +21,8 @@ from lab.models.counted import Counted
 from lab.models.counting import Positions, Uniform, fit
 from lab.models.ngram import Ngram
 from lab.models.sampling.sample import sample
+from lab.run.executors import execute
 from lab.run.folder import RunFolder
-from lab.run.walk import execute
 
 V, BOS = 7, 0
 

@@ -36,7 +36,7 @@ from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.report import exact
 from lab.report.compare import pivot
 from lab.run.folder import RunFolder
-from lab.run.plan import plan
+from lab.run.plan import make_plan
 from lab.steps import record as records
 from lab.store.step import Step
 
@@ -380,7 +380,7 @@ def test_a_base_is_fitted_to_text_of_its_own_and_begins_every_generation(run: Ru
     rows = [places(step) for step in steps_of(ran.study, "human")]
     assert len(rows) == 4 and sum(map(len, rows)) == 16 + 8 + 16 + 8
     assert sorted(i for mine in rows for i in mine) == list(range(48)), "human, archive, base, resample: disjoint"
-    lines = {line.step: line for line in plan(ran.study, store_at(ran.folder.parent), 1).lines}
+    lines = {line.step: line for line in make_plan(ran.study, store_at(ran.folder.parent), 1).lines}
     assert all(line.uses >= line.unique for line in lines.values()), "what is used once is not shared less than once"
     assert (lines["train"].uses, lines["train"].unique) == (6, 4)
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from lab.config.files import load_study  # noqa: E402
 from lab.loop import build  # noqa: E402
-from lab.run.plan import plan  # noqa: E402
+from lab.run.plan import make_plan  # noqa: E402
 from lab.store.space import CHECKPOINTS, size_of  # noqa: E402
 from lab.store.store import Store  # noqa: E402
 
@@ -77,7 +77,7 @@ def test_a_training_that_is_stopped_leaves_a_checkpoint(
     study = build(load_study("network.yaml"))
     (estimate,) = {step.scratch for step in study.steps if step.name == "train"}
     assert 1 / 1.5 < (CHECKPOINTS + 1) * size_of(checkpoint) / estimate < 1.5
-    assert plan(study, Store(folder / "absent"), workers=1).scratch == estimate
+    assert make_plan(study, Store(folder / "absent"), workers=1).scratch == estimate
     assert network.run(folder, hook=["recording", "points"]) == 0
     assert (folder / "points").read_text().splitlines().count("train/step") == len(steps) - 3
     assert network.same(folder) and ordeals.leftovers(folder) == []
@@ -171,7 +171,7 @@ def test_what_is_moved_aside_stays(counts: Trial) -> None:
 
 
 FULL = [
-    "human/trial/written",
+    "human/commit/written",
     "config.yaml/written",
     "train/commit/made",
     "train/checkpoint/tensors",

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from support.tiny import ENVIRONMENT, Finished, Reports, listing, run_study, sto
 from lab.errors import InputError
 from lab.loop import Study, build
 from lab.models import load as models
-from lab.run.walk import ATTEMPTS, Walk, _bury, execute, prepare_human
+from lab.run.executors import execute
+from lab.run.preflight import prepare_human
+from lab.run.walk import ATTEMPTS, Walk
 from lab.steps import STEPS, job_of
 from lab.steps.kind import Kind
 from lab.store.manifest import MANIFEST, PRUNED
@@ -109,7 +112,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     scope: dict[str, Any] = {}
     exec(STUB, scope)
     monkeypatch.setitem(STEPS, "toy", Kind("toy", dict, scope["run"], ("recipe.py",), version="1"))
-    monkeypatch.setattr("lab.run.worker.sys.executable", str(python))
+    monkeypatch.setattr("lab.run.executors.local.sys.executable", str(python))
     yield Toys(tmp_path)
 
 
@@ -171,9 +174,9 @@ def test_a_damaged_input_and_a_death_are_counted_apart(toys: Toys) -> None:
     toys.store.run(job_of(a), lambda out: void((out / "text").write_text("a")), {}, fresh=False)
     walk.finish(a, 0.0)
     assert walk.take() == c
-    _bury(walk, c, -9, stopping=False)
+    walk.died(c, -9, stopping=False)
     assert walk.failures == {} and walk.take() == c
-    _bury(walk, c, -9, stopping=False)
+    walk.died(c, -9, stopping=False)
     assert walk.failures == {c: f"its worker died {ATTEMPTS} times (exit code -9; -9: killed)"}
 
 
@@ -251,11 +254,25 @@ def test_fresh_is_for_steps_whose_code_has_changed(toys: Toys, workers: int, mon
 # --- human text ----------------------------------------------------------------------------------------------------
 
 
-def test_bad_text_is_found_before_the_store_has_a_byte(built: Callable[..., Study], tmp_path: Path) -> None:
-    study = built(corpus__tokens=10_000_000)
+def test_steps_before_a_bad_one_stay_whole_and_are_not_repeated(built: Callable[..., Study], tmp_path: Path) -> None:
+    study, store, said = built(corpus__tokens=10_000_000), store_at(tmp_path), list[str]()
     with pytest.raises(InputError, match=r"train fold has .* 10,000,000 are wanted, for corpus.tokens, .* lower them"):
-        prepare_human(store_at(tmp_path), study.human, lambda _: None)
-    assert list(tmp_path.iterdir()) == []
+        prepare_human(store, study.human, said.append)
+    *made, bad = said
+    assert made and {step.label for step in study.human if Store(store.root).whole(job_of(step))} == set(made)
+    assert not list(store.root.glob("*/.*")) and not store.folder("human", "").exists()
+    with pytest.raises(InputError):
+        prepare_human(store, study.human, said.append)
+    assert said == [*made, bad, bad]
+
+
+def test_a_first_step_that_fails_leaves_no_folder(built: Callable[..., Study], tmp_path: Path) -> None:
+    """Not the store, and not the folders above it; but what was there before."""
+    (bad,) = (replace(step, where={"path": str(tmp_path), "revision": None}) for step in built().human[:1])
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError):
+        prepare_human(Store(tmp_path / "there" / "a" / "b" / "store"), [bad], lambda _: None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
 def test_human_text_is_read_once(built: Callable[..., Study], tmp_path: Path) -> None:

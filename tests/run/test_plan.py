@@ -7,7 +7,7 @@ import pytest
 from support.tiny import store_at
 
 from lab.loop import Study
-from lab.run.plan import OVERHEAD, RECENT, Estimator, plan
+from lab.run.plan import OVERHEAD, RECENT, Estimator, make_plan
 from lab.steps import STEPS, job_of
 from lab.store.manifest import MANIFEST
 from lab.store.step import Step
@@ -24,7 +24,7 @@ def test_uses_shared_and_done(built: Callable[..., Study], tmp_path: Path) -> No
     study = built(seeds=[0, 1], generations=3)
     for step in study.steps[:2]:
         commit(tmp_path, step, 1.0)
-    found = plan(study, store_at(tmp_path), workers=2)
+    found = make_plan(study, store_at(tmp_path), workers=2)
     lines = {line.step: line for line in found.lines}
     assert (lines["train"].uses, lines["train"].unique, lines["train"].done) == (12, 10, 0)
     assert (lines["sample"].uses, lines["sample"].unique) == (24, 20)
@@ -34,12 +34,12 @@ def test_uses_shared_and_done(built: Callable[..., Study], tmp_path: Path) -> No
 
 
 def test_a_plan_of_nothing_writes_nothing(built: Callable[..., Study], tmp_path: Path) -> None:
-    assert plan(built(), store_at(tmp_path / "absent"), workers=2).measured is False
+    assert make_plan(built(), store_at(tmp_path / "absent"), workers=2).measured is False
     assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_divide_the_time_down_to_the_longest_chain(built: Callable[..., Study], tmp_path: Path) -> None:
-    one, many = (plan(built(seeds=[0, 1]), store_at(tmp_path), workers=n) for n in (1, 1000))
+    one, many = (make_plan(built(seeds=[0, 1]), store_at(tmp_path), workers=n) for n in (1, 1000))
     assert one.seconds == pytest.approx(sum(line.seconds for line in one.lines))
     assert many.seconds == many.longest == one.longest < one.seconds
 
@@ -59,7 +59,7 @@ def test_a_damaged_manifest_is_no_timing(built: Callable[..., Study], tmp_path: 
     """The store makes such an artifact again: a plan must not stumble over it."""
     step = next(step for step in built().steps if step.name == "train")
     (commit(tmp_path, step, 5.0) / MANIFEST).write_text(text)
-    found = plan(built(), store_at(tmp_path), workers=1)
+    found = make_plan(built(), store_at(tmp_path), workers=1)
     assert not found.measured
     assert {line.step: line.done for line in found.lines}["train"] == 0
 

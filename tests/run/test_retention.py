@@ -34,13 +34,12 @@ from lab.errors import InputError
 from lab.hashing import digest
 from lab.loop import Study, build
 from lab.models import load as models
-from lab.run import sizes
+from lab.run.executors import execute
 from lab.run.folder import RunFolder
-from lab.run.plan import plan
-from lab.run.retention import Keeper, leftovers, pruning
+from lab.run.plan import make_plan
+from lab.run.retention import FIRST, Keeper, bytes_by_group, drop, leftovers, pruning, weights_of
 from lab.run.verify import inspect
-from lab.run.walk import execute
-from lab.run.weights import drop, lacking, weights_of
+from lab.run.walk import lacking
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
 from lab.store import space
@@ -61,7 +60,7 @@ def go(study: Study, folder: Path, fresh: frozenset[str] = frozenset()) -> tuple
     run, reports = RunFolder(folder), Reports()
     run.begin(study, {})
     keeper = Keeper(reports, study, run, fresh)
-    how = {"workers": 0, "threads": 1, "fresh": fresh, "first": keeper.first, "log": folder / "workers.log"}
+    how = {"workers": 0, "threads": 1, "fresh": fresh, "first": FIRST, "log": folder / "workers.log"}
     failures = execute(run.store, study.steps, keeper, **how)
     keeper.sweep()
     run.link(study, run.store)
@@ -169,7 +168,7 @@ def test_a_deleted_sample_is_made_again_from_weights_made_again(
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".npy"}
     shutil.rmtree(folder)
 
-    lines = {line.step: line for line in plan(study, Store(store.root), workers=1).lines}
+    lines = {line.step: line for line in make_plan(study, Store(store.root), workers=1).lines}
     assert lines["sample"].unique - lines["sample"].done == 1
     again = {"counting": 1, "continued": 2}[name]  # the generation before was its beginning
     assert lines["train"].unique - lines["train"].done == again, "a plan counts what must be trained again"
@@ -259,36 +258,31 @@ def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Pat
     assert go(study, tmp_path / "tiny")[1] == {} and store.folder("sample", shard.key).exists()
 
 
-@pytest.mark.parametrize("after", ["manifests.dropped_files", "manifests.file_sha256", "verify.dropped_files"])
+@pytest.mark.parametrize("look", ["verify", "inspect"])
+@pytest.mark.parametrize("before", [Path.stat, file_sha256], ids=["stat", "hash"])
 def test_weights_that_another_process_drops_while_this_one_looks_are_not_missing(
-    built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+    built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Callable[..., Any], look: str
 ) -> None:
     """Else a step made from them would look as if it were made from other inputs, and be computed a second time."""
     study, store = built(**COUNTING, regimes=["replace"], keep_models="all"), store_at(tmp_path)
-    go(study, tmp_path / "tiny")
+    go(study, tmp_path / "other")
     model = steps_of(study, "train")[0]
-    files, folder = weights_of(store, model), store.folder("train", model.key)
-    read: Callable[..., Any] = {"dropped_files": dropped_files, "file_sha256": file_sha256}[after.split(".")[1]]
-    looks: dict[str, Callable[[], Any]] = {
-        "manifests": lambda: store_at(tmp_path).verify("train", model.key),  # raises; reads the manifest first
-        "verify": lambda: inspect(folder, model)[1],
-    }
+    (name,), folder = weights_of(store, model), store.folder("train", model.key)
 
-    turns = iter(range(100))
-    stated = json.loads((folder / MANIFEST).read_text())["files"]
-    weighty = [*stated].index(*files) if after.startswith("verify") else 0
+    def interrupted(path: Path, *rest: Any, **options: Any) -> Any:
+        if path.name == name:
+            monkeypatch.undo()
+            assert drop(store_at(tmp_path), model, [name])
+        return before(path, *rest, **options)
 
-    def interrupted(path: Path) -> Any:
-        found = read(path)
-        if next(turns) < weighty:  # inspect reads the note anew for each file
-            return found
-        monkeypatch.undo()
-        assert drop(store_at(tmp_path), model, files)
-        return found
-
-    monkeypatch.setattr(f"lab.{after}", interrupted)
-    assert not looks[after.split(".")[0]]()
-    assert dropped_files(folder) == frozenset(files) != frozenset(), "they were dropped meanwhile"
+    here = store_at(tmp_path)
+    assert here.manifest("train", model.key) is not None
+    monkeypatch.setattr(*([Path, "stat"] if before is Path.stat else ["lab.store.manifest.file_sha256"]), interrupted)
+    if look == "verify":
+        here.verify("train", model.key)  # raises where something is missing
+    else:
+        assert inspect(folder, model)[1] == []
+    assert dropped_files(folder) == {name}, "they were dropped meanwhile"
 
 
 def test_killed_between_the_note_and_the_weights(built: Make, tmp_path: Path) -> None:
@@ -482,15 +476,15 @@ def test_checkpoints_stay_while_a_step_of_a_run_goes_on_from_them(
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_estimate_of_disk_is_right_within_a_factor_of_1_5(kept: Mapping[str, Path], name: str) -> None:
     study = build(RunFolder(kept[name]).config())
-    real = sum(sizes.by_kind(kept[name].parent / "store").values())
-    assert 1 / 1.5 < plan(study, Store(kept[name] / "empty"), workers=1).disk / real < 1.5
+    real = sum(bytes_by_group(kept[name].parent / "store").values())
+    assert 1 / 1.5 < make_plan(study, Store(kept[name] / "empty"), workers=1).disk / real < 1.5
 
 
 def test_the_sizes_of_a_store_are_those_of_its_files(kept: Mapping[str, Path]) -> None:
     root = kept["counting"].parent / "store"
     du = subprocess.run(["du", "-sb", root / "train"], capture_output=True, text=True, check=True).stdout
     folders = [path for path in (root / "train", *(root / "train").rglob("*")) if path.is_dir()]
-    assert sizes.by_kind(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
+    assert bytes_by_group(root)["models"] == int(du.split()[0]) - sum(path.stat().st_size for path in folders)
 
 
 def test_a_step_that_would_not_fit_fails_with_its_chain(

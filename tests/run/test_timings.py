@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.run.timings import FILE, REST, append, overhead, read, timings
+from lab.run.timings import FILE, REST, append, overhead, read, time_by_kind
 
 
 def line(step: str, seconds: float, at: float = 5) -> dict[str, object]:
@@ -20,7 +20,7 @@ def test_shares_by_hand() -> None:
         line("train", 4),
         {"at": 10, "program": 10, "workers": 2},
     ]
-    found = timings(lines)
+    found = time_by_kind(lines)
     assert [(t.step, t.count, t.seconds) for t in found] == [
         ("train", 2, 12),
         ("sample", 1, 4),
@@ -32,13 +32,15 @@ def test_shares_by_hand() -> None:
 
 
 def test_a_killed_program_wrote_only_its_steps() -> None:
-    assert timings([line("train", 3), line("pool", 1)])[-1].step == "train"
-    assert overhead(timings([line("train", 3), line("pool", 1)])) == pytest.approx(0.25)
+    assert time_by_kind([line("train", 3), line("pool", 1)])[-1].step == "train"
+    assert overhead(time_by_kind([line("train", 3), line("pool", 1)])) == pytest.approx(0.25)
 
 
 def test_what_a_killed_program_did_does_not_fill_the_rest_of_the_next() -> None:
     """100 seconds, killed; then a program of 50 seconds with two workers and 50 seconds of steps: half idle."""
-    found = timings([line("train", 100, at=100), line("train", 50, at=190), {"at": 200, "program": 50, "workers": 2}])
+    found = time_by_kind(
+        [line("train", 100, at=100), line("train", 50, at=190), {"at": 200, "program": 50, "workers": 2}]
+    )
     assert [(t.step, t.seconds) for t in found] == [("train", 50), (REST, 50)]
 
 

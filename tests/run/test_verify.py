@@ -14,9 +14,9 @@ from lab.hashing import digest
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
 from lab.run.retention import pruning
-from lab.run.verify import Verified, compute_again, differences, verify
+from lab.run.verify import Verified, compute_again, differences, verify_run
 from lab.store.atomic import file_sha256
-from lab.store.manifest import MANIFEST, PRUNED, seal_of
+from lab.store.manifest import MANIFEST, PRUNED, Manifest, seal_of
 from lab.store.step import Step
 from lab.store.store import Store
 
@@ -58,7 +58,7 @@ def study_of(run: Path) -> Study:
 def look(run: Path, recompute: int = 0) -> Verified:
     """Verify in this process, and hold it to its promise that it changes nothing."""
     before = listing(run.parent)
-    found = verify(RunFolder(run), recompute=recompute, seed=0, workers=0)
+    found = verify_run(RunFolder(run), recompute=recompute, seed=0, workers=0)
     assert listing(run.parent) == before
     return found
 
@@ -179,7 +179,7 @@ def test_a_forgery_is_found_by_computing_again(run: Path) -> None:
     step = steps_of(study_of(run), "heldout")[0]
     folder = folder_of(run, step)
     forge(folder, "nats.npy")
-    manifest, store = json.loads((folder / MANIFEST).read_text()), Store(run.parent / "store")
+    manifest, store = Manifest.of(folder), Store(run.parent / "store")
     said = compute_again(step, store, manifest, threads=1, workers=0)
     assert said == "computed again, it has other bytes: nats.npy"
     record = next(s for s in study_of(run).steps if s.name == "record" and step in s.inputs.values())
@@ -223,8 +223,8 @@ RECORDED: dict[str, Any] = {"cpu": "A", "versions": {"python": "3.12.1", "torch"
 def test_differences_of_the_machine_say_for_which_steps_bits_are_promised(run: Path) -> None:
     study = study_of(run)
     steps = [steps_of(study, kind)[0] for kind in ("corpus", "pool", "train")]
-    manifests = {step: {"environment": RECORDED} for step in steps}
-    datasets, torch = differences(manifests, HERE)
+    environments = {step: RECORDED for step in steps}
+    datasets, torch = differences(environments, HERE)
     assert (torch.what, torch.recorded, torch.here, torch.steps, torch.changed) == (
         "torch",
         "2.11.0",
@@ -233,9 +233,9 @@ def test_differences_of_the_machine_say_for_which_steps_bits_are_promised(run: P
         ["train"],
     )
     assert (datasets.what, datasets.changed) == ("datasets", ["corpus", "train"])
-    (cpu,) = differences({step: {"environment": {"cpu": "B"}} for step in steps}, HERE)
+    (cpu,) = differences({step: {"cpu": "B"} for step in steps}, HERE)
     assert (cpu.what, cpu.recorded, cpu.here, cpu.changed) == ("cpu", "B", "A", ["corpus", "pool", "train"])
-    assert differences(manifests, {**HERE, **RECORDED["versions"]}) == []
+    assert differences(environments, {**HERE, **RECORDED["versions"]}) == []
     text = Verified("tiny", differences=[torch]).lines()[0]
     said = "torch was 2.11.0 for 3 artifacts and is 2.12.0 here: equal bits are not promised for train, and are for"
     assert text == f"environment: {said} other steps"
@@ -244,7 +244,7 @@ def test_differences_of_the_machine_say_for_which_steps_bits_are_promised(run: P
 def test_a_gpu_model_is_compared_where_a_step_ran_on_one(built: Callable[..., Study]) -> None:
     step = steps_of(built(), "train")[0]
     on_gpu = Step(step.name, step.version, {**step.params, "machine": {"device": "cuda"}}, {})
-    found = differences({on_gpu: {"environment": {"cpu": "A", "gpu": "H100"}}}, HERE)
+    found = differences({on_gpu: {"cpu": "A", "gpu": "H100"}}, HERE)
     assert [(d.what, d.recorded, d.here) for d in found] == [("gpu", "H100", "none")]
     assert machine.here().keys() >= {"python", "torch", "cpu", "gpu"}
 

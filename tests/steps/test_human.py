@@ -13,7 +13,7 @@ from lab.config.study import StudyConfig
 from lab.loop import build
 from lab.models.feed import before_end
 from lab.recipe import ARCHIVE, HUMAN, OnTable
-from lab.run.walk import execute
+from lab.run.executors import execute
 from lab.steps.place import Human, lineage, where_at
 from lab.steps.text import human
 from lab.store.step import Step, in_order

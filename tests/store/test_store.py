@@ -5,8 +5,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 from support.tiny import store_at
 
+from lab.errors import Stopped
 from lab.hashing import digest
 from lab.store.atomic import file_sha256, write_text
 from lab.store.manifest import HASHED_AT_ONCE, MANIFEST
@@ -82,7 +81,7 @@ def test_the_manifest_says_what_how_from_what_and_where(tmp_path: Path) -> None:
         "version": "1",
         "source": "code",
         "params": {"seed": 1, "path": "here"},
-        "inputs": {"text": {"step": "toy", "key": parent.key, "content": parent_manifest["content"]}},
+        "inputs": {"text": {"step": "toy", "key": parent.key, "content": parent_manifest.content}},
         "files": {name: {"bytes": 1, "sha256": sha[name]} for name in sha},
         "content": digest(sha),
         "environment": {"cpu": "some"},
@@ -262,35 +261,27 @@ def test_three_processes_at_once_compute_each_artifact_once(tmp_path: Path) -> N
     assert os.listdir(tmp_path / "store" / ".locks") == []
 
 
-def test_a_lock_whose_file_was_replaced_is_no_lock(tmp_path: Path) -> None:
-    """A waits for B's lock file; B removes it and C locks a new one of that name: A must wait for C as well."""
+def test_a_lock_whose_file_was_replaced_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A opens B's lock file; B removes it and C locks a new one of that name: A must wait for C as well."""
     store, path = store_at(tmp_path), tmp_path / "store" / ".locks" / "k"
-    path.parent.mkdir(parents=True)
-    held = os.open(path, os.O_CREAT | os.O_RDWR)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    entered = threading.Event()
+    lock, others = fcntl.flock, list[int]()
 
-    def wait_for_it() -> None:
-        with store.lock("k"):
-            entered.set()
+    def replaced(handle: int, how: int) -> None:
+        if not others:
+            path.unlink()
+            others.append(os.open(path, os.O_CREAT | os.O_RDWR))
+            lock(others[0], fcntl.LOCK_EX)
+        lock(handle, how)
 
-    waiter = threading.Thread(target=wait_for_it)
-    waiter.start()
-    while not path_is_open_twice(path):
-        time.sleep(0.01)
-    path.unlink()
-    other = os.open(path, os.O_CREAT | os.O_RDWR)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    os.close(held)
-    assert not entered.wait(0.3)
-    os.close(other)
-    assert entered.wait(60)
-    waiter.join()
-
-
-def path_is_open_twice(path: Path) -> bool:
-    links = Path("/proc/self/fd")
-    return sum(os.path.realpath(link) == str(path) for link in links.iterdir()) >= 2
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    with store.lock("k", wait=False) as held:
+        assert not held and others
+    with pytest.raises(Stopped), store.lock("k", stopping=iter([False, True]).__next__):
+        pass
+    os.close(others[0])
+    with store.lock("k") as held:
+        assert held and path.exists()
+    assert not path.exists()
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -384,7 +384,7 @@ def become(
     """
     import resource
 
-    from lab.run import worker
+    from lab.run.executors import local
     from lab.store import atomic as disk
     from lab.store import manifest as manifests
     from lab.store import store
@@ -393,7 +393,7 @@ def become(
     if hash_all:
         manifests.HASHED_AT_ONCE = -1
     if not locks:
-        store._wait_for = lambda handle, stopping: None
+        store._try_lock = lambda path: path.parent.mkdir(exist_ok=True) or os.open(path, os.O_CREAT | os.O_RDWR)
     if host:
         system, _, *others = os.uname()
         os.uname = lambda: os.uname_result((system, host, *others))
@@ -411,9 +411,9 @@ def become(
         python = Path("python").absolute()
         python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__, json.dumps(hook)])} "$@"\n')
         python.chmod(0o755)
-        worker.sys.executable = str(python)
+        local.sys.executable = str(python)
     else:
-        worker.Worker.start = classmethod(fork_worker)
+        local.Worker.start = classmethod(fork_worker)
 
 
 def hang(hook: list[Any] | None) -> None:
@@ -439,7 +439,7 @@ PIPES: list[int] = []
 
 
 def fork_worker(kind: Any, store: Path, threads: int, log: Any) -> Any:
-    """In place of lab.run.worker.Worker.start: the same worker, without importing everything again."""
+    """In place of lab.run.executors.local.Worker.start: the same worker, without importing everything again."""
     from lab.run import worker
 
     to_read, to_write = os.pipe()
@@ -466,7 +466,7 @@ def fork_worker(kind: Any, store: Path, threads: int, log: Any) -> Any:
 
 @dataclass
 class Forked:
-    """What lab/run/worker.py asks of subprocess.Popen."""
+    """What lab/run/executors/local.py asks of subprocess.Popen."""
 
     pid: int
     stdin: Any

@@ -16,8 +16,8 @@ from lab import machine
 from lab.config.files import parse_study
 from lab.config.study import StudyConfig
 from lab.loop import Study
+from lab.run.executors import execute
 from lab.run.folder import RunFolder
-from lab.run.walk import execute
 from lab.seeds import generator
 from lab.store.step import Step
 from lab.store.store import Store
