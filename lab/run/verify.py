@@ -16,7 +16,7 @@ from typing import Any
 from lab import machine
 from lab.hashing import digest
 from lab.loop import Study, build, in_order
-from lab.report import exact
+from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.run.walk import execute
 from lab.steps import STEPS, job_of
