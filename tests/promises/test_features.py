@@ -31,8 +31,8 @@ from lab.models import train as training
 from lab.models.feed import RecipeRows, before_end, load_recipe
 from lab.models.gpt2 import Gpt2
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
-from lab.run import exact
 from lab.report.compare import pivot
+from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.run.plan import plan
 from lab.steps import record as records
