@@ -5,21 +5,19 @@ chains;
 its comparison on 2,000 chains in memory, with right intervals and with broken ones; and its power where groups differ.
 """
 
-import importlib.util
 import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import stdtrit
 from scipy.stats import ttest_1samp, ttest_rel
-from support.tiny import PROJECT, run_study, write_study
+from support.scripts import load
+from support.tiny import run_study, write_study
 
 from lab.config.files import load_study, parse_study
 from lab.config.study import SourceConfig
@@ -33,17 +31,7 @@ from lab.seeds import derive_seed, generator
 from lab.text.known_source import KnownSource
 from lab.text.rows import draw_rows
 
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("null_test", PROJECT / "scripts" / "checks" / "null_test.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-null = _script()
+null = load("checks/null_test.py")
 
 PAIRS, SEEDS = 41, 2
 STUDY: dict[str, Any] = {

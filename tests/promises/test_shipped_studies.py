@@ -5,12 +5,12 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.scripts import load
 from support.tiny import run_study, write_corpus
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig, PreTrainedConfig
 
@@ -26,7 +26,7 @@ from lab.steps.place import lineage
 from lab.text import corpus
 from lab.text.tokenizer import save_tokenizer, train_tokenizer
 
-check = import_module("check_experiments")
+check = load("checks/check_experiments.py")
 
 ROW = 16
 VOCABULARY = 300

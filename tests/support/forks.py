@@ -258,10 +258,10 @@ class Forks:
 
     def __post_init__(self) -> None:
         quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        here = Path(__file__).resolve()
-        path = os.pathsep.join([str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
+        tests = Path(__file__).resolve().parents[1]
+        path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, **quiet, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-        command, pipe = [sys.executable, str(here)], subprocess.PIPE
+        command, pipe = [sys.executable, "-m", "support.forks"], subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
     def close(self) -> None:
@@ -409,7 +409,9 @@ def become(
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if real_workers:
         python = Path("python").absolute()
-        python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__, json.dumps(hook)])} "$@"\n')
+        python.write_text(
+            f'#!/bin/sh\nexec {shlex.join([sys.executable, "-m", "support.forks", json.dumps(hook)])} "$@"\n'
+        )
         python.chmod(0o755)
         worker.sys.executable = str(python)
     else:

@@ -1,4 +1,4 @@
-"""Hostile input for the tests and for scripts/checks/fuzz.py: what is done to the lab, and what counts as a good end.
+"""Hostile input for the tests and for scripts/checks/fuzz: what is done to the lab, and what counts as a good end.
 
 A good end: exit code 2 with one line that begins with "error: ", nothing on stdout, nothing written; or, where `ends`
 has 0, exit code 0.  A traceback, another code, a file more or less, or the trap sprung is a bad one.

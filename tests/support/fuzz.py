@@ -1,7 +1,7 @@
 """Hostile input in numbers: every case of the tests, and as many random ones as are asked for.
 
-    python scripts/checks/fuzz.py --examples 5000 --json data/results/lost/fuzz.json
-    python scripts/checks/fuzz.py --examples 200 --large         # also 100 MB on one line
+    scripts/checks/fuzz --examples 5000 --json data/results/lost/fuzz.json
+    scripts/checks/fuzz --examples 200 --large         # also 100 MB on one line
 
 Each input goes through the command line in this process, in an empty folder.  It ends well where the exit code is 2
 with one line and nothing written, or 0 with a plan or a description.  Prints how many were tried, refused and accepted,
@@ -19,10 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-
-from conftest import tiny, write_corpus, write_study
-from hostile import EXTRA, VALUES, End, call, fields
+from support.hostile import EXTRA, VALUES, End, call, fields
+from support.tiny import tiny, write_corpus, write_study
 
 CHARACTERS = "[]{}:,&*!|>'\"%@`#-? \n\tab019.~=<\\/\u202e\u0301日\x7f"
 STARTS = ('{"text": "', "text,b\n", "PAR1", "[", '{"text": [', "\ufeff", "%YAML 1.1\n---\n", "")

@@ -1,15 +1,14 @@
 """Kill a study at random moments, or at every instant, start it again each time, and compare its tables by bytes.
 
-    python scripts/checks/soak.py smoke --kills 10 --seed 0
-    python scripts/checks/soak.py quick --kills 6 --seed 7 --reference checkpoints/quick     # a finished run to
-    compare with
-    python scripts/checks/soak.py counts --points --corruptions --kills 250 --seed 0 --json counts.json
-    python scripts/checks/soak.py network --points --corruptions --kills 250 --seed 0 --json network.json
+    scripts/checks/soak smoke --kills 10 --seed 0
+    scripts/checks/soak quick --kills 6 --seed 7 --reference checkpoints/quick     # a finished run
+    scripts/checks/soak counts --points --corruptions --kills 250 --seed 0 --json counts.json
+    scripts/checks/soak network --points --corruptions --kills 250 --seed 0 --json network.json
 
 A shipped study, or a file, is started anew for every kill; each restart draws its number of workers, 0 (in one
 process), 1 or 2: the table must not depend on it.  `counts` and `network`, the two small studies of
-tests/support/forks.py,
-are forked, so that hundreds of kills take minutes.  `counts` keeps the weights of the last generation alone, so that
+tests/support/forks.py, are
+forked, so that hundreds of kills take minutes.  `counts` keeps the weights of the last generation alone, so that
 it is killed while it drops weights too.  Exit code 1 if any table differs.
 
     --kills N       random moments.  The whole process group dies; of these two studies, once in two where there are
@@ -33,8 +32,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import forks
-import ordeals
+from support import forks, ordeals
 
 
 def start(study: str, folder: Path, workers: int, overrides: list[str]) -> subprocess.Popen[bytes]:
