@@ -460,6 +460,7 @@ def test_other_architectures_are_welcome(tmp_path: Path) -> None:
     assert isinstance(model, Causal) and model.nats(rows_of(2)).shape == (2, T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "gpt2 untied", "smollm", "opt 350m"])
 def test_lora(name: str, bases: dict[str, Path], tmp_path: Path) -> None:
     """Only the additions learn; from the same seeds the same bytes; what is saved is a plain model, the same."""

@@ -170,6 +170,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("what", REFUSED)
 def test_refused_in_one_line_and_nothing_is_run(desk: Path, what: str) -> None:
     spoil, said = REFUSED[what]

@@ -93,6 +93,7 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("what", STUDIES)
 def test_hostile_yaml(desk: Path, what: str) -> None:
     added, said = STUDIES[what]

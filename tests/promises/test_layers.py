@@ -35,6 +35,7 @@ HEAVY = {
 """Libraries that take seconds to import, and the only rooms that do, most of them inside of functions."""
 FILES = sorted((PROJECT / "lab").rglob("*.py"))
 
+pytestmark = pytest.mark.fast
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PROJECT).as_posix())
 
 

@@ -102,6 +102,7 @@ def copied(kept: Mapping[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 # --- no number changes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_run_that_keeps_no_weights_gives_the_same_table(
     built: Make, tmp_path: Path, kept: Mapping[str, Path], name: str
@@ -186,6 +187,7 @@ def test_a_deleted_sample_is_made_again_from_weights_made_again(
     assert table(tmp_path / "tiny") == table(kept[name])
 
 
+@pytest.mark.slow
 def test_a_run_that_grows_begins_from_weights_made_again(built: Make, tmp_path: Path) -> None:
     whole = built(**CONTINUED, generations=3)
     go(whole, tmp_path / "whole" / "tiny")
@@ -259,7 +261,9 @@ def test_weights_that_come_back_otherwise_are_refused(built: Make, tmp_path: Pat
     assert go(study, tmp_path / "tiny")[1] == {} and store.folder("sample", shard.key).exists()
 
 
-@pytest.mark.parametrize("after", ["manifests.dropped_files", "manifests.file_sha256", "verify.dropped_files"])
+@pytest.mark.parametrize(
+    "after", ["store.manifest.dropped_files", "store.manifest.file_sha256", "run.verify.dropped_files"]
+)
 def test_weights_that_another_process_drops_while_this_one_looks_are_not_missing(
     built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
@@ -268,15 +272,15 @@ def test_weights_that_another_process_drops_while_this_one_looks_are_not_missing
     go(study, tmp_path / "tiny")
     model = steps_of(study, "train")[0]
     files, folder = weights_of(store, model), store.folder("train", model.key)
-    read: Callable[..., Any] = {"dropped_files": dropped_files, "file_sha256": file_sha256}[after.split(".")[1]]
+    read: Callable[..., Any] = {"dropped_files": dropped_files, "file_sha256": file_sha256}[after.split(".")[-1]]
     looks: dict[str, Callable[[], Any]] = {
-        "manifests": lambda: store_at(tmp_path).verify("train", model.key),  # raises; reads the manifest first
-        "verify": lambda: inspect(folder, model)[1],
+        "store": lambda: store_at(tmp_path).verify("train", model.key),  # raises; reads the manifest first
+        "run": lambda: inspect(folder, model)[1],
     }
 
     turns = iter(range(100))
     stated = json.loads((folder / MANIFEST).read_text())["files"]
-    weighty = [*stated].index(*files) if after.startswith("verify") else 0
+    weighty = [*stated].index(*files) if after.startswith("run.verify") else 0
 
     def interrupted(path: Path) -> Any:
         found = read(path)

@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +80,24 @@ class Trial:
         if same:
             shutil.rmtree(folder)
         return same
+
+
+class Trials(Mapping[str, Trial]):
+    """The trials of both studies by name, each prepared when it is first asked for."""
+
+    def __init__(self, zygote: forks.Forks, base: Path) -> None:
+        self.zygote, self.base, self.ready = zygote, base, dict[str, Trial]()
+
+    def __getitem__(self, name: str) -> Trial:
+        if name not in self.ready:
+            self.ready[name] = Trial(self.zygote, name, self.base)
+        return self.ready[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(forks.STUDIES)
+
+    def __len__(self) -> int:
+        return len(forks.STUDIES)
 
 
 def store(folder: Path) -> Path:
