@@ -39,13 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny corpus: 48 tales of two domains."""
+    """Write the tiny corpus: 48 tales of two domains."""
     return write_corpus(tmp_path_factory.mktemp("corpus") / "tales.jsonl")
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Finished:
-    """One finished run through the command line: 2 regimes, 2 seeds, 2 generations, 2 worker processes."""
+    """Finish one run through the command line: 2 regimes, 2 seeds, 2 generations, 2 worker processes."""
     cwd = tmp_path_factory.mktemp("finished")
     study = write_study(cwd / "tiny.yaml", tiny(corpus_file, seeds=[0, 1]))
     done = lab("run", study, "--workers", "2", cwd=cwd)
@@ -55,12 +55,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Fin
 
 @pytest.fixture(scope="session")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ordeals.Trials]:
-    """The two studies that are killed, stopped and damaged, and a process that forks runs of them."""
+    """Start a process that forks runs of the two studies that are killed, stopped and damaged."""
     with forks.forks() as zygote:
         yield ordeals.Trials(zygote, tmp_path_factory.mktemp("trials"))
 
 
 @pytest.fixture
 def built(corpus_file: Path) -> Callable[..., Study]:
-    """A function that returns the graph of the tiny study with changes: built(train__lr=1e-3)."""
+    """Return a function that builds the graph of the tiny study with changes: built(train__lr=1e-3)."""
     return lambda **changes: build(tiny_config(corpus_file, **changes))

@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import forks, ordeals
+from support import forks, hooks, ordeals
 from support.ordeals import Trial, Trials, store
 from support.tiny import PROJECT
 
@@ -74,7 +74,7 @@ def test_every_instant_in_the_code_is_one_of_a_kill(trials: Trials) -> None:
     """The test above dies at all that an uninterrupted run passes; those of damaged and stale artifacts come here."""
     trial = trials["counts"]
     folder = trial.done()
-    forks.damage(min(store(folder).glob("train/*")), "truncated")
+    hooks.damage(min(store(folder).glob("train/*")), "truncated")
     stale(min(store(folder).glob("synthetic/*")))
     seen = set()
     while trial.run(folder, hook=["dying_in_turn", "late"]) != 0:
@@ -94,11 +94,11 @@ def stale(artifact: Path) -> None:
 
 
 def points_in_the_code() -> list[str]:
-    """The argument of every `faults.at` in lab/, as a regular expression."""
+    """Return the argument of every `crash_points.at` in lab/ as a regular expression."""
     found = []
     for file in sorted((PROJECT / "lab").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "faults.at":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("faults.at", "crash_points.at"):
                 (argument,) = node.args
                 parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
                 texts = [re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in parts]

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import forks, ordeals
+from support import forks, hooks, ordeals
 from support.ordeals import Trial, Trials, store
 
 from lab.config.files import load_study
@@ -118,7 +118,7 @@ KINDS = {
 
 def cases(name: str) -> list[tuple[str, str, bool, bool, int]]:
     """Every kind with two ways of damage, every way with two kinds or more."""
-    ways = forks.DAMAGES
+    ways = hooks.DAMAGES
     return [
         (kind, ways[(2 * i + j * 3) % len(ways)], bool((i + j) % 3), i % 2 == 0, i % 2)
         for i, kind in enumerate(KINDS[name])
@@ -156,7 +156,7 @@ def test_what_is_moved_aside_stays(counts: Trial) -> None:
     folder = counts.done()
     artifact = min(store(folder).glob("train/[!.]*"))
     for _ in range(2):
-        forks.damage(artifact, "flipped")
+        hooks.damage(artifact, "flipped")
         assert counts.run(folder) == 0
     assert len(list(artifact.parent.glob(".corrupt-*"))) == 2
     assert counts.ends_the_same(folder)

@@ -13,11 +13,11 @@ from lab.models.gpt2 import Gpt2
 
 V, T = 40, 16
 SHORT = 6
-"""Positions of the network that `gpt2` gives."""
+"""Positions of the network that `gpt2` returns."""
 
 
 class Rows:
-    """Rows of an array, and a note of those taken."""
+    """Rows of an array, with the indices that were taken."""
 
     def __init__(self, tokens: np.ndarray) -> None:
         self.tokens = tokens
@@ -31,30 +31,32 @@ class Rows:
         return self.tokens[indices]
 
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
-        """All of them."""
+        """Return None: every token is learned."""
 
 
 def fresh(seed: int = 1, n_layer: int = 2) -> Gpt2:
+    """Return an untrained network of V tokens and T positions."""
     config = ModelConfig(n_layer=n_layer, n_head=2, n_embd=32, n_positions=T)
     return Gpt2.fresh(config, vocab_size=V, bos=0, seed=seed)
 
 
 def counting(n: int) -> np.ndarray:
-    """Learnable text: each token is the one before it plus one."""
+    """Return n rows of learnable text: each token is the previous one plus 1."""
     return ((np.arange(n)[:, None] * 7 + np.arange(T)) % V).astype(np.uint16)
 
 
 def settings(**changes: Any) -> TrainConfig:
+    """Return the settings of a training of 24 batches of 8 rows, with changes."""
     fields = {"tokens": 24 * 8 * T, "batch_rows": 8, "lr": 3e-3, "validation_tokens": T}
     return TrainConfig.model_validate(fields | changes)
 
 
 def quiet(tokens: int) -> None:
-    pass
+    """Ignore progress."""
 
 
 def gpt2(vocab_size: int) -> Gpt2:
-    """A small model whose predictions are far from uniform."""
+    """Return a small model whose predictions are far from uniform."""
     config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=SHORT)
     model = Gpt2.fresh(config, vocab_size=vocab_size, bos=0, seed=3)
     with torch.no_grad():
