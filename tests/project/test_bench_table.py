@@ -34,7 +34,7 @@ def write(folder: Path, kind: str, *found: bench.Record) -> None:
 
 
 def rows(folder: Path) -> dict[str, list[str]]:
-    """The cells of each row by the first; where names repeat, the last row."""
+    """Return the cells of each row by the first cell; of rows with one name, the last."""
     lines = bench_table.table(folder, everything=False).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert all(len(row) == len(bench_table.HEAD) for row in cells)

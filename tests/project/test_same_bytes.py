@@ -33,7 +33,7 @@ def checkout(folder: Path, number: int) -> Path:
 
 
 def side(folder: Path, **tables: str) -> Path:
-    """A folder of recorded tables of `smoke`: side(folder, results="a\\n1\\n")."""
+    """Make a folder of recorded tables of `smoke`: side(folder, results="a\\n1\\n")."""
     for name, text in tables.items():
         path = folder / "smoke" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""The null test: human controls that differ in their seed only are told apart in 5 % of the pairs, no more and no less.
+"""The null test: human controls that differ only in their seed are told apart in 5 % of the pairs, no more and no less.
 
-scripts/checks/null_test.py does it on human text with 2,000 chains.  Here: the same script, end to end, on 164 tiny
-chains;
-its comparison on 2,000 chains in memory, with right intervals and with broken ones; and its power where groups differ.
+scripts/checks/null_test.py tests this on human text with 2,000 chains.  Here the same script runs end to end on 164
+tiny chains, and its comparison on 2,000 chains in memory: with correct intervals, with broken ones, and on groups that
+do differ.
 """
 
 import json
@@ -86,7 +86,7 @@ def test_the_exact_interval_by_hand() -> None:
 
 
 def rows_of(metric: str, values: Any) -> list[dict[str, Any]]:
-    """A results table of one metric: a human control for each value, seeds 0, 1, .."""
+    """Return a results table of one metric: a human control per value, with seeds 0, 1, .."""
     return [{"regime": "human", "seed": k, "generation": 0, metric: float(v)} for k, v in enumerate(values)]
 
 
@@ -128,7 +128,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The script, as its command line runs it in one process: 41 pairs of 2 + 2 seeds."""
+    """Run the script as its command line does, in one process: 41 pairs of 2 + 2 seeds."""
     cwd = tmp_path_factory.mktemp("null")
     study, out = write_study(cwd / "null.yaml", STUDY), cwd / "null.json"
     arguments = ["--study", study, "--pairs", PAIRS, "--seeds", SEEDS, "--workers", 0, "--checkpoints", cwd]
@@ -260,7 +260,7 @@ def bootstrap(differences: Any, confidence: float = 0.95) -> Interval:
 
 
 def deviation(differences: Any, confidence: float = 0.95) -> Interval:
-    """The standard deviation in the place of the standard error."""
+    """Use the standard deviation instead of the standard error."""
     return scaled(math.sqrt(len(differences)))(differences, confidence)
 
 
@@ -279,8 +279,10 @@ def deviation(differences: Any, confidence: float = 0.95) -> Interval:
 def test_a_broken_interval_fails(
     many: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., Interval], seeds: int, side: str
 ) -> None:
-    """Expected of 200: z 38 at 3 seeds and 60 at 2, the wrong df 29, the bootstrap 34, half the width 48; three times
-    the width 0.2, the deviation 0.7.  What 200 pairs cannot show is less than that: the wrong df at 5 seeds makes 12.
+    """The rejections of 200 pairs fall outside the limits.
+
+    Expected are 38 for z at 3 seeds and 60 at 2, 29 for the wrong df, 34 for the bootstrap, 48 for half the width, 0.2
+    for three times the width and 0.7 for the deviation.  200 pairs cannot show less: the wrong df at 5 seeds gives 12.
     """
     monkeypatch.setattr(report, "paired_interval", broken)
     (rate,) = null.rates(many, ["nll"], seeds)
