@@ -1,8 +1,8 @@
-"""What the benchmarks share: the machine's peaks, alternating repetitions, the table, the JSON records.
+"""Parts that all benchmarks use: the machine's peaks, alternating repetitions, the table, the JSON records.
 
-A benchmark runs the lab and its peers in turn, several times over, on the same work, each in a process of its own; a
-ratio is taken within each turn, so that a slow moment of the machine falls on both.  Printed are medians with the least
-and the most.
+A benchmark runs the lab and its peers in turn on the same work, several times, each in a process of its own.  A ratio
+is taken within each turn, so that a slow moment of the machine falls on both.  Medians are printed with minimum and
+maximum.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import torch
 from lab import machine
 
 PEAKS_TAKEN = 4
-"""Processes that measure the peaks."""
+"""Number of processes that measure the peaks."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most of the repetitions."""
+    """Median, minimum and maximum of the repetitions."""
 
     median: float
     min: float
@@ -48,20 +48,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class Peaks:
-    """What this machine can do with so many threads, measured now.
+    """The highest speeds of this machine with some number of threads, measured now.
 
-    They differ from process to process (memory) and from hour to hour, so they are measured in several
-    processes, again behind what they judge, and the highest count.
+    They differ between processes (memory) and between hours.  So they are measured in several processes, before and
+    after the work that they judge, and the highest count.
     """
 
     float32: float
-    """Operations a second of the fastest float32 matrix product."""
+    """Operations per second of the fastest float32 matrix product."""
     bfloat16: float
     bandwidth: float
-    """Bytes a second read from memory: the sum of an array far larger than the caches."""
+    """Bytes per second read from memory: the sum of an array far larger than the caches."""
 
     def raised(self, again: Peaks) -> Peaks:
-        """The higher of each."""
+        """Return the higher value of each peak."""
         return Peaks(*(max(pair) for pair in zip(astuple(self), astuple(again), strict=True)))
 
     def text(self) -> str:
@@ -73,36 +73,36 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Record:
-    """One measured row: the lab beside one peer in one setting.  More is better, whatever the unit."""
+    """One measured row: the lab compared with one peer in one setting.  More is better in every unit."""
 
     name: str
     """What is done, and its size: "sample 2 x 128, vocabulary 2,048, 128 tokens"."""
     peer: str
-    """Whose, and in which setting: "HF generate, batch 256, static cache"."""
+    """The peer and its setting: "HF generate, batch 256, static cache"."""
     unit: str
     ours: Spread
     theirs: Spread | None
     """None: there is no peer to compare."""
     ratio: Spread | None
     roofline: float | None = None
-    """Share of what the machine could do at best, 0 to 1; None where it was not asked for."""
+    """Share of the highest speed that the machine allows, 0 to 1; None where it was not measured."""
     goal: float | None = None
-    """The ratio that was aimed at; None: an extra row."""
+    """The ratio to reach; None for an extra row."""
     best: bool = False
-    """Whether this is the fastest setting of its peer, the one that the goal speaks of."""
+    """Whether this is the fastest setting of its peer, to which the goal applies."""
     note: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
-    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--threads", type=_count, default=machine.cpu_cores(), help="of the lab and of its peers")
-    found.add_argument("--repetitions", type=_count, default=5)
-    found.add_argument("--fast", action="store_true", help="about a minute: the sizes of `quick`, fewer settings")
-    found.add_argument("--json", type=new_file, help="write one record a measured row")
-    found.add_argument("--device", type=_device, default="cpu", metavar="{cpu,cuda}")
-    return found
+    """Return a parser of the options that every benchmark has."""
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--threads", type=_count, default=machine.cpu_cores(), help="of the lab and of its peers")
+    options.add_argument("--repetitions", type=_count, default=5)
+    options.add_argument("--fast", action="store_true", help="about a minute: the sizes of `quick`, fewer settings")
+    options.add_argument("--json", type=new_file, help="write one record per measured row")
+    options.add_argument("--device", type=_device, default="cpu", metavar="{cpu,cuda}")
+    return options
 
 
 def _count(text: str) -> int:
@@ -112,7 +112,7 @@ def _count(text: str) -> int:
 
 
 def new_file(text: str) -> Path:
-    """The type of an argument: a file to write, tried now and not first when all has been measured."""
+    """Return the path of an argument that names a file to write; test now, not after hours of work, that it can be."""
     path = Path(os.path.realpath(text))  # `replace` would put a file in the place of a link
     try:
         if not path.parent.is_dir():
@@ -140,14 +140,14 @@ def gpu_name() -> str:
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
-    """The machine of this run, for a record."""
+    """Return the machine of this run, for a record."""
     name = gpu_name() if device == "cuda" else machine.cpu_name()
     cores = {} if device == "cuda" else {"cores": machine.cpu_cores(), "threads": threads}
     return {"device": name, **cores, "system": platform.system(), "versions": machine.versions()}
 
 
 def clock(device: str) -> float:
-    """Seconds, once everything that was asked of the device is done."""
+    """Return the time in seconds after waiting for all work on the device."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -160,35 +160,35 @@ def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
 
 
 Setup = Callable[[], Callable[[], Any]]
-"""Makes everything that a contestant needs, in its own process, and returns the work to time.
+"""A function that prepares a contestant in its own process and returns the work to time.
 
-What a contestant inherits from this process must not have used threads of torch: they do not survive the fork."""
+The process that forks contestants must not have used threads of torch: they do not survive the fork."""
 
 
 def alternate(
     contestants: Mapping[str, Setup], repetitions: int, threads: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant in each turn, after one turn that does not count.
+    """Return the seconds of each contestant in each turn, after one turn that does not count.
 
-    Each lives in a process of its own, forked from this one, and sleeps while it is not its turn: two libraries in one
-    process disturb each other, as each keeps threads that wait busily.
+    Each contestant has a process of its own, forked from this one, and sleeps except in its turn.  Two libraries in one
+    process would disturb each other, because each keeps threads that wait busily.
     """
     with contextlib.ExitStack() as stack:
         players = {
             name: stack.enter_context(Player(setup, threads, device, name=str(name)))
             for name, setup in contestants.items()
         }
-        found: dict[str, list[float]] = {name: [] for name in players}
+        taken: dict[str, list[float]] = {name: [] for name in players}
         for turn in range(repetitions + 1):
             for name, player in players.items():
                 spent = player.play()
                 if turn:
-                    found[name].append(spent)
+                    taken[name].append(spent)
                 if sys.stderr.isatty():
                     print(f"\r\033[K{name}: turn {turn} of {repetitions}, {spent:.2f} s", end="", file=sys.stderr)
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
-    return found
+    return taken
 
 
 class Player:
@@ -197,7 +197,7 @@ class Player:
     def __init__(
         self, setup: Setup, threads: int, device: str, *, daemon: bool = False, name: str = "a contestant"
     ) -> None:
-        """`daemon`: it ends with the process that has made it, and has no contestants of its own."""
+        """Fork the process.  A `daemon` ends with its parent process, and cannot have contestants of its own."""
         self.name = name
         self.here, there = multiprocessing.Pipe()
         arguments = (there, setup, threads, device, os.getpid())
@@ -209,7 +209,7 @@ class Player:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # it may have ended before
+        with contextlib.suppress(OSError):  # the process may have ended already
             self.here.send(False)
         self.process.join()
 
@@ -222,7 +222,7 @@ class Player:
 
 @contextlib.contextmanager
 def answered(name: str) -> Iterator[None]:
-    """One line where the process at the other end of a pipe has ended."""
+    """Exit with one line if the process at the other end of a pipe has ended."""
     try:
         yield
     except (EOFError, OSError):
@@ -234,7 +234,7 @@ def _serve(pipe: Any, setup: Setup, threads: int, device: str, parent: int) -> N
     work = setup()
     while True:
         while not pipe.poll(1):
-            # Killed, it says nothing; and processes forked later hold the other end of this pipe too.
+            # A killed parent says nothing, and processes forked later hold the other end of this pipe too.
             if os.getppid() != parent:
                 return
         if not pipe.recv():
@@ -243,15 +243,15 @@ def _serve(pipe: Any, setup: Setup, threads: int, device: str, parent: int) -> N
 
 
 def apart(work: Callable[[], Any]) -> Any:
-    """The result of some work, done in a process of its own, so that this one stays fit to be forked."""
+    """Return the result of work done in a process of its own, so that this process can still be forked."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=lambda: there.send(work()))
     process.start()
     there.close()
     with answered("work done apart"):
-        found = here.recv()
+        result = here.recv()
     process.join()
-    return found
+    return result
 
 
 def speeds(amount: float, taken: Sequence[float]) -> list[float]:
@@ -259,14 +259,13 @@ def speeds(amount: float, taken: Sequence[float]) -> list[float]:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """Of speeds, turn by turn."""
+    """Return the ratios of speeds, turn by turn."""
     return Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
 def peaks(device: str, threads: int) -> Peaks:
-    """The fastest of several sizes, libraries and processes; some ten seconds."""
-    found = [apart(lambda: _peaks(device, threads)) for _ in range(PEAKS_TAKEN)]
-    return functools.reduce(Peaks.raised, found)
+    """Measure the fastest of several sizes, libraries and processes, in about ten seconds."""
+    return functools.reduce(Peaks.raised, [apart(lambda: _peaks(device, threads)) for _ in range(PEAKS_TAKEN)])
 
 
 def _peaks(device: str, threads: int) -> Peaks:
@@ -278,15 +277,15 @@ def _peaks(device: str, threads: int) -> Peaks:
 def _matrix(dtype: torch.dtype, device: str) -> float:
     from lab.models.gpt2_ops import ONEDNN
 
-    found = 0.0
+    highest = 0.0
     for size in (4096, 8192) if device == "cuda" else (1024, 2048):
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         products = [lambda a=a, b=b: a @ b]
         if ONEDNN and dtype == torch.float32 and device == "cpu":
             products.append(lambda a=a, b=b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
         for product in products:
-            found = max(found, 2 * size**3 / min(seconds(product, device) for _ in range(8)))
-    return found
+            highest = max(highest, 2 * size**3 / min(seconds(product, device) for _ in range(8)))
+    return highest
 
 
 def _bandwidth(device: str) -> float:
@@ -317,17 +316,17 @@ def _cells(record: Record) -> list[str]:
 def write_json(
     path: Path | None, records: Sequence[Record], peaks: Peaks | None, curves: Mapping[str, Any] | None = None
 ) -> None:
-    """`curves`: losses by training, contestant and tokens seen."""
+    """Write records, peaks and learning curves (losses by training, contestant and tokens seen) if a path is given."""
     if path is None:
         return
-    found = {"peaks": None if peaks is None else asdict(peaks), "records": [asdict(record) for record in records]}
-    found |= {} if curves is None else {"curves": curves}
-    replace(path, found)
+    content = {"peaks": None if peaks is None else asdict(peaks), "records": [asdict(record) for record in records]}
+    content |= {} if curves is None else {"curves": curves}
+    replace(path, content)
 
 
-def replace(path: Path, found: Any) -> None:
-    """Write JSON; killed meanwhile, what was there before stays."""
-    _aside(path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+def replace(path: Path, content: Any) -> None:
+    """Write a JSON file whole: if this process is killed meanwhile, the old file stays."""
+    _aside(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _aside(path).replace(path)
 
 
@@ -336,6 +335,6 @@ def _aside(path: Path) -> Path:
 
 
 def pin(threads: int) -> None:
-    """Threads of torch and of what is started later.  Before the first parallel work of the process."""
+    """Set the threads of torch and of processes started later; call this before the first parallel work."""
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     torch.set_num_threads(threads)

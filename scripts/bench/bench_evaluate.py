@@ -57,7 +57,7 @@ SLICE = 200_000
 
 @torch.inference_mode()
 def forward(model: Any, read: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
-    """transformers' forward on rows behind BOS, and the loss of each token."""
+    """Return the loss of each token by transformers' forward on rows after BOS."""
     losses = []
     for start in range(0, len(rows), batch):
         logits = model(read[start : start + batch], use_cache=False).logits
@@ -67,7 +67,7 @@ def forward(model: Any, read: torch.Tensor, rows: torch.Tensor, batch: int) -> t
 
 @torch.inference_mode()
 def labels(model: Any, rows: torch.Tensor, batch: int) -> float:
-    """The usual loop: one mean loss a batch."""
+    """Score rows in the usual loop: one mean loss per batch."""
     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     return float(np.mean([model(part, labels=part).loss.item() for part in parts]))
 
@@ -149,7 +149,7 @@ class Texts:
         return found
 
     def plain(self, rows: np.ndarray) -> list[str]:
-        """The words of rows, by a regular expression: the edges of rows are not left out."""
+        """Return the words of rows by a regular expression, including those at the edges of rows."""
         texts = (b"".join(self.spelled[token] for token in row).decode(errors="replace") for row in rows)
         return [word.lower() for text in texts for word in re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text)]
 
@@ -201,7 +201,7 @@ def distinct(texts: Texts) -> float:
 
 
 def issue(texts: Texts) -> None:
-    """What must take less than 10 seconds: distinct-3, survival of rare words, loss by bins of tokens and of words."""
+    """Measure what must take less than 10 seconds: distinct-3, rare-word survival, loss by bins of tokens and words."""
     distinct(texts)
     bins(texts)
     human, words = (find_words(rows, texts.spelled, 0) for rows in (texts.human, texts.rows))
@@ -289,7 +289,7 @@ def bleu(texts: Texts, arguments: Any) -> Iterator[bench.Record]:
 
 
 def record_step(arguments: Any) -> Iterator[bench.Record]:
-    """The whole step at the shapes of `quick`, from artifacts of generation 0; beside it the scoring it stands on."""
+    """Measure the whole step at the shapes of `quick`, from artifacts of generation 0, and its scoring alone."""
     from lab.config.files import load_study
     from lab.loop import build
     from lab.run.worker import UNATTENDED, run_job

@@ -76,7 +76,7 @@ def study(
 
 
 def write_corpus(path: Path, megabytes: float) -> int:
-    """A corpus of so much text; its bytes."""
+    """Write a corpus of so much text and return its size in bytes."""
     documents = pq.read_table(SEED_TEXT, columns=["text", "domain"]).to_pylist()
     schema, written, copy = pa.schema([("text", pa.string()), ("domain", pa.string())]), 0, 0
     with pq.ParquetWriter(path, schema) as writer:
@@ -93,7 +93,7 @@ def write_corpus(path: Path, megabytes: float) -> int:
 
 
 def forked(work: Callable[[], Any]) -> Any:
-    """What `work` returns, as JSON carries it, from a process of its own: it has this one's libraries, and no data."""
+    """Return the result of `work` through JSON, from a process with the libraries of this one and none of its data."""
     reading, writing = os.pipe()
     process = os.fork()
     if not process:
@@ -202,7 +202,7 @@ def of_corpora(folder: Path, sizes: list[int], *, given_tokenizer: bool) -> Iter
 
 
 def of_generations(folder: Path, generations: list[int]) -> Iterator[dict[str, Any]]:
-    """The steps of some generations of `accumulate`, whose recipe is a sample longer each time."""
+    """Measure the steps of some generations of `accumulate`, whose recipe grows by one sample each time."""
     path = folder / "seven.parquet"
     if not path.exists():
         forked(partial(write_corpus, path, 7))

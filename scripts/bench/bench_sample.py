@@ -121,7 +121,7 @@ class Peer:
 
 
 def together(setup: bench.Setup, workers: int) -> Callable[[], Any]:
-    """The same work in so many processes of one thread at once."""
+    """Return the same work done in so many processes of one thread at once."""
     team = [bench.Player(setup, 1, "cpu", daemon=True) for _ in range(workers)]
 
     def work() -> None:
@@ -313,7 +313,7 @@ def turns(size: Size, mine: Sequence[str], peers: Sequence[Peer], options: Any) 
 def compared(
     size: Size, dtype: str, taken: Mapping[Peer, Turns], missing: Sequence[Peer], best_speed: float, options: Any
 ) -> list[bench.Record]:
-    """A record for each peer, each with its own turns of the lab.  The roofline is of all these turns."""
+    """Return a record per peer, each with its own turns of the lab.  The roofline is of all these turns."""
     best = {peer.name: peer for peer in sorted(taken, key=lambda peer: -bench.ratio(*taken[peer]).median)}
     whole = bench.Spread.of([speed for mine, _ in taken.values() for speed in mine])
     goals = GOALS if options.device == "cpu" else GPU_GOALS

@@ -115,7 +115,7 @@ def judged(met: bool) -> str:
 
 
 def roofline(record: Mapping[str, Any]) -> str:
-    """The share that was reached, and whether that was aimed at, where this kind of work has a goal."""
+    """Return the share of the roofline, and whether it meets the goal if this kind of work has one."""
     share = record["roofline"]
     if share is None:
         return ""
@@ -142,9 +142,11 @@ def markdown(lines: Sequence[str], head: Sequence[str] = HEAD) -> str:
 
 
 def main_row(record: Mapping[str, Any]) -> bool:
-    """What a goal speaks of; of each peer its fastest setting, and Trainer too with the lab's memory setting.
+    """Return whether the short table shows a record.
 
-    Of what is compiled on a CPU, where that is not meant to pay, and of int8, which is another model, only the goals.
+    It shows rows with a goal, the fastest setting of each peer, and Trainer also with the lab's memory setting.  Of
+    compiled runs on a CPU, where compiling is not expected to pay, and of int8, which is another model, it shows only
+    rows with a goal.
     """
     if record["goal"] is not None:
         return True
@@ -161,7 +163,7 @@ def table(folder: Path, *, everything: bool) -> str:
 
 
 def machines(folder: Path) -> list[str]:
-    """What was measured where, each machine once."""
+    """Return which records come from which machine, each machine once."""
     found = dict.fromkeys(
         f"{record['machine']['device']}, {record['machine'].get('cores', '-')} cores, torch "
         f"{record['machine']['versions']['torch']}, transformers {record['machine']['versions']['transformers']}"

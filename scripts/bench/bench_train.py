@@ -83,7 +83,7 @@ class Shape:
         return f"{self.n_layer} x {self.n_embd}, vocabulary {self.vocab:,}, rows of {self.positions}"
 
     def operations(self, device: str) -> int:
-        """A token, forward and backward."""
+        """Return the operations per token, forward and backward."""
         weights = self.n_layer * 12 * self.n_embd**2 + self.vocab * self.n_embd
         attention = 12 * self.n_layer * self.positions * self.n_embd
         return 6 * weights + (attention // 2 if device == "cuda" else attention)
@@ -278,7 +278,7 @@ def _peer(setting: Setting, work: Work, tokens: np.ndarray, validation: np.ndarr
 
 
 def _contestant(setting: Setting, threads: int, device: str, pipe: Connection) -> None:
-    """The life of a contestant's process: a training for each piece of work, until it is told to end."""
+    """Train once per piece of work in a contestant's process, until there is no more work."""
     pin(threads)
     if not setting.peer:
         set_arithmetic({"threads": threads, "device": device}, strict=True)  # as a worker does for a training
@@ -301,7 +301,7 @@ def _contestant(setting: Setting, threads: int, device: str, pipe: Connection) -
 
 
 def _requests(pipe: Connection) -> Iterator[tuple[Work, bool]]:
-    """What is asked, until None, or until the process that asks has ended."""
+    """Yield the pieces of work until None, or until the process that sends them has ended."""
     with contextlib.suppress(EOFError):
         while (request := pipe.recv()) is not None:
             yield request
@@ -382,14 +382,17 @@ def counted(threads: int) -> str:
 
 
 def extra(options: argparse.Namespace) -> tuple[Setting, ...]:
-    """Settings without a goal.  A GPU has no memory for eager attention at 1,024 tokens, and none of glibc's."""
+    """Return the settings without a goal: none on a GPU.
+
+    A GPU lacks the memory for eager attention at 1,024 tokens, and glibc's memory setting does not concern it.
+    """
     if options.device == "cuda":
         return ()
     return EXTRA[-1:] if options.fast else EXTRA
 
 
 def print_curves(contestants: Contestants, work: Work) -> dict[str, dict[str, float]]:
-    """The loss on the same validation rows after the same tokens; returned for JSON."""
+    """Print the losses on the same validation rows after the same tokens, and return them for JSON."""
     curves = contestants.ask(work, curve=True, settings=(LAB, *COMPARED))
     tokens = work.steps * work.batch_rows * work.shape.positions
     print(f"\nvalidation loss, nats a token, {work.shape.name}, batch {work.batch_rows}")

@@ -1,25 +1,25 @@
-"""The null test: human controls that differ in their seed only, compared as regimes are.
+"""The null test: human controls that differ only in their seed, compared as regimes are.
 
     python scripts/checks/null_test.py                                        # 200 pairs of 5 + 5 seeds, 2,000 chains
     python scripts/checks/null_test.py --pairs 20 --seeds 3 --workers 0       # a look
     python scripts/checks/null_test.py --json data/results/null.json
 
 A pair is two groups of seeds, no seed in two groups.  One group stands where a regime stands in the results table, the
-other where the human control does, and lab.report.tables compares them: the paired 95 % t interval, df = seeds - 1.
-Nothing
-is to be found, so 0 should lie outside in 5 % of the pairs.  More often, and the table finds effects that are not
-there; hardly ever, and its intervals are too wide to find any.  The limits are the .1 % and 99.9 % points of the
-binomial law: of 200 pairs at least 2 and at most 21.  A right interval misses one of them in 1 test of 1,100; true
-rates above 15 % or below .15 % are found out 19 times of 20, z in the place of t 7 times of 10 at 5 seeds, always at 3.
+other where the human control does, and lab.report.tables compares them with the paired 95 % t interval, df = seeds - 1.
+There is no difference, so the interval should exclude 0 in 5 % of the pairs.  If it does so more often, the table finds
+effects that do not exist; if hardly ever, its intervals are too wide to find any.  The limits are the 0.1 % and 99.9 %
+points of the binomial law: of 200 pairs at least 2 and at most 21.  A correct interval misses one of them in 1 test of
+1,100.  True rates above 15 % or below 0.15 % are detected 19 times in 20, and z used instead of t 7 times in 10 at 5
+seeds, always at 3.
 
-All seeds draw their rows from one train fold, each without replacement and without regard to the others: two seeds
-share tokens / fold tokens of their rows on average.  This does not disturb the null: given the fold, the tokenizer and
-the test rows, which all chains have in common, the seeds are independent draws of one law, so the two groups of a pair
-can be exchanged.  It also says what the interval is about: other draws from this fold, not other corpora.
+All seeds draw their rows from one train fold, each without replacement and independently of the others: two seeds share
+tokens / fold tokens of their rows on average.  This does not disturb the null.  All chains have the fold, the tokenizer
+and the test rows in common; given these, the seeds are independent draws of one law, so the two groups of a pair are
+exchangeable.  The interval therefore speaks of other draws from this fold, not of other corpora.
 
-16,004 steps, 11 minutes of one core, 3.4 GB on disk.  Killed or stopped, the same command goes on where it was: the
-chains are steps in the store.
-Exit codes: 0 all rates within the limits, 1 one is not or a step failed, 2 bad input, 75 stopped by Ctrl-C.
+It takes 16,004 steps, 11 minutes of one core and 3.4 GB on disk.  After a kill or a stop the same command continues:
+the chains are steps in the store.
+Exit codes: 0 all rates are within the limits, 1 one is not or a step failed, 2 bad input, 75 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from lab.store.step import Step
 LEVEL = 0.05
 """Share of true nulls that a 95 % interval rejects."""
 TAIL = 0.001
-"""Chance that a right interval rejects more often than the upper limit, or less often than the lower one."""
+"""Probability that a correct interval rejects more often than the upper limit, and the same for the lower one."""
 SMALLER = (3, 2)
-"""Group sizes that are tested too, on the first seeds of each group."""
+"""Group sizes that are tested as well, on the first seeds of each group."""
 TESTED = (
     "perplexity",
     "bits_per_byte",
@@ -73,11 +73,11 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Rate:
-    """How often one metric's interval left 0 out."""
+    """How often the interval of one metric excluded 0."""
 
     metric: str
     seeds: int
-    """In each of the two groups of a pair."""
+    """Number of seeds in each of the two groups of a pair."""
     pairs: int
     rejected: int
 
@@ -87,9 +87,9 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the true rate, exact (Clopper & Pearson 1934)."""
-        found = binomtest(self.rejected, self.pairs).proportion_ci(0.95, method="exact")
-        return float(found.low), float(found.high)
+        """The exact 95 % interval of the true rate (Clopper & Pearson 1934)."""
+        exact = binomtest(self.rejected, self.pairs).proportion_ci(0.95, method="exact")
+        return float(exact.low), float(exact.high)
 
     @property
     def within(self) -> bool:
@@ -98,16 +98,23 @@ class Rate:
 
 
 def limits(pairs: int) -> tuple[int, int]:
-    """Fewest and most rejections of so many true nulls, each passed with chance <= .1 %: limits(200) == (2, 21)."""
+    """Return the fewest and most rejections of so many true nulls, each exceeded with probability <= 0.1 %.
+
+    Example: limits(200) == (2, 21).
+    """
     return int(binom.ppf(TAIL, pairs, LEVEL)), int(binom.ppf(1 - TAIL, pairs, LEVEL))
 
 
 def compared(first: Rows, second: Rows, metrics: Sequence[str]) -> dict[str, Interval]:
-    """lab.report.tables's comparison, by metric: the rows of `first` as a regime, those of `second` as its human
-    control.
+    """Compare two groups as lab.report.tables does: `first` as a regime, `second` as its human control.
 
-    One row of the results table for each seed.  The groups are paired in the order in which they stand.
-    ValueError where a bound is missing: it would pass for "not rejected".
+    Each group has one row of the results table per seed.  The groups are paired in order.
+
+    Returns:
+        The interval of each metric.
+
+    Raises:
+        ValueError: a bound is missing, which would count as "not rejected".
     """
     groups = (("other", first), (CONTROL, second))
     table = [{**row, "regime": name, "seed": k} for name, group in groups for k, row in enumerate(group)]
@@ -119,7 +126,7 @@ def compared(first: Rows, second: Rows, metrics: Sequence[str]) -> dict[str, Int
 
 
 def rates(pairs: Sequence[tuple[Rows, Rows]], metrics: Sequence[str], seeds: int) -> list[Rate]:
-    """Rejections over the pairs, by metric, from the first `seeds` rows of each group."""
+    """Count the rejections over the pairs, by metric, from the first `seeds` rows of each group."""
     intervals = [compared(first[:seeds], second[:seeds], metrics) for first, second in pairs]
     return [
         Rate(metric, seeds, len(pairs), sum(not x[metric].low <= 0 <= x[metric].high for x in intervals))
@@ -128,7 +135,7 @@ def rates(pairs: Sequence[tuple[Rows, Rows]], metrics: Sequence[str], seeds: int
 
 
 def paired(rows: Rows, pairs: int, seeds: int) -> list[tuple[Rows, Rows]]:
-    """Seeds 0 .. k - 1 against k .. 2k - 1, the next 2k likewise, and so on; at the last generation."""
+    """Pair the last generation of seeds 0 .. k - 1 with that of k .. 2k - 1, the next 2k likewise, and so on."""
     last = max(row["generation"] for row in rows)
     by_seed = [row for row in sorted(rows, key=lambda row: row["seed"]) if row["generation"] == last]
     if [row["seed"] for row in by_seed] != list(range(2 * pairs * seeds)):
@@ -138,7 +145,7 @@ def paired(rows: Rows, pairs: int, seeds: int) -> list[tuple[Rows, Rows]]:
 
 
 class Tally:
-    """A Reporter (see lab/run/walk.py): a line for every 5 % of the steps."""
+    """A Reporter (see lab/run/walk.py) that prints a line per 5 % of the steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.done, self.made, self.start = steps, 0, 0, time.monotonic()
@@ -171,7 +178,7 @@ class Tally:
 
 
 def chains(options: argparse.Namespace) -> tuple[Study, RunFolder]:
-    """The graph of all chains, and the run's folder.  Its name holds its size; runs of other sizes share the store."""
+    """Build the graph of all chains and the run folder, named after its size; runs of other sizes share the store."""
     config = load_study(options.study, options.overrides)
     if [regime.label for regime in config.regimes] != [CONTROL] or config.sweep is not None:
         raise InputError(f"a null test takes human controls alone; {config.name} has other regimes, or a sweep")
@@ -184,7 +191,7 @@ def chains(options: argparse.Namespace) -> tuple[Study, RunFolder]:
 
 
 def run(study: Study, folder: RunFolder, workers: int) -> tuple[Rows, Tally]:
-    """Every chain, through the lab's executor, and the rows of its results.csv.  RuntimeError where a step failed."""
+    """Run every chain with the lab's executor and return the rows of results.csv; RuntimeError if a step failed."""
     folder.begin(study, {"versions": machine.versions(), "cpu": machine.cpu_name(), **study.machine.__dict__})
     tally, threads = Tally(len(study.steps)), study.machine.threads
     failures = execute(
@@ -204,7 +211,7 @@ def run(study: Study, folder: RunFolder, workers: int) -> tuple[Rows, Tally]:
 
 
 def overlap(study: Study, folder: RunFolder) -> tuple[int, int] | None:
-    """Rows of a seed and rows of the fold it draws them from; None where a source makes new ones for each seed."""
+    """Return the rows of a seed and of the fold that it draws them from; None if a source makes new rows per seed."""
     for step in study.steps:
         if step.name == "rows":
             fold = np.load(folder.store.folder(step.name, step.key) / "train.npy", mmap_mode="r")
@@ -213,14 +220,16 @@ def overlap(study: Study, folder: RunFolder) -> tuple[int, int] | None:
 
 
 def describe(study: Study, pairs: int, shared: tuple[int, int] | None) -> str:
-    """What every result must say."""
+    """Return the conditions that every result must state."""
     config, model = study.config, study.config.model
     name = f"{model.order}-gram, smoothing {model.smoothing}" if isinstance(model, NgramConfig) else model.kind
     low, high = limits(pairs)
     draws = "each seed's rows are new"
     if shared is not None:
-        mine, fold = shared
-        draws = f"{mine:,} of the train fold's {fold:,} rows a seed, so two seeds share {mine / fold:.1%} of their rows"
+        drawn, fold = shared
+        draws = (
+            f"{drawn:,} of the train fold's {fold:,} rows a seed, so two seeds share {drawn / fold:.1%} of their rows"
+        )
     return (
         f"null: {name}, rows of {model.n_positions} tokens; {config.corpus.tokens:,} human tokens a seed from "
         f"{config.corpus.title} ({draws} on average); {config.sample.tokens:,} sampled at {config.sample.title}; test "
@@ -231,7 +240,7 @@ def describe(study: Study, pairs: int, shared: tuple[int, int] | None) -> str:
 
 
 def table(found: Sequence[Rate]) -> str:
-    """Markdown: a line for each metric, a column for each group size."""
+    """Return a Markdown table with a line per metric and a column per group size."""
     sizes = sorted({rate.seeds for rate in found}, reverse=True)
     out = [
         "| metric | " + " | ".join(f"{k} + {k} seeds" for k in sizes) + " |",
@@ -244,7 +253,7 @@ def table(found: Sequence[Rate]) -> str:
 
 
 def cell(rate: Rate) -> str:
-    """cell(Rate("nll", 5, 200, 9)) == "9 of 200: 4.5% [2.1%, 8.4%]"."""
+    """Return the text of a rate: cell(Rate("nll", 5, 200, 9)) == "9 of 200: 4.5% [2.1%, 8.4%]"."""
     low, high = rate.interval
     mark = "" if rate.within else " OUTSIDE"
     return f"{rate.rejected} of {rate.pairs}: {rate.rate:.1%} [{low:.1%}, {high:.1%}]{mark}"

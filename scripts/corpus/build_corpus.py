@@ -144,7 +144,7 @@ def sums(path: Path) -> tuple[str, str]:
 
 
 def recorded(name: str, readme: Path) -> tuple[str, str]:
-    """The two sums that data/README.md gives for a file: `| name | sha256 | content sha256 |`."""
+    """Return the two sums that data/README.md gives for a file: `| name | sha256 | content sha256 |`."""
     row = re.search(
         rf"^\| `{re.escape(name)}` \| `([0-9a-f]{{64}})` \| `([0-9a-f]{{64}})` \|", readme.read_text(), re.M
     )

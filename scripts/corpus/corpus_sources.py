@@ -110,7 +110,7 @@ ARCHIVES = {
 
 
 def download_command(archive: Archive, cache: Path) -> list[str]:
-    """The ordinary client's command that puts `archive.file` into `cache` (apt and npm are run inside it)."""
+    """Return the command of the registry's client that puts `archive.file` into `cache` (apt and npm run inside it)."""
     if archive.client == "pip":
         pinned = f"{archive.package}=={archive.version}"
         return [
@@ -130,7 +130,7 @@ def download_command(archive: Archive, cache: Path) -> list[str]:
 
 
 def fetch(archive: Archive, cache: Path) -> Path:
-    """The archive's path in `cache`, downloaded if absent, its sha256 checked."""
+    """Return the archive's path in `cache`; download it if absent and check its sha256."""
     path = cache / archive.file
     if not path.exists():
         command = download_command(archive, cache)
@@ -166,7 +166,7 @@ def members(path: Path, wanted: str) -> dict[str, bytes]:
 
 
 def deb_data(raw: bytes, name: str) -> bytes:
-    """The data tarball of a Debian package: an `ar` archive of 60-byte headers, each before its member."""
+    """Return the data tarball of a Debian package: an `ar` archive of 60-byte headers, each before its member."""
     at = 8
     while at < len(raw):
         member, size = raw[at : at + 16].decode().strip(), int(raw[at + 48 : at + 58])
@@ -203,7 +203,7 @@ def osis_chapters(osis: str) -> Iterator[tuple[str, int, str]]:
 
 
 def r_object(raw: bytes) -> Any:
-    """An R object from its serialised bytes, plain or compressed."""
+    """Return an R object from its serialised bytes, plain or compressed."""
     import rdata
 
     with warnings.catch_warnings():
@@ -212,7 +212,7 @@ def r_object(raw: bytes) -> Any:
 
 
 def r_lazy_load(files: dict[str, bytes]) -> dict[str, Any]:
-    """The objects of an R lazy-load database: an index of (offset, length), and zlib or bzip2 behind 4 or 5 bytes."""
+    """Yield the objects of an R lazy-load database: an index of (offset, length); zlib or bzip2 after 4 or 5 bytes."""
     index, data = (next(v for k, v in files.items() if k.endswith(suffix)) for suffix in (".rdx", ".rdb"))
     found = {}
     for name, (at, size) in r_object(index)["variables"].items():

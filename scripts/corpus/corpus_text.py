@@ -32,7 +32,7 @@ def join_lines(lines: Iterable[str]) -> str:
 
 
 def has_no_lowercase(line: str) -> bool:
-    """True for a line with at least two letters and none of them lowercase: 'THE NAVY.' but not '1905'."""
+    """Return True for a line with at least two letters and none of them lowercase: 'THE NAVY.' but not '1905'."""
     letters = [c for c in line if c.isalpha()]
     return len(letters) > 1 and not any(c.islower() for c in letters)
 
@@ -124,7 +124,7 @@ def _editorial(match: re.Match[str]) -> str:
 
 
 def _is_table(line: str) -> bool:
-    """A row of a table: mostly digits, or dot leaders.  '1932 10.6 55.0' -> True"""
+    """Return whether a line is a row of a table: mostly digits, or dot leaders.  '1932 10.6 55.0' -> True"""
     dense = line.replace(" ", "")
     numbers = re.findall(r"\d[\d,.]*", line)
     digits = sum(c.isdigit() or c in ",.$%-+()" for c in dense)
@@ -132,7 +132,7 @@ def _is_table(line: str) -> bool:
 
 
 def _is_heading(line: str) -> bool:
-    """A section head, signature or date line: no sentence.  'THE NAVY.', 'Arms Control', 'XI', 'December 3, 1929'"""
+    """Return whether a line is a section head, signature or date: 'THE NAVY.', 'Arms Control', 'December 3, 1929'."""
     if line.endswith(":"):
         return False
     if has_no_lowercase(line) and len(line) < 120:
@@ -146,7 +146,7 @@ def _is_heading(line: str) -> bool:
 
 
 def clean_sotu(raw: str) -> str:
-    """A speech without stage directions, editor's brackets, interruptions, headings, tables and signatures."""
+    """Return a speech without stage directions, editor's brackets, interruptions, headings, tables and signatures."""
     for slip, fixed in SOTU_SLIPS:
         raw = raw.replace(slip, fixed)
     raw = re.sub(r"\(\[?see APP note\.?\]?\)", "", EDITORIAL.sub(_editorial, raw), flags=re.I)
@@ -171,7 +171,7 @@ def _rejoin(rows: list[str]) -> list[str]:
 
 
 def _clean_sotu_line(line: str) -> str:
-    """The line as spoken or written, or nothing where it is a heading, a table row or somebody else's words."""
+    """Return the line as spoken or written, or nothing for a heading, a table row or somebody else's words."""
     line = tidy(re.sub(r"[*_•]+", "", line))
     if not line or line.startswith("Jump to") or HECKLER.match(line) or _is_table(line) or _is_heading(line):
         return ""
@@ -193,7 +193,7 @@ def blocks(lines: Iterable[str]) -> list[str]:
 
 
 def unwrap(block: str) -> str:
-    """A hard-wrapped block as one line; verse (every line short and capitalised) keeps its lines.
+    """Return a hard-wrapped block as one line; verse (every line short and capitalised) keeps its lines.
 
     unwrap('It was a\\nhard-wrapped line.') -> 'It was a hard-wrapped line.'
     """
@@ -247,7 +247,7 @@ def osis_lines(xml: str, title: Callable[[str], str] = lambda _: "") -> list[str
 
 
 def clean_bible(xml: str) -> str:
-    """A chapter: prose paragraphs and lines of verse, without notes, titles, speakers and square brackets."""
+    """Return a chapter: prose paragraphs and lines of verse, without notes, titles, speakers and square brackets."""
     return join_lines(re.sub(r"[\[\]]", "", line) for line in osis_lines(xml))
 
 
@@ -256,7 +256,7 @@ OUTLINE_LINE = 150
 
 
 def clean_commentary(xml: str) -> str:
-    """A chapter of the commentary without its outline and its 'Verses 1-3' labels.
+    """Return a chapter of the commentary without its outline and its 'Verses 1-3' labels.
 
     The outline stands between the chapter's title and the first label, or the first line that begins with a dash.
     Where a chapter has neither, its short lines are the outline.
@@ -301,7 +301,7 @@ def sermon_sections(xml: str) -> dict[str, list[tuple[bool, str]]]:
 
 
 def _clean_sermon_line(line: str) -> str:
-    """A line without its verse label, footnote marks and odd brackets."""
+    """Return a line without its verse label, footnote marks and odd brackets."""
     line = SERMON_WORDS.sub("", SERMON_LABEL.sub("", line))
     line = re.sub(r"\{\d+\}|\*+|•|\|", "", line).replace("`", "'")
     line = re.sub(r"[\[{]([^\[\]{}]*)[\]}]", r"(\1)", line)

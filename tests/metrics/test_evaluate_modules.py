@@ -22,6 +22,7 @@ from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import loss_by_token_bin
 from lab.text.tokenizer import END, token_bytes, train_tokenizer
 
+pytestmark = pytest.mark.slow
 NAMES = ["distinct_n", "perplexity", "rare_token_loss"]
 TEXTS = ["the café is open", "", "a much longer text, of more tokens than the model has positions for: déjà vu", "x"]
 

@@ -81,6 +81,7 @@ def heldout(rng: np.random.Generator, *, seeds: int, documents: int) -> tuple[np
     return tokens * (model[:, None] + document) + noise, tokens, model - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_cluster_bootstrap_covers(seeds: int) -> None:
     """60 to 100 documents: each seed's interval holds that seed's true loss; that of the mean over seeds their mean."""

@@ -36,6 +36,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.c
 pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler warns of what torch itself does
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiled_training_is_the_same_training() -> None:
     model, curve = trained(compile=False)
@@ -49,6 +50,7 @@ def test_a_compiled_training_is_the_same_training() -> None:
     assert weights(trained(compile=True)[0]) == weights(ours)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_all_of_it_is_compiled_or_nothing() -> None:
     """A function is compiled for more shapes than torch's default allows, and never in parts."""
@@ -97,6 +99,7 @@ def test_only_a_compiled_training_says_so_in_its_key() -> None:
         assert other.params.get("train", {}).get("compile") == (True if other.name == "train" else None)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path: Path) -> None:
     done = lab("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path, CXX="/no/g++")
     assert done.returncode == 2, done

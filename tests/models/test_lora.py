@@ -26,6 +26,7 @@ from lab.models.lora import Lora
 torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "gpt2 untied", "smollm", "opt 350m"])
 def test_lora(name: str, bases: dict[str, Path], tmp_path: Path) -> None:
     """Only the additions learn; from the same seeds the same bytes; what is saved is a plain model, the same."""

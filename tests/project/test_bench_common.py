@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bench_common as bench
-import bench_growth
 import pytest
+from support.scripts import SCRIPTS, load
+from support.tiny import PROJECT
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+bench = load("bench/bench_common.py")
+bench_growth = load("bench/bench_growth.py")
 BEGIN = """
 import os, resource, signal, sys, time
 import bench_common as bench
@@ -48,7 +49,7 @@ DEATHS = {
 
 def script(text: str) -> subprocess.Popen[str]:
     """In a process group of its own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS / "bench"), str(PROJECT)])}
     command = [sys.executable, "-c", BEGIN + text]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bench_dtype
 import pytest
 import torch
+from support.scripts import load
 
 from lab.config.model import ModelConfig
 from lab.models.gpt2 import Gpt2
 from lab.models.initial_weights import random_gpt2
+
+bench_dtype = load("bench/bench_dtype.py")
 
 
 def model() -> Gpt2:

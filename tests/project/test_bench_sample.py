@@ -8,14 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import bench_common as bench
-import bench_sample
 import pytest
-from bench_sample import BFLOAT16, FLOAT32, Peer, Size
+from support.scripts import load
 
 from lab import machine
 
-SIZE = Size(layers=2, width=8, heads=2, vocabulary=100, positions=9)
+bench = load("bench/bench_common.py")
+bench_sample = load("bench/bench_sample.py")
+BFLOAT16, FLOAT32, Peer = bench_sample.BFLOAT16, bench_sample.FLOAT32, bench_sample.Peer
+SIZE = bench_sample.Size(layers=2, width=8, heads=2, vocabulary=100, positions=9)
 OPTIONS = SimpleNamespace(device="cpu", threads=2, repetitions=3, fast=False)
 SLOW, FAST, HALF = (
     Peer(name, setting, 64, lambda: lambda: None, dtype)

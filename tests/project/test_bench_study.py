@@ -7,16 +7,17 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import bench_common as bench
-import bench_study
-import bench_table
 import pytest
 import torch
+from support.scripts import load
 from support.tiny import tiny
 
 from lab.config.files import load_study, parse_study
 from lab.run import timings
 
+bench = load("bench/bench_common.py")
+bench_study = load("bench/bench_study.py")
+bench_table = load("bench/bench_table.py")
 torch.set_num_threads(1)
 OPTIONS = argparse.Namespace(device="cpu", threads=2)
 

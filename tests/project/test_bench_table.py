@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import bench_common as bench
-import bench_profile
-import bench_table
 import pytest
+from support.scripts import load
+from support.tiny import PROJECT
 
-ROOT = Path(__file__).parents[2]
+bench = load("bench/bench_common.py")
+bench_profile = load("bench/bench_profile.py")
+bench_table = load("bench/bench_table.py")
+
 CPU, GPU = ({"device": "some", "versions": {"torch": "2", "transformers": "5"}, **more} for more in ({"cores": 2}, {}))
 SAMPLE = "sample 2 x 128, vocabulary 2,048, 128 tokens"
 
@@ -32,7 +34,7 @@ def write(folder: Path, kind: str, *found: bench.Record) -> None:
 
 
 def rows(folder: Path) -> dict[str, list[str]]:
-    """The cells of each row by the first; where names repeat, the last row."""
+    """Return the cells of each row by the first cell; of rows with one name, the last."""
     lines = bench_table.table(folder, everything=False).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert all(len(row) == len(bench_table.HEAD) for row in cells)
@@ -111,7 +113,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
 
 def table_of(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "scripts/bench/bench_table.py", str(folder)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
 
 
 def test_an_empty_folder_has_no_table(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ STAND_IN = """#!/bin/sh
 # The benchmarks without their work: sampling fails, training is "measured"; all else is the interpreter itself.
 case "$1" in
   scripts/bench/bench_sample.py) echo boom; exit 3 ;;
-  scripts/bench_*.py)
+  scripts/bench/bench_*.py)
     case "$1" in */bench_table.py) exec {python} "$@" ;; esac
     echo "$@"
     for last; do :; done
@@ -136,7 +138,7 @@ esac
 
 
 def bench_sh(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = ["bash", str(ROOT / "scripts" / "gpu" / "bench.sh"), *words]
+    command = ["bash", str(PROJECT / "scripts" / "gpu" / "bench.sh"), *words]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
@@ -165,7 +167,7 @@ def test_a_device_that_there_is_not(tmp_path: Path) -> None:
 
 
 def test_the_limits_leave_ten_minutes() -> None:
-    script = (ROOT / "scripts" / "gpu" / "bench.sh").read_text()
+    script = (PROJECT / "scripts" / "gpu" / "bench.sh").read_text()
     limits = [int(limit) for limit in re.findall(r"\bstep [a-z]+ (\d+) ", script)]
     assert len(limits) == 5 and f"The sum of the limits is {sum(limits)}." in script
     assert sum(limits) + 5 * len(limits) < 600, "with the seconds until timeout kills"

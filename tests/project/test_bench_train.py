@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.scripts import load
 
+bench = load("bench/bench_train.py")
 torch.set_num_threads(1)
 
 
-def test_both_sides_of_the_benchmark_learn_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_both_sides_of_the_benchmark_learn_the_same(tmp_path: Path) -> None:
     """Same weights, rows, order, schedule and clipping: after each quarter the same loss, but for bfloat16's noise."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
-    bench = importlib.import_module("bench_train")
     shape = bench.Shape(n_layer=1, n_embd=32, n_head=2, vocab=40, positions=16)
     rows = ((np.arange(50)[:, None] * 7 + np.arange(16)) % 40).astype(np.uint16)
     work = bench.Work(shape, 4, 40, "cpu", tmp_path, 10)
@@ -28,12 +27,8 @@ def test_both_sides_of_the_benchmark_learn_the_same(monkeypatch: pytest.MonkeyPa
     assert np.allclose(ours, theirs, rtol=5e-3)
 
 
-def test_a_contestant_that_dies_is_named(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_contestant_that_dies_is_named(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It has no rows to read, and says so itself."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
-    bench = importlib.import_module("bench_train")
     work = bench.Work(bench.QUICK, 4, 5, "cpu", tmp_path / "gone.npy", 1)
     with (
         pytest.raises(SystemExit, match="error: the process of lab, bfloat16 ended"),

@@ -3,19 +3,14 @@
 import hashlib
 import re
 from collections import Counter
-from importlib import import_module
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from support.scripts import load
+from support.tiny import PROJECT
 
-ROOT = Path(__file__).resolve().parents[2]
-
-build = import_module("build_corpus")
-sources = import_module("corpus_sources")
-clean = import_module("corpus_text")
-
-DATA = ROOT / "data"
+build, sources, clean = (load(f"corpus/{name}.py") for name in ("build_corpus", "corpus_sources", "corpus_text"))
+DATA = PROJECT / "data"
 
 
 @pytest.fixture(scope="module")

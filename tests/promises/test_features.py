@@ -69,7 +69,7 @@ class Ran:
         return [row[name] for row in self.rows if row["regime"] == regime]
 
     def measure(self, generation: Generation, **folders: Path) -> dict[str, Any]:
-        """A record made again with other folders in the place of its inputs."""
+        """Make a record again with other folders instead of its inputs."""
         step = generation.record
         inputs = {role: self.path(parent) for role, parent in step.inputs.items()} | folders
         params = {"prompt": step.params["prompt"], "layout": step.params["layout"]}
@@ -81,7 +81,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Run:
-    """Runs of one store, so that what they share is made once."""
+    """Return a function that runs studies in one store, so that common artifacts are made once."""
     store = tmp_path_factory.mktemp("features")
 
     def start(**changes: Any) -> Ran:
@@ -115,7 +115,7 @@ def small(seed: int = 1) -> Gpt2:
 
 
 def reference_losses(rows: RecipeRows, config: TrainConfig, seed: int) -> list[float]:
-    """The same training in the words of torch and transformers, with label -100 for what is not learned."""
+    """Train in plain torch and transformers, with label -100 for tokens that are not learned."""
     module = small().module
     groups = [
         {"params": [p for p in module.parameters() if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -350,7 +350,7 @@ def test_beams_run_with_documents(run: Run) -> None:
 
 
 def ends(ran: Ran, step: Step) -> tuple[float, float]:
-    """Validation loss before the first and after the last step."""
+    """Return the validation loss before the first and after the last step."""
     curve = ran.json(step)["curve"]
     return curve[0]["validation"], curve[-1]["validation"]
 
@@ -428,7 +428,7 @@ CHECKPOINTS = {
 
 
 def checkpoint(kind: str, tokenizer: Path, folder: Path) -> Path:
-    """A random model with a tokenizer of its own, as a user's folder would be."""
+    """Save a random model with a tokenizer of its own, as a user's folder would be."""
     words = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(1)
     CHECKPOINTS[kind](len(words), words.eos_token_id).save_pretrained(folder)

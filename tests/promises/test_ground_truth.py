@@ -85,7 +85,7 @@ def saved_weights(folder: Path) -> GPT2LMHeadModel:
 
 
 def probabilities(folder: Path, tokens: np.ndarray, start: int = BOS) -> np.ndarray:
-    """transformers' own, of every token at every position of rows [N, T] behind BOS: [N, T, V], float64."""
+    """Return transformers' probabilities of every token at every position of rows [N, T] after BOS: [N, T, V]."""
     read = np.concatenate([np.full((len(tokens), 1), start), tokens[:, :-1]], axis=1).astype(np.int64)
     with torch.inference_mode():
         parts = [saved_weights(folder)(part).logits.double().softmax(-1) for part in torch.from_numpy(read).split(2048)]
@@ -165,7 +165,7 @@ def trained(tokens: np.ndarray, folder: Path) -> Gpt2:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Fitted]:
-    """A GPT-2 for each training length."""
+    """Train a GPT-2 per training length."""
     found, folder = {}, tmp_path_factory.mktemp("fitted")
     tokens = drawn(LENGTHS[-1], 0, "human")
     for rows in LENGTHS:
@@ -200,8 +200,11 @@ def test_held_out_loss_comes_down_to_the_sources(fitted: dict[int, Fitted]) -> N
 
 
 def test_what_is_left_is_small(fitted: dict[int, Fitted]) -> None:
-    """A fiftieth of what is lost where the token before is not known, whose cost is exact: .49 nats a token for a model
-    that predicts from the one before it (targets shifted by one), .57 for one that does not look at the context."""
+    """The gap is a fiftieth of the loss from not knowing the previous token, whose cost is exact.
+
+    It is 0.49 nats per token for a model that predicts from the token before that one (targets shifted by one), and
+    0.57 for a model that does not look at the context.
+    """
     rate = float(SOURCE.first @ entr(SOURCE.then).sum(axis=1))
     two_back = float(SOURCE.first @ entr(SOURCE.then @ SOURCE.then).sum(axis=1)) - rate
     no_context = float(entr(SOURCE.first).sum()) - rate
@@ -211,8 +214,10 @@ def test_what_is_left_is_small(fitted: dict[int, Fitted]) -> None:
 
 
 def test_a_network_learns_from_as_few_rows_as_counting_within_a_factor(fitted: dict[int, Fitted]) -> None:
-    """Counting is told the source's order.  GPT-2 needs more rows for the same loss, but not eight times more: it
-    stands between a bigram of all its rows and one of an eighth of them."""
+    """GPT-2 stands between a bigram fitted to all its rows and one fitted to an eighth of them.
+
+    Counting knows the order of the source.  GPT-2 needs more rows for the same loss, but not eight times more.
+    """
     for one in fitted.values():
         for worse, better in ((one.own, one.bigram), (one.eighth, one.own)):
             mean, error = mean_and_error(gap(worse) - gap(better))
@@ -298,7 +303,7 @@ class Chain:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """The study markov on half the text, three generations."""
+    """Run the study markov on half the text for three generations."""
     changes: dict[str, Any] = {
         "seeds": [0, 1, 2, 3, 4],
         "generations": 3,
@@ -365,7 +370,7 @@ CORPORA = {origin: N_0 * (origin + 1) + np.arange(N_0)[:, None] for origin in (H
 
 
 def fed(regime: str, rows: int) -> np.ndarray:
-    """What generation 2 is fed in batches of 3, in order, seed by seed: pool numbers [SEEDS, rows]."""
+    """Return the pool numbers [SEEDS, rows] that generation 2 is fed in batches of 3, in order, seed by seed."""
     found = np.empty((SEEDS, rows), dtype=np.int64)
     for seed in range(SEEDS):
         source = RecipeRows(recipe(regime, {}, LINEAGE, seed, t=2), CORPORA)

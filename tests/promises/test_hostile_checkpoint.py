@@ -38,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Path:
 
 @pytest.fixture
 def desk(base: Path, tmp_path: Path, corpus_file: Path) -> Path:
-    """A study of a pretrained base in the folder m."""
+    """Make a working directory with a study of the pretrained base in its folder m."""
     shutil.copytree(base, tmp_path / "m")
     study = tiny(corpus_file, regimes=["human"], generations=1, train__start="base")
     study["model"] = {"kind": "pretrained", "path": "m", "n_positions": 16}
@@ -170,6 +170,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("what", REFUSED)
 def test_refused_in_one_line_and_nothing_is_run(desk: Path, what: str) -> None:
     spoil, said = REFUSED[what]

@@ -21,7 +21,7 @@ from lab.loop import MOST_STEPS, build
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Path:
-    """A working directory with a good study, and modules that a study could name."""
+    """Make a working directory with a good study, and modules that a study could name."""
     folder = tmp_path_factory.mktemp("desk")
     write_study(folder / "s.yaml", tiny(corpus_file))
     (folder / "hostile_raises.py").write_text('raise RuntimeError("a\\nb")')
@@ -93,6 +93,7 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("what", STUDIES)
 def test_hostile_yaml(desk: Path, what: str) -> None:
     added, said = STUDIES[what]

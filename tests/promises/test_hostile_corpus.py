@@ -105,6 +105,7 @@ REFUSED: dict[str, tuple[str, Make, str]] = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("what", REFUSED)
 def test_refused_in_one_line(desk: Path, what: str) -> None:
     name, make, said = REFUSED[what]

@@ -13,19 +13,17 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import forks, ordeals
-from support.ordeals import Trial, store
+from support import forks, hooks, ordeals
+from support.ordeals import Trial, Trials, store
+from support.tiny import PROJECT
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-from lab.store.manifest import seal_of  # noqa: E402
+from lab.store.manifest import seal_of
 
 STUDIES = tuple(forks.STUDIES)
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_weights_and_rows_differ_in_every_generation(trials: dict[str, Trial], name: str) -> None:
+def test_weights_and_rows_differ_in_every_generation(trials: Trials, name: str) -> None:
     """So that a generation that was taken for another shows."""
     for kind in ("train", "synthetic", "record"):
         manifests = [json.loads(path.read_text()) for path in store(trials[name].whole).glob(f"{kind}/*/manifest.json")]
@@ -38,24 +36,31 @@ def test_weights_and_rows_differ_in_every_generation(trials: dict[str, Trial], n
 @pytest.mark.parametrize(
     ("name", "workers", "whole"), [("counts", 0, True), ("network", 1, True), ("counts", 1, False)]
 )
-def test_killed_at_every_instant_in_turn(trials: dict[str, Trial], name: str, workers: int, whole: bool) -> None:
+def test_killed_at_every_instant_in_turn(trials: Trials, name: str, workers: int, whole: bool) -> None:
     """The whole process group; or a worker alone, and the run where there is none yet."""
     points, differing = ordeals.killed_in_turn(trials[name], workers=workers, whole=whole)
     assert differing == 0 and set(points) >= set(trials[name].points) and len(points) > 100
 
 
-@pytest.mark.parametrize("name", STUDIES)
-@pytest.mark.parametrize("part", range(8))
-def test_killed_once(trials: dict[str, Trial], name: str, part: int) -> None:
-    """At instants spread over the whole run, each on an empty store."""
-    trial = trials[name]
+def killed_and_run_again(trial: Trial, part: int) -> bool:
+    """Whether a study killed at one of eight instants spread over its run gives the same tables in the end."""
     number = len(trial.points) * (2 * part + 1) // 16
-    assert ordeals.killed_at(trial, number, workers=part % 3)
+    return ordeals.killed_at(trial, number, workers=part % 3)
+
+
+@pytest.mark.fast
+def test_a_network_killed_once_with_a_worker_gives_the_same_tables(trials: Trials) -> None:
+    assert killed_and_run_again(trials["network"], 4)
+
+
+@pytest.mark.parametrize(("name", "part"), [(n, p) for p in range(8) for n in STUDIES if (n, p) != ("network", 4)])
+def test_killed_once_on_an_empty_store_gives_the_same_tables(trials: Trials, name: str, part: int) -> None:
+    assert killed_and_run_again(trials[name], part)
 
 
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("kind", ["train", "record"])
-def test_one_worker_alone_is_killed(trials: dict[str, Trial], name: str, kind: str) -> None:
+def test_one_worker_alone_is_killed(trials: Trials, name: str, kind: str) -> None:
     """The run gives its step to another, and ends as ever."""
     trial = trials[name]
     number = len(trial.points) - 1 - trial.points[::-1].index(f"{kind}/commit/synced")
@@ -65,11 +70,11 @@ def test_one_worker_alone_is_killed(trials: dict[str, Trial], name: str, kind: s
     assert ordeals.leftovers(folder) == []
 
 
-def test_every_instant_in_the_code_is_one_of_a_kill(trials: dict[str, Trial]) -> None:
+def test_every_instant_in_the_code_is_one_of_a_kill(trials: Trials) -> None:
     """The test above dies at all that an uninterrupted run passes; those of damaged and stale artifacts come here."""
     trial = trials["counts"]
     folder = trial.done()
-    forks.damage(min(store(folder).glob("train/*")), "truncated")
+    hooks.damage(min(store(folder).glob("train/*")), "truncated")
     stale(min(store(folder).glob("synthetic/*")))
     seen = set()
     while trial.run(folder, hook=["dying_in_turn", "late"]) != 0:
@@ -89,11 +94,11 @@ def stale(artifact: Path) -> None:
 
 
 def points_in_the_code() -> list[str]:
-    """The argument of every `faults.at` in lab/, as a regular expression."""
+    """Return the argument of every `crash_points.at` in lab/ as a regular expression."""
     found = []
-    for file in sorted((ROOT / "lab").rglob("*.py")):
+    for file in sorted((PROJECT / "lab").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "faults.at":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("faults.at", "crash_points.at"):
                 (argument,) = node.args
                 parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
                 texts = [re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in parts]
@@ -102,7 +107,7 @@ def points_in_the_code() -> list[str]:
     return found
 
 
-def test_real_workers_are_killed_too(trials: dict[str, Trial]) -> None:
+def test_real_workers_are_killed_too(trials: Trials) -> None:
     """Not forked: started as a user's are, by the interpreter.  One dies alone, and another takes its step."""
     trial = trials["counts"]
     folder = trial.fresh()
@@ -112,7 +117,7 @@ def test_real_workers_are_killed_too(trials: dict[str, Trial]) -> None:
     assert trial.same(folder) and ordeals.leftovers(folder) == []
 
 
-def test_a_clock_that_goes_backwards(trials: dict[str, Trial]) -> None:
+def test_a_clock_that_goes_backwards(trials: Trials) -> None:
     """Each look at it is an hour before the last, and the files are of a year to come."""
     trial = trials["network"]
     folder = trial.fresh()

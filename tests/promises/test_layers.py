@@ -35,6 +35,7 @@ HEAVY = {
 """Libraries that take seconds to import, and the only rooms that do, most of them inside of functions."""
 FILES = sorted((PROJECT / "lab").rglob("*.py"))
 
+pytestmark = pytest.mark.fast
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PROJECT).as_posix())
 
 
@@ -87,6 +88,29 @@ def lab_modules(file: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lab"):
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
+
+
+def roots_imported(file: Path) -> set[str]:
+    """First names of all that a file imports, also by `import_module("name")`."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Import():
+                found |= {alias.name for alias in node.names}
+            case ast.ImportFrom():
+                found.add(str(node.module))
+            case ast.Call(args=[ast.Constant(name)]) if ast.unparse(node.func).endswith("import_module"):
+                found.add(str(name))
+    return {name.split(".")[0] for name in found}
+
+
+@pytest.mark.parametrize(("here", "there"), [("tests", "scripts"), ("scripts", "tests")])
+def test_tests_and_scripts_do_not_import_each_other(here: str, there: str) -> None:
+    """Tests load scripts by path (support/scripts.py); scripts/checks/soak and fuzz start modules of tests/support."""
+    foreign = {there} | {name for file in (PROJECT / there).rglob("*.py") for name in (file.stem, file.parent.name)}
+    assert len(foreign) > 10
+    for file in (PROJECT / here).rglob("*.py"):
+        assert not roots_imported(file) & foreign, f"{file.relative_to(PROJECT)} imports from {there}/"
 
 
 @each_file

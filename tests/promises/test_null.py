@@ -1,25 +1,23 @@
-"""The null test: human controls that differ in their seed only are told apart in 5 % of the pairs, no more and no less.
+"""The null test: human controls that differ only in their seed are told apart in 5 % of the pairs, no more and no less.
 
-scripts/checks/null_test.py does it on human text with 2,000 chains.  Here: the same script, end to end, on 164 tiny
-chains;
-its comparison on 2,000 chains in memory, with right intervals and with broken ones; and its power where groups differ.
+scripts/checks/null_test.py tests this on human text with 2,000 chains.  Here the same script runs end to end on 164
+tiny chains, and its comparison on 2,000 chains in memory: with correct intervals, with broken ones, and on groups that
+do differ.
 """
 
-import importlib.util
 import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import stdtrit
 from scipy.stats import ttest_1samp, ttest_rel
-from support.tiny import PROJECT, run_study, write_study
+from support.scripts import load
+from support.tiny import run_study, write_study
 
 from lab.config.files import load_study, parse_study
 from lab.config.study import SourceConfig
@@ -33,17 +31,7 @@ from lab.seeds import derive_seed, generator
 from lab.text.known_source import KnownSource
 from lab.text.rows import draw_rows
 
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("null_test", PROJECT / "scripts" / "checks" / "null_test.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-null = _script()
+null = load("checks/null_test.py")
 
 PAIRS, SEEDS = 41, 2
 STUDY: dict[str, Any] = {
@@ -98,7 +86,7 @@ def test_the_exact_interval_by_hand() -> None:
 
 
 def rows_of(metric: str, values: Any) -> list[dict[str, Any]]:
-    """A results table of one metric: a human control for each value, seeds 0, 1, .."""
+    """Return a results table of one metric: a human control per value, with seeds 0, 1, .."""
     return [{"regime": "human", "seed": k, "generation": 0, metric: float(v)} for k, v in enumerate(values)]
 
 
@@ -140,7 +128,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The script, as its command line runs it in one process: 41 pairs of 2 + 2 seeds."""
+    """Run the script as its command line does, in one process: 41 pairs of 2 + 2 seeds."""
     cwd = tmp_path_factory.mktemp("null")
     study, out = write_study(cwd / "null.yaml", STUDY), cwd / "null.json"
     arguments = ["--study", study, "--pairs", PAIRS, "--seeds", SEEDS, "--workers", 0, "--checkpoints", cwd]
@@ -272,7 +260,7 @@ def bootstrap(differences: Any, confidence: float = 0.95) -> Interval:
 
 
 def deviation(differences: Any, confidence: float = 0.95) -> Interval:
-    """The standard deviation in the place of the standard error."""
+    """Use the standard deviation instead of the standard error."""
     return scaled(math.sqrt(len(differences)))(differences, confidence)
 
 
@@ -291,8 +279,10 @@ def deviation(differences: Any, confidence: float = 0.95) -> Interval:
 def test_a_broken_interval_fails(
     many: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., Interval], seeds: int, side: str
 ) -> None:
-    """Expected of 200: z 38 at 3 seeds and 60 at 2, the wrong df 29, the bootstrap 34, half the width 48; three times
-    the width 0.2, the deviation 0.7.  What 200 pairs cannot show is less than that: the wrong df at 5 seeds makes 12.
+    """The rejections of 200 pairs fall outside the limits.
+
+    Expected are 38 for z at 3 seeds and 60 at 2, 29 for the wrong df, 34 for the bootstrap, 48 for half the width, 0.2
+    for three times the width and 0.7 for the deviation.  200 pairs cannot show less: the wrong df at 5 seeds gives 12.
     """
     monkeypatch.setattr(report, "paired_interval", broken)
     (rate,) = null.rates(many, ["nll"], seeds)

@@ -99,7 +99,7 @@ def test_bits_per_byte_is_log2_perplexity_by_tokens_per_byte(row: list[int], see
 
 
 def sacrebleu_of(rows: Ragged) -> float:
-    """The mean of sacrebleu's sentence BLEU with default smoothing, each row against all the others; 0 to 1."""
+    """Return the mean of sacrebleu's sentence BLEU with default smoothing, each row against all the others; 0 to 1."""
     metric = BLEU(tokenize="none", force=True, smooth_method="exp", effective_order=False)
     texts = [" ".join(f"t{token}" for token in row) for row in rows]
     scores = [metric.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]
@@ -218,7 +218,7 @@ def test_zipf_exponent_by_hand() -> None:
 
 
 def zipf_counts(s: float, types: int, tokens: int) -> np.ndarray:
-    """Counts by rank in a sample from Zipf's law; types that did not occur are left out."""
+    """Return counts by rank in a sample from Zipf's law; types that did not occur are left out."""
     shares = stats.zipfian.pmf(np.arange(1, types + 1), s, types)
     counts = np.random.default_rng([types, tokens]).multinomial(tokens, shares / shares.sum())
     return np.sort(counts[counts > 0])[::-1]

@@ -66,7 +66,7 @@ def last_sample_dropped(patch: Patch) -> None:
 
 
 def decoded(patch: Patch, **decoding: Any) -> None:
-    """What is sampled at temperature 1 is sampled otherwise."""
+    """Change how tokens are drawn at temperature 1."""
     sound = sample._next
     patch.setattr(
         sample, "_next", lambda logits, uniforms, _, seen: sound(logits, uniforms, Decoding(**decoding), seen)
@@ -161,7 +161,7 @@ def training_goes_on_from_the_last_model(patch: Patch) -> None:
 
 
 def archive_never_moves_on(patch: Patch) -> None:
-    """The same fresh rows in every generation."""
+    """Draw the same fresh rows in every generation."""
 
     def fresh(lineage: Lineage, rows: int, repeat: bool) -> list[Part]:
         assert lineage.archive is not None
@@ -171,7 +171,7 @@ def archive_never_moves_on(patch: Patch) -> None:
 
 
 def half_from_the_newest_sample(patch: Patch) -> None:
-    """The newest sample is half of each subsample, the one before it the other half."""
+    """Take half of each subsample from the newest sample and half from the one before."""
 
     def subsample(sources: tuple[OnTable, ...], rows: int, rng: np.random.Generator) -> list[Part]:
         before, newest = (
@@ -251,7 +251,7 @@ def no_fsync() -> Any:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int, str], exact.Row]:
-    """The unbroken lab: what the sabotages are held against."""
+    """Run the unbroken lab, with which each sabotage is compared."""
     found: list[exact.Row] = []
     for arm in dict.fromkeys(sabotage.arm for sabotage in SABOTAGES.values()):
         mine = [sabotage for sabotage in SABOTAGES.values() if sabotage.arm == arm]

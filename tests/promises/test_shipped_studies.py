@@ -5,12 +5,12 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.scripts import load
 from support.tiny import run_study, write_corpus
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig, PreTrainedConfig
 
@@ -64,7 +64,7 @@ def tales(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory, tales: Path) -> dict[str, str]:
-    """A folder with random weights and a byte-level BPE of its own for each pretrained model."""
+    """Make a folder per pretrained model, with random weights and a byte-level BPE of its own."""
     tokenizer = train_tokenizer([json.loads(line)["text"] for line in tales.read_text().splitlines()], VOCABULARY)
     end = tokenizer.token_to_id("<|endoftext|>")
     folders = {}
@@ -85,8 +85,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shrunk(config: StudyConfig, tales: Path, bases: Mapping[str, str]) -> StudyConfig:
-    """The study with every size tiny, one seed and two generations.  What defines the experiment stays: regimes, the
-    structure of the sweep, decoding, start, population, beams, layout, and what a generation's training is counted in.
+    """Make every size of a study tiny, with one seed and two generations.
+
+    The definition of the experiment stays: regimes, structure of the sweep, decoding, start, population, beams, layout,
+    and the unit in which the training of a generation is counted.
     """
     data = config.model_dump(mode="json")
     data |= {"seeds": data["seeds"][:1], "generations": min(data["generations"], 2)}
@@ -124,7 +126,7 @@ def small(field: str, value: Any) -> Any:
 
 
 def swept(field: str, values: list[Any]) -> list[Any]:
-    """A swept size keeps its order: 16, 24, 32 .. rows."""
+    """Replace the values of a swept size by 16, 24, 32 .. rows in the same order."""
     return [8 * ROW * (values.index(value) + 2) for value in values] if field in ROWS else values
 
 
@@ -209,7 +211,7 @@ def test_on_the_shipped_corpus(name: str) -> None:
 
 
 def check_text(study: StudyConfig) -> None:
-    """What each arm asks of a fold is there, by what is known of the corpus."""
+    """Check that each fold has the text that each arm asks for, by the known sizes of the corpus."""
     for arm in arms(study):
         config = arm.config
         assert not isinstance(config.corpus, SourceConfig) and config.train
@@ -228,7 +230,7 @@ def check_text(study: StudyConfig) -> None:
 
 
 def table_of(study: StudyConfig) -> list[dict[str, Any]]:
-    """A results table with the study's chains: the loss counts them, plus a tenth of the generation."""
+    """Return a results table of the study's chains, whose loss is the chain's number plus a tenth of the generation."""
     rows = []
     chains = [(arm, regime) for arm in arms(study) for regime in arm.config.regimes]
     for number, (arm, regime) in enumerate(chains):
@@ -249,7 +251,7 @@ def test_each_direction_is_of_chains_that_exist(name: str) -> None:
 
 
 def test_the_check_holds_every_mini_against_its_directions() -> None:
-    check = import_module("check_experiments")
+    check = load("checks/check_experiments.py")
     assert set(check.STUDIES) == set(MINIS)
     lines = check.lines_of("hodel-2025-mini", table_of(load_study("hodel-2025-mini")))
     assert [(line["generation"], line["a"], line["n"]) for line in lines] == [

@@ -10,28 +10,25 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import forks, ordeals
-from support.ordeals import Trial, store
+from support import forks, hooks, ordeals
+from support.ordeals import Trial, Trials, store
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-from lab.config.files import load_study  # noqa: E402
-from lab.loop import build  # noqa: E402
-from lab.run.plan import make_plan  # noqa: E402
-from lab.store.space import CHECKPOINTS, size_of  # noqa: E402
-from lab.store.store import Store  # noqa: E402
+from lab.config.files import load_study
+from lab.loop import build
+from lab.run.plan import make_plan
+from lab.store.space import CHECKPOINTS, size_of
+from lab.store.store import Store
 
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1, "SIGHUP": signal.SIGHUP}
 
 
 @pytest.fixture
-def network(trials: dict[str, Trial]) -> Trial:
+def network(trials: Trials) -> Trial:
     return trials["network"]
 
 
 @pytest.fixture
-def counts(trials: dict[str, Trial]) -> Trial:
+def counts(trials: Trials) -> Trial:
     return trials["counts"]
 
 
@@ -121,7 +118,7 @@ KINDS = {
 
 def cases(name: str) -> list[tuple[str, str, bool, bool, int]]:
     """Every kind with two ways of damage, every way with two kinds or more."""
-    ways = forks.DAMAGES
+    ways = hooks.DAMAGES
     return [
         (kind, ways[(2 * i + j * 3) % len(ways)], bool((i + j) % 3), i % 2 == 0, i % 2)
         for i, kind in enumerate(KINDS[name])
@@ -130,14 +127,12 @@ def cases(name: str) -> list[tuple[str, str, bool, bool, int]]:
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name in forks.STUDIES for case in cases(name)], ids=str)
-def test_a_damaged_artifact_is_made_again(
-    trials: dict[str, Trial], name: str, case: tuple[str, str, bool, bool, int]
-) -> None:
+def test_a_damaged_artifact_is_made_again(trials: Trials, name: str, case: tuple[str, str, bool, bool, int]) -> None:
     kind, how, used, hash_all, workers = case
     assert ordeals.damaged(trials[name], kind, how, used=used, hash_all=hash_all, workers=workers)
 
 
-def test_the_cases_name_every_kind(trials: dict[str, Trial]) -> None:
+def test_the_cases_name_every_kind(trials: Trials) -> None:
     for trial in trials.values():
         named = {case[0] for each in forks.STUDIES for case in cases(each)}
         assert set(ordeals.kinds(trial)) <= named
@@ -161,7 +156,7 @@ def test_what_is_moved_aside_stays(counts: Trial) -> None:
     folder = counts.done()
     artifact = min(store(folder).glob("train/[!.]*"))
     for _ in range(2):
-        forks.damage(artifact, "flipped")
+        hooks.damage(artifact, "flipped")
         assert counts.run(folder) == 0
     assert len(list(artifact.parent.glob(".corrupt-*"))) == 2
     assert counts.ends_the_same(folder)
@@ -244,7 +239,7 @@ def both(trial: Trial, folder: Path, hook: list[str], **options: bool) -> list[s
 
 
 @pytest.mark.parametrize("name", forks.STUDIES)
-def test_two_runners_compute_each_step_once(trials: dict[str, Trial], name: str) -> None:
+def test_two_runners_compute_each_step_once(trials: Trials, name: str) -> None:
     trial = trials[name]
     folder = trial.fresh()
     points = Counter(both(trial, folder, ["recording", "points"]))
@@ -254,7 +249,7 @@ def test_two_runners_compute_each_step_once(trials: dict[str, Trial], name: str)
 
 
 @pytest.mark.parametrize("name", forks.STUDIES)
-def test_two_machines_without_a_common_lock(trials: dict[str, Trial], name: str) -> None:
+def test_two_machines_without_a_common_lock(trials: Trials, name: str) -> None:
     """Both compute, one commits; the other takes what is there.  They are made to begin one training together."""
     trial = trials[name]
     folder = trial.fresh()

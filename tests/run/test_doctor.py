@@ -34,6 +34,7 @@ def of(checks: list[Check], what: str) -> Check:
     return found
 
 
+@pytest.mark.slow
 def test_a_machine_in_order(runs: Path) -> None:
     before = listing(runs)
     done = lab("doctor", "--checkpoints", runs, "--json", cwd=runs.parent)
@@ -155,6 +156,7 @@ def test_damage(runs: Path) -> None:
     assert f"bad   artifact: {folder} is damaged; lab run of the study" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["doctor"], ["prune", "tiny"], ["status", "tiny"]], ids=lambda words: words[0])
 def test_heavy_libraries_are_left_alone(finished: Finished, command: list[str]) -> None:
     """Where there is no GPU; doctor asks torch about one that is there."""

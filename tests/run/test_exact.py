@@ -238,6 +238,7 @@ def test_the_newest_sample_alone_is_replace() -> None:
     assert found["last_k,k=1", 1, "heterozygosity"] == found["replace", 1, "heterozygosity"]
 
 
+@pytest.mark.slow
 def test_the_committed_comparison_is_of_the_shipped_study() -> None:
     """data/results/exact.csv, which the README shows, has the rows and exact values of the study as it is."""
     rows = exact.read(RESULTS / "exact.csv")
@@ -339,6 +340,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mapping[s
 RED = "\x1b[31m"
 
 
+@pytest.mark.slow
 def test_a_run_that_agrees_exits_with_0(told: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     code, text = told({})
     assert code == 0 and "1 of 1 numbers" in text and "OFF" not in text and RED not in text
@@ -354,6 +356,7 @@ def test_a_run_that_is_off_exits_with_1_and_shows_the_row_in_red(told: Callable[
     assert "perplexity" in line and "OFF" in line and "4.0" in line and "3.0" in line
 
 
+@pytest.mark.slow
 def test_every_number_of_the_shipped_study_has_two_ways_to_be_off() -> None:
     """Its laws are finite, each column of LAWS stands in some row, and each regime and arm has rows."""
     graph = build(load_study("exact"))

@@ -309,6 +309,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Mapping
     return tables(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_results_are_the_same_bytes_from_an_empty_store(
     built: Callable[..., Study], tmp_path: Path, once: Mapping[str, bytes], workers: int
@@ -322,11 +323,13 @@ def test_results_are_the_same_bytes_from_an_empty_store(
     assert listing(tmp_path / "store") == before
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_none(built: Callable[..., Study], tmp_path: Path, finished: Finished) -> None:
     run_study(built(seeds=[0, 1]), tmp_path / "tiny", workers=0)
     assert tables(tmp_path / "tiny") == tables(finished.folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_grows_keeps_what_it_had(
     built: Callable[..., Study], tmp_path: Path, once: Mapping[str, bytes]
 ) -> None:
@@ -344,6 +347,7 @@ def test_a_run_that_grows_keeps_what_it_had(
     assert set(old) < set(new) and len(new) == 1 + 3 * 3
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     built: Callable[..., Study], tmp_path: Path, corpus_file: Path, once: Mapping[str, bytes]
 ) -> None:

@@ -101,6 +101,7 @@ def copied(kept: Mapping[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 # --- no number changes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_run_that_keeps_no_weights_gives_the_same_table(
     built: Make, tmp_path: Path, kept: Mapping[str, Path], name: str
@@ -185,6 +186,7 @@ def test_a_deleted_sample_is_made_again_from_weights_made_again(
     assert table(tmp_path / "tiny") == table(kept[name])
 
 
+@pytest.mark.slow
 def test_a_run_that_grows_begins_from_weights_made_again(built: Make, tmp_path: Path) -> None:
     whole = built(**CONTINUED, generations=3)
     go(whole, tmp_path / "whole" / "tiny")

@@ -103,6 +103,7 @@ def test_every_kind_is_flipped(run: Path) -> None:
     assert {step.name for step in study_of(run).steps} == set(KINDS)
 
 
+@pytest.mark.slow
 def test_a_bit_flipped_in_a_manifest(run: Path) -> None:
     """Every byte that means anything, what only it knows too, for it is sealed; but for the word "seal" itself."""
     step = steps_of(study_of(run), "heldout")[0]
@@ -249,6 +250,7 @@ def test_a_gpu_model_is_compared_where_a_step_ran_on_one(built: Callable[..., St
     assert machine.here().keys() >= {"python", "torch", "cpu", "gpu"}
 
 
+@pytest.mark.slow
 def test_the_command(run: Path) -> None:
     """Exit codes 0, 1 and 2; a worker process of its own computes the sampled step."""
     cwd = run.parent

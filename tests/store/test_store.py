@@ -246,6 +246,7 @@ def compute(root: Path, log: Path, barrier: Barrier) -> None:
         Store(root).run(job(seed), write, {}, fresh=False)
 
 
+@pytest.mark.slow
 def test_three_processes_at_once_compute_each_artifact_once(tmp_path: Path) -> None:
     """20 artifacts, each asked for by 3 processes in the same moment."""
     context, log = multiprocessing.get_context("spawn"), tmp_path / "calls"

@@ -1,1 +1,1 @@
-"""What the tests share: tiny studies, processes that are killed, hostile input."""
+"""Helpers of the tests: tiny studies, scripts as modules, killed processes, damage and hostile input."""

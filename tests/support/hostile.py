@@ -1,7 +1,7 @@
-"""Hostile input for the tests and for scripts/checks/fuzz.py: what is done to the lab, and what counts as a good end.
+"""Hostile input for the tests and for scripts/checks/fuzz, and how the lab must end on it.
 
-A good end: exit code 2 with one line that begins with "error: ", nothing on stdout, nothing written; or, where `ends`
-has 0, exit code 0.  A traceback, another code, a file more or less, or the trap sprung is a bad one.
+A good end is exit code 2 with one line that begins with "error: ", nothing on stdout and no file written, or exit
+code 0 where the test allows it.  A traceback, another exit code, a changed file, or an executed payload is a bad end.
 """
 
 import contextlib
@@ -20,27 +20,30 @@ from lab.cli.app import main
 from support.tiny import listing
 
 TRAP = "executed"
-"""The file that every payload would make, in the working directory."""
+"""Name of the file that every payload would create in the working directory."""
 
 
 @dataclass(frozen=True)
 class End:
+    """How one call of the command line ended."""
+
     code: int
     out: str
     err: str
     unchanged: bool
-    """Whether every file of the working directory is as it was."""
+    """Whether every file of the working directory is as before."""
     sprung: bool
+    """Whether a payload was executed."""
 
     def fault(self, ends: tuple[int, ...] = (2,)) -> str:
-        """What is bad about it; empty if nothing."""
+        """Return what is bad about this end, or an empty text; `ends` are the allowed exit codes."""
         if self.sprung:
             return "the payload was executed"
         if self.code not in ends:
             return f"exit code {self.code}: {self.err[-300:]}"
         if self.code == 2:
-            one = len(self.err.splitlines()) == 1 and self.err.startswith("error: ") and len(self.err) < 1500
-            if not one or self.out:
+            one_line = len(self.err.splitlines()) == 1 and self.err.startswith("error: ") and len(self.err) < 1500
+            if not one_line or self.out:
                 return f"not one line: {self.out[:200]!r} {self.err[:300]!r}"
             if not self.unchanged:
                 return "files were written"
@@ -50,7 +53,7 @@ class End:
 
 
 def call(*arguments: str | Path, cwd: Path) -> End:
-    """The command line in this process.  What is neither SystemExit nor caught by `main` counts as exit code 1."""
+    """Run the command line in this process.  An exception that escapes from it counts as exit code 1."""
     before, here = listing(cwd), os.getcwd()
     out, err = io.StringIO(), io.StringIO()
     code: Any = 0
@@ -114,7 +117,7 @@ VALUES = (
         "日本",
     ),
 )
-"""What a field is set to: wrong types, huge and broken numbers, broken YAML, tags that would run code."""
+"""Values for a field: wrong types, huge and broken numbers, broken YAML, tags that would run code."""
 EXTRA = (
     *("note", "published", "sweep", "population", "compute.threads", "seeds.0", "regimes.0", "nonsense", "..", "a.b.c"),
     *("corpus.piece", "corpus.archive_tokens", "corpus.layout", "corpus.kind", "corpus.text", "corpus.revision"),
@@ -122,11 +125,11 @@ EXTRA = (
     *("train.warmup", "train.beta1", "train.clip", "train.start", "train.lora", "train.base", "train.lora.rank"),
     *("sample.rows", "sample.temperature", "sample.top_k", "sample.top_p", "sample.beams", "sample.prompt_tokens"),
 )
-"""Fields beside those that a study gives."""
+"""Fields besides those that a tiny study sets."""
 
 
 def fields(study: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all fields."""
+    """Yield the dotted names of all fields."""
     for name, value in study.items():
         yield prefix + name
         if isinstance(value, Mapping):
@@ -134,7 +137,7 @@ def fields(study: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def bomb(name: str, levels: int = 9) -> str:
-    """Nine aliases of nine aliases ...: a few lines of YAML that stand for 9^levels values (a "billion laughs")."""
+    """Return a few lines of YAML that stand for 9^levels values: nine aliases of nine aliases ("billion laughs")."""
     lines = [f"{name}: &a0 [x,x,x,x,x,x,x,x,x]"]
     lines += [f"{name}{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
     return "\n".join(lines) + "\n"
@@ -146,7 +149,7 @@ def edit(path: Path, **entries: Any) -> None:
 
 
 class Payload:
-    """Unpickled, it makes the trap."""
+    """An object that creates the trap file when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return open, (TRAP, "w")

@@ -1,4 +1,4 @@
-"""What the tests share: a tiny corpus, a tiny study, one finished run of it, and the command line as a subprocess."""
+"""A tiny corpus, a tiny study, ways to run it, and the command line as a subprocess."""
 
 import json
 import os
@@ -25,11 +25,11 @@ from lab.store.store import Store
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 WORDS = [first + last for first in ("ba", "so", "ri", "mu", "te", "lo", "ka", "ne") for last in ("", "n", "l", "sta")]
-"""32 words of a made-up language, the first ones the commonest (Zipf 1949)."""
+"""32 words of a made-up language, the most frequent first (Zipf 1949)."""
 
 
 def write_corpus(path: Path, groups: int = 48) -> Path:
-    """A jsonl corpus of two domains, some 20 kB, always the same bytes."""
+    """Write a jsonl corpus of two domains, about 20 kB and always the same bytes, and return its path."""
     rng, rows = generator(7), []
     weights = 1 / np.arange(1, len(WORDS) + 1)
     for number in range(groups):
@@ -49,7 +49,10 @@ def write_corpus(path: Path, groups: int = 48) -> Path:
 
 
 def tiny(corpus: Path | str, **changes: Any) -> dict[str, Any]:
-    """The fields of a study that runs in seconds: 1 layer of 16, rows of 16 tokens, 2 generations.  `a__b` is a.b."""
+    """Return the fields of a study that runs in seconds: 1 layer of width 16, rows of 16 tokens, 2 generations.
+
+    A change a__b=1 sets the field a.b.
+    """
     study: dict[str, Any] = {
         "name": "tiny",
         "seeds": [0],
@@ -73,12 +76,13 @@ def tiny(corpus: Path | str, **changes: Any) -> dict[str, Any]:
 
 
 def tiny_config(corpus: Path | str, **changes: Any) -> StudyConfig:
+    """Return the study of `tiny`, checked."""
     return parse_study(tiny(corpus, **changes))
 
 
 @dataclass
 class Reports:
-    """A Reporter that remembers: (what happened, label)."""
+    """A Reporter that remembers what happened as (event, label)."""
 
     events: list[tuple[str, str]] = field(default_factory=list)
 
@@ -101,11 +105,12 @@ class Reports:
         self.events.append(("noted", message))
 
     def of(self, event: str) -> list[str]:
-        return [label for what, label in self.events if what == event]
+        """Return the labels of an event in order."""
+        return [label for name, label in self.events if name == event]
 
 
 def run_study(study: Study, folder: Path, *, workers: int = 0) -> Reports:
-    """Run a study into a run folder as the command line does, and write its tables."""
+    """Run a study into a run folder as the command line does, write its tables, and return what was reported."""
     run, reports = RunFolder(folder), Reports()
     run.begin(study, {"versions": machine.versions()})
     failures = execute(
@@ -118,14 +123,14 @@ def run_study(study: Study, folder: Path, *, workers: int = 0) -> Reports:
 
 
 def lab(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line, as a user's shell runs it off a terminal, where these variables are set too."""
+    """Run the command line as a shell without a terminal does, with these environment variables as well."""
     command = [sys.executable, "-m", "lab", *map(str, arguments)]
     environment = ENVIRONMENT | environment
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every path below a folder with its size and time of change: equal listings mean nothing was written."""
+    """Return every path below a folder with its size and time of change: equal listings mean nothing was written."""
     return {
         path.relative_to(folder).as_posix(): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -133,13 +138,14 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def write_study(path: Path, fields: Mapping[str, Any]) -> Path:
+    """Write a study file and return its path."""
     path.write_text(yaml.safe_dump(dict(fields), sort_keys=False))
     return path
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that `lab run` finished: its working directory, its study file and its folder."""
+    """A run that `lab run` finished: its working directory, study file, run folder, stdout and stderr."""
 
     cwd: Path
     study: Path
@@ -149,8 +155,10 @@ class Finished:
 
 
 def steps_of(study: Study, *names: str) -> Sequence[Step]:
+    """Return the steps of these kinds in order."""
     return [step for step in study.steps if step.name in names]
 
 
 def store_at(folder: Path) -> Store:
+    """Return the store beside the run folders in `folder`."""
     return Store(folder / "store")

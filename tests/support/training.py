@@ -37,6 +37,7 @@ class Rows:
 
 
 def fresh(seed: int = 1, n_layer: int = 2) -> Gpt2:
+    """Return an untrained network of V tokens and T positions."""
     config = ModelConfig(n_layer=n_layer, n_head=2, n_embd=32, n_positions=T)
     return random_gpt2(config, vocab_size=V, bos=0, seed=seed)
 
@@ -47,12 +48,13 @@ def ascending(n: int, positions: int = T, modulus: int = V) -> np.ndarray:
 
 
 def settings(**changes: Any) -> TrainConfig:
+    """Return the settings of a training of 24 batches of 8 rows, with changes."""
     fields = {"tokens": 24 * 8 * T, "batch_rows": 8, "lr": 3e-3, "validation_tokens": T}
     return TrainConfig.model_validate(fields | changes)
 
 
 def quiet(tokens: int) -> None:
-    pass
+    """Ignore progress."""
 
 
 def gpt2(vocab_size: int) -> Gpt2:

@@ -1,23 +1,23 @@
-"""Kill a study at random moments, or at every instant, start it again each time, and compare its tables by bytes.
+"""Kill a study at random moments or at every instant, start it again each time, and compare its tables by bytes.
 
-    python scripts/checks/soak.py smoke --kills 10 --seed 0
-    python scripts/checks/soak.py quick --kills 6 --seed 7 --reference checkpoints/quick     # a finished run to
-    compare with
-    python scripts/checks/soak.py counts --points --corruptions --kills 250 --seed 0 --json counts.json
-    python scripts/checks/soak.py network --points --corruptions --kills 250 --seed 0 --json network.json
+    scripts/checks/soak smoke --kills 10 --seed 0
+    scripts/checks/soak quick --kills 6 --seed 7 --reference checkpoints/quick     # compare with a finished run
+    scripts/checks/soak counts --points --corruptions --kills 250 --seed 0 --json counts.json
+    scripts/checks/soak network --points --corruptions --kills 250 --seed 0 --json network.json
 
-A shipped study, or a file, is started anew for every kill; each restart draws its number of workers, 0 (in one
-process), 1 or 2: the table must not depend on it.  `counts` and `network`, the two small studies of
-tests/support/forks.py,
-are forked, so that hundreds of kills take minutes.  `counts` keeps the weights of the last generation alone, so that
-it is killed while it drops weights too.  Exit code 1 if any table differs.
+A shipped study, or a study file, is started as a new process after every kill.  Each start draws its number of workers,
+0 (all in one process), 1 or 2: the tables must not depend on it.  `counts` and `network`, the two small studies of
+tests/support/forks.py, are forked instead, so that hundreds of kills take minutes.  `counts` keeps only the weights of
+the last generation, so it is also killed while it drops weights.
 
-    --kills N       random moments.  The whole process group dies; of these two studies, once in two where there are
-                    workers, first one worker alone, drawn by chance among those that the run has at that moment
-    --points        each instant of a commit, a checkpoint or a drop of weights once, on an empty store: the group dies
-    --alone         the same with one worker, and only the process that passes the instant dies: the worker inside of a
-                    step, the run itself outside (human text, tables); the run goes on with a new worker
+    --kills N       at random moments; the whole process group dies.  Of the two small studies, every second time a run
+                    has workers, one random worker dies alone first
+    --points        at each instant of a commit, a checkpoint or a drop of weights, on an empty store; the group dies
+    --alone         the same with one worker, and only the process that passes the instant dies: the worker inside a
+                    step, the run itself outside (human text, tables); the run continues with a new worker
     --corruptions   every damage to every kind of artifact
+
+Exit codes: 0 all tables are the same, 1 some differ.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import forks
-import ordeals
+from support import forks, ordeals
 
 
 def start(study: str, folder: Path, workers: int, overrides: list[str]) -> subprocess.Popen[bytes]:
+    """Start `lab run` in a process group of its own; its output goes to log.txt in `folder`."""
     command = [sys.executable, "-m", "lab", "run", study, "--checkpoints", str(folder), "--workers", str(workers)]
     command += [word for override in overrides for word in ("--set", override)]
     with (folder / "log.txt").open("ab") as log:
@@ -45,14 +45,13 @@ def start(study: str, folder: Path, workers: int, overrides: list[str]) -> subpr
 
 
 def unfinished(folder: Path) -> list[str]:
-    """The kinds of steps that were being written, from the temporary folders they left."""
+    """Return the kinds of the artifacts that were being written, from the temporary folders that they left."""
     return sorted(path.parent.name for path in (folder / "store").glob("*/.tmp-*"))
 
 
 def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overrides: list[str]) -> int:
-    """Run the study with so many kills, `seconds` long each on average, and to its end; the kills that happened."""
-    rng = random.Random(seed)
-    done = 0
+    """Run a study to its end through `kills` kills, `seconds` after each start on average; return how many happened."""
+    rng, done = random.Random(seed), 0
     while True:
         workers = rng.choice([0, 1, 2])
         process = start(study, folder, workers, overrides)
@@ -65,7 +64,7 @@ def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overri
                 process.wait()
                 done += 1
                 print(f"kill {done} after {limit:.1f}s with {workers} workers, in: {unfinished(folder)}", flush=True)
-                time.sleep(0.5)  # the workers' death is the kernel's work
+                time.sleep(0.5)  # until the kernel has ended the workers
                 continue
             print(f"finished before kill {done + 1} could happen", flush=True)
         else:
@@ -76,11 +75,11 @@ def soak(study: str, folder: Path, kills: int, seconds: float, seed: int, overri
 
 
 Counts = dict[str, list[int]]
-"""What was tried -> how often, and how often the tables differed afterwards."""
+"""Ordeal -> how often it was tried, and how often the tables differed afterwards."""
 
 
 def shipped(options: argparse.Namespace) -> Counts:
-    """A shipped study or a file, in processes of its own."""
+    """Kill a shipped study, or the study of a file, in processes of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="lab-soak-") as whole,
         tempfile.TemporaryDirectory(prefix="lab-soak-") as cut,
@@ -90,19 +89,20 @@ def shipped(options: argparse.Namespace) -> Counts:
             soak(options.study, Path(whole), 0, 0.0, options.seed, options.overrides)
             reference = next(path.parent for path in Path(whole).glob("*/results.csv"))
         done = soak(options.study, Path(cut), options.kills, options.seconds, options.seed, options.overrides)
-        found = next(Path(cut).glob("*/results.csv"))
-        same = all((found.parent / n).read_bytes() == (reference / n).read_bytes() for n in ("results.csv", "bins.csv"))
+        run = next(path.parent for path in Path(cut).glob("*/results.csv"))
+        same = all((run / name).read_bytes() == (reference / name).read_bytes() for name in ("results.csv", "bins.csv"))
     return {"random kills": [done, int(not same)]}
 
 
 def forked(options: argparse.Namespace) -> Counts:
-    """One of the two small studies."""
+    """Kill and damage one of the two small studies in forked processes."""
     counts: Counts = {}
     with tempfile.TemporaryDirectory(prefix="lab-soak-") as folder, forks.forks() as started:
         trial = ordeals.Trial(started, options.study, Path(folder))
-        for what, wanted in (("instants", options.points), ("instants, one process alone", options.alone)):
-            if wanted:
-                counts[what] = instants(trial, alone=what != "instants")
+        if options.points:
+            counts["instants"] = instants(trial, alone=False)
+        if options.alone:
+            counts["instants, one process alone"] = instants(trial, alone=True)
         if options.corruptions:
             tally = counts["corruptions"] = [0, 0]
             for kind, how, used, hash_all in ordeals.every_damage(trial):
@@ -118,7 +118,7 @@ def forked(options: argparse.Namespace) -> Counts:
 
 
 def instants(trial: ordeals.Trial, *, alone: bool) -> list[int]:
-    """A kill at each: (kills, tables that differed)."""
+    """Kill one run at each instant and return [kills, stores whose tables differed]."""
     tally = [0, 0]
     for number, point in enumerate(trial.points):
         tally[0] += 1
@@ -129,14 +129,15 @@ def instants(trial: ordeals.Trial, *, alone: bool) -> list[int]:
 
 
 def main() -> int:
+    """Kill the study as asked and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="a shipped study, a file, or one of: " + ", ".join(forks.STUDIES))
     parser.add_argument("--kills", type=int, default=10, help="at random moments")
     parser.add_argument("--points", action="store_true", help="one kill at every instant (counts, network)")
-    parser.add_argument("--alone", action="store_true", help="the same of one process alone (counts, network)")
+    parser.add_argument("--alone", action="store_true", help="the same, only one process dies (counts, network)")
     parser.add_argument("--corruptions", action="store_true", help="every damage to every kind (counts, network)")
     parser.add_argument("--seconds", type=float, default=30.0, help="average time from a start to its kill")
-    parser.add_argument("--seed", type=int, required=True, help="of the moments and the numbers of workers")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the moments and the numbers of workers")
     parser.add_argument("--reference", type=Path, help="a finished, uninterrupted run of the same study")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--json", type=Path, help="write the counts here")
