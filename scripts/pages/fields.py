@@ -16,6 +16,7 @@ from lab.curators import CURATORS
 from pages.writing import cell, filled, table
 
 WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+PLURALS = {"whole number": "whole numbers", "section": "sections", "mapping": "mappings", "any": "values"}
 SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -31,7 +32,7 @@ def _parts(annotation: Any, bounds: Iterable[Any]) -> tuple[list[str], list[str]
         return [word for words, _ in found for word in words], [limit for _, limits in found for limit in limits]
     if origin in (tuple, list):
         words, limits = _parts(inside[0], ())
-        return [f"list of {'/'.join(dict.fromkeys(words))}"], limits
+        return [f"list of {PLURALS.get(words[0], words[0])}"], limits
     if origin is dict or annotation is Any:
         return ["mapping" if origin is dict else "any"], []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -43,7 +44,7 @@ def _limit(bounds: Iterable[Any]) -> str:
     """Return the bounds of a number, such as "> 0, <= 1024"; nothing where there are none."""
     flat = [part for bound in bounds for part in (getattr(bound, "metadata", None) or [bound])]
     found = [(SIGNS[name], getattr(part, name)) for part in flat for name in SIGNS if hasattr(part, name)]
-    return ", ".join(f"{sign} {value:,g}" if value < 10**6 else f"{sign} {value:.0e}" for sign, value in found)
+    return ", ".join(f"{sign} {value:,}" if value < 10**12 else f"{sign} {value:.0e}" for sign, value in found)
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from lab.config.files import load_study, study_names
-from lab.config.study import StudyConfig
+from lab.config.study import PublishedNumbers, StudyConfig
 from lab.config.sweep import arms
+from lab.report.compare import AGREES
 from pages.writing import RESULTS, cell, filled, table
 
 
@@ -63,13 +64,21 @@ def papers() -> str:
         if published and not name.endswith("-mini"):
             text = f"- **{name}**: {published.paper}. Published: {published.table}. What differs: {published.differs}"
             found.append(filled(text, indent="  "))
+            found += [f"  - {_numbers(line)}" for line in published.numbers]
     return "\n".join(found)
+
+
+def _numbers(line: PublishedNumbers) -> str:
+    """Return one published line: "replace, nll: generation 0 1.81, 1 2.07"."""
+    axes = "".join(f", {name} {value}" for name, value in line.axes.items())
+    values = ", ".join(f"{generation}: {value:g}" for generation, value in sorted(line.values.items()))
+    return f"`{line.regime}`{axes}, {line.metric} by generation: {values}"
 
 
 def directions() -> str:
     """Return what the small versions found, direction by direction."""
     found = json.loads((RESULTS / "experiments.json").read_text(encoding="utf-8"))
-    head = ["study (`-mini`)", "gen", "A", "B", "the paper says", "A - B", "95 % interval", "n", "verdict"]
+    head = ["study (`-mini`)", "generation", "A", "B", "the paper says", "A - B", "95 % interval", "n", "verdict"]
     rows = []
     for row in found["directions"]:
         interval = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
@@ -89,13 +98,12 @@ def levels() -> str:
 
 
 def agreement() -> str:
-    """Return the count of directions that agree, for the README."""
+    """Return how many directions agree with their papers."""
     found = json.loads((RESULTS / "experiments.json").read_text(encoding="utf-8"))["directions"]
-    agree = sum(row["verdict"] == "as published" for row in found)
-    papers = len({row["study"] for row in found})
+    agree = sum(row["verdict"] == AGREES for row in found)
     return filled(
-        f"""The small versions of {papers} published experiments agree in direction with their papers in {agree} of
-        {len(found)} comparisons, and the rest are undecided at 3 seeds. The full versions have not been run."""
+        f"""In {agree} of {len(found)} comparisons the small versions of published experiments agree in direction with
+        their papers; the rest are undecided at {max(row["n"] for row in found)} seeds."""
     )
 
 

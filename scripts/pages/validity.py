@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from lab.report import exact
+from pages import studies
 from pages.writing import RESULTS, filled, table
 
 SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexity")
@@ -67,7 +68,7 @@ def lost() -> str:
 
 
 def checked() -> str:
-    """Return the three checks in one sentence each, for the README."""
+    """Return what was checked in one sentence each, for the README."""
     rows = exact.read(RESULTS / "exact.csv")
     agree = sum(row.verdict == "agrees" for row in rows)
     counts = _counts()
@@ -76,7 +77,7 @@ def checked() -> str:
     return filled(
         f"""`lab run exact` compares the lab with chains whose outcome is known in closed form: {agree} of {len(rows)}
         numbers agree, and the rest have intervals that are too wide to tell. The lab was killed {kills:,} times and its
-        artifacts were damaged {counts["corruptions"][0]:,} times; {wrong} tables changed."""
+        artifacts were damaged {counts["corruptions"][0]:,} times; {wrong} tables changed. {studies.agreement()}"""
     )
 
 
