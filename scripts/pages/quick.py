@@ -1,0 +1,128 @@
+"""The study `quick`, from data/results/results.csv: meaning, tables, times; and the copy of a finished run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lab.report.figure import figure
+from lab.report.tables import HEADLINE, as_markdown, caption, lines
+from lab.run.folder import RunFolder
+from pages.writing import RESULTS, filled, table
+
+REGIMES = ("replace", "accumulate")
+
+
+@cache
+def _rows() -> list[dict[str, Any]]:
+    return RunFolder(RESULTS).results()
+
+
+def take(run: Path) -> None:
+    """Copy the results of a finished run to data/results/: exact.csv, or the tables and the figure of `quick`."""
+    if (run / "exact.csv").exists():
+        shutil.copyfile(run / "exact.csv", RESULTS / "exact.csv")
+        return
+    for name in ("results.csv", "config.yaml", "env.json"):
+        shutil.copyfile(run / name, RESULTS / name)
+    folder = RunFolder(RESULTS)
+    config, rows = folder.config(), folder.results()
+    seeds = ", ".join(map(str, config.seeds))
+    figure(rows, f"{config.name}: {config.corpus.title}, seeds {seeds}", RESULTS / "quick.svg")
+
+
+def _mean(regime: str, generation: int, column: str) -> float:
+    chosen = (row for row in _rows() if (row["regime"], row["generation"]) == (regime, generation))
+    return fmean(row[column] for row in chosen)
+
+
+def _last() -> int:
+    return max(row["generation"] for row in _rows())
+
+
+def reading() -> str:
+    """Return two sentences that say what the picture shows."""
+    last = _last()
+    worse = [_mean(r, last, "perplexity") / _mean("human", last, "perplexity") - 1 for r in REGIMES]
+    kept, fresh = _mean("replace", last, "rare_survival"), _mean("human", 0, "rare_survival_human")
+    return filled(
+        f"""A model trained only on its predecessor's text (`replace`) is {worse[0]:.0%} worse on held-out human text
+        after {last} generations than the control, which saw human text each time (`human`); keeping the human text and
+        adding every sample to it (`accumulate`) costs {worse[1]:.0%}. Rare words go first: the text of generation
+        {last} under `replace` holds {kept:.1%} of the rare human words, where as much fresh human text holds
+        {fresh:.0%}."""
+    )
+
+
+def details() -> str:
+    """Return the comparison of rare and common words, and what one step loses."""
+    last = _last()
+    rare, common = (
+        _mean("replace", last, column) - _mean("replace", 0, column) for column in ("nll_rare", "nll_common")
+    )
+    first, final = (_mean("replace", t, "rare_survival") for t in (0, last))
+    return filled(
+        f"""Under `replace` the loss inside words that the human text has one to three times grew by {rare:.2f} nats per
+        token, the loss inside the commonest words by {common:.2f}. The generated text holds {first:.1%} of the rare
+        words at generation 0 and {final:.1%} at generation {last}: a small model loses most of them in one step, and
+        collapse takes from what is left."""
+    )
+
+
+SHORT = {
+    "perplexity": ("perplexity", lambda x: f"{x:,.1f}", lambda x: f"{x:+.0%}"),
+    "nll_rare": ("rare loss", lambda x: f"{x:.2f}", lambda x: f"{x:+.2f}"),
+    "distinct_2": ("distinct-2", lambda x: f"{x:.3f}", lambda x: f"{x:+.3f}"),
+    "rare_survival": ("rare words kept, %", lambda x: f"{100 * x:.1f}", lambda x: f"{100 * x:+.1f}"),
+}
+"""Column of results.csv -> heading, form of a value, form of a change."""
+
+
+def headline() -> str:
+    """Return one table: the last generation of each regime, with the change against the control."""
+    cells: dict[str, list[str]] = {}
+    for column, (_, value, change) in SHORT.items():
+        for line in lines(_rows(), [column]):
+            text = value(line.mean(line.last))
+            interval = line.against_control()
+            if interval is not None:
+                text += f" ({change(interval.mean)} [{change(interval.low)}, {change(interval.high)}])"
+            cells.setdefault(line.regime, []).append(text)
+    head = ["regime", *(heading for heading, _, _ in SHORT.values())]
+    return table(head, ([f"`{regime}`", *row] for regime, row in cells.items()))
+
+
+def every_generation() -> str:
+    """Return the tables that `lab show quick --format md` prints."""
+    rows, config = _rows(), RunFolder(RESULTS).config()
+    return f"{as_markdown(rows, HEADLINE['text'])}\n{caption(config, rows)}."
+
+
+def _times() -> dict[str, Any]:
+    return json.loads((RESULTS / "timing.json").read_text(encoding="utf-8"))
+
+
+def processors() -> str:
+    """Return how long the two studies of the first screen take, by kind of processor."""
+    head = ["processor (2 cores, no GPU)", "`smoke`", "`quick`"]
+    return table(head, ([row[name] for name in ("processor", "smoke", "quick")] for row in _times()["processors"]))
+
+
+def times() -> str:
+    """Return every measured time, with the machine."""
+    found = _times()
+    return "\n".join([filled(f"Measured on {found['machine']}:"), "", *(f"- {line}" for line in found["lines"])])
+
+
+PARTS = {
+    "reading": reading,
+    "details": details,
+    "headline": headline,
+    "quick": every_generation,
+    "processors": processors,
+    "times": times,
+}
