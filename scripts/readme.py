@@ -22,9 +22,10 @@ from typing import Any
 
 import bench_table
 
+from lab.metrics.columns import headline
 from lab.report import exact
 from lab.report.figure import figure
-from lab.report.tables import HEADLINE, as_markdown, caption
+from lab.report.tables import as_markdown, caption
 from lab.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,7 +212,7 @@ def rendered(text: str) -> str:
     timing = json.loads((RESULTS / "timing.json").read_text(encoding="utf-8"))
     parts = {
         "meaning": meaning(rows),
-        "quick": f"{as_markdown(rows, HEADLINE['text'])}\n{caption(config, rows)}.",
+        "quick": f"{as_markdown(rows, headline('text'))}\n{caption(config, rows)}.",
         "timing": "Measured from a fresh clone (" + timing["machine"] + "): " + "; ".join(timing["lines"]) + ".",
         "exact": against_theory(),
         "null": null_rates(),

@@ -33,12 +33,13 @@ def show(
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
     """The results table: regimes over generations, with spread over seeds and change against the human control."""
+    from lab.metrics.columns import headline
     from lab.report import compare as comparing
     from lab.report import tables as report
 
     folder = folder_of(run, checkpoints)
     config, rows = folder.config(), _measured(folder)
-    metrics = metric or report.HEADLINE[config.corpus.kind]
+    metrics = metric or headline(config.corpus.kind)
     kind = "json" if as_json else format_
     if by is not None:
         for name in metrics:

@@ -45,12 +45,13 @@ def plain_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Seq
 
 def print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
     """What exact theory says of the run, where it says anything, else the table; False where theory is contradicted."""
+    from lab.metrics.columns import headline
     from lab.report import exact
-    from lab.report.tables import HEADLINE, caption
+    from lab.report.tables import caption
 
     found = exact.compare(graph, rows)
     if not found:
-        print_table(rows, HEADLINE[graph.config.corpus.kind], graph.config)
+        print_table(rows, headline(graph.config.corpus.kind), graph.config)
         if graph.config.corpus.kind == "source" and len(graph.config.seeds) == 1:
             out.print("exact theory: not compared, an interval needs at least 2 seeds", highlight=False)
         return True

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.metrics.texts import head
+
 Rows = NDArray[np.integer[Any]] | Sequence[Sequence[int]]
 """Token ids [N, T], or ragged: one sequence for each row."""
 Integers = NDArray[np.integer[Any]]
@@ -34,6 +36,25 @@ def distinct_n(rows: Rows, *, n: int, eos: int | None, tokens: int) -> float:
         return math.nan
     grams.sort()
     return (1 + int(np.count_nonzero(grams[1:] != grams[:-1]))) / len(grams)
+
+
+def within_and_between(
+    sample: Integers, *, models: int, prompt: int, budget: int, eos: int, end: int | None
+) -> dict[str, float]:
+    """Return the distinct-2 within and between the models of a generation, at equal tokens: an M-th of the budget.
+
+    distinct_2_within: of one model's own text, the mean over models.  distinct_2_between: of a text to which each
+    model gives an equal part.  Row i was written by model i modulo their number.  `end` ends the text of a row, see
+    lab/metrics/texts.py; `eos` ends a document inside it.
+
+    Unit: share, 0 to 1.  NaN where a model has written too little.
+    """
+    own = [head(sample[m::models], prompt, budget // models, end) for m in range(models)]
+    together = head(sample, prompt, budget // models, end)
+    distinct = [
+        math.nan if text is None else distinct_n(text, n=2, eos=eos, tokens=text.size) for text in (*own, together)
+    ]
+    return {"distinct_2_within": float(np.mean(distinct[:-1])), "distinct_2_between": distinct[-1]}
 
 
 def self_bleu(rows: Rows, *, texts: int, eos: int | None) -> float:

@@ -20,6 +20,7 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
+from lab.metrics.columns import BY_NAME, column
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.escape import latex, markdown
 from lab.run.folder import axes_of, to_csv
@@ -29,56 +30,6 @@ SPARKS = "▁▂▃▄▅▆▇█"
 MOST_COLUMNS = 7
 """Generations that a printed table shows; of more, the first, the last and some between."""
 
-
-@dataclass(frozen=True)
-class Metric:
-    title: str
-    digits: int
-    relative: bool = False
-    """Show changes in per cent instead of in the metric's unit."""
-
-
-METRICS = {
-    "perplexity": Metric("perplexity of held-out human text (lower is better)", 1, relative=True),
-    "nll": Metric("loss on held-out human text, nats per token (lower is better)", 3),
-    "bits_per_byte": Metric("bits per byte of held-out human text (lower is better)", 3),
-    "nll_rare": Metric("loss inside rare words, nats per token (training count 1-3; lower is better)", 3),
-    "nll_common": Metric("loss inside common words, nats per token (half of all words; lower is better)", 3),
-    "nll_unseen": Metric("loss inside unseen words, nats per token (training count 0; lower is better)", 3),
-    "distinct_1": Metric("distinct-1 of the generated text", 3),
-    "distinct_2": Metric("distinct-2 of the generated text", 3),
-    "distinct_3": Metric("distinct-3 of the generated text", 3),
-    "rare_survival": Metric("share of rare human words that the generated text still holds (higher is better)", 3),
-    "rare_survival_human": Metric("the same share in an equal-size human resample", 3),
-    "entropy": Metric("entropy of the generated text's unigrams, nats", 3),
-    "zipf": Metric("Zipf exponent of the generated text (maximum likelihood over ranks)", 3),
-    "self_bleu": Metric("self-BLEU-4 of the generated text (higher is less diverse)", 3),
-    "compression": Metric("compression ratio of the generated text (higher is more repetitive)", 2),
-    "distinct_2_within": Metric(
-        "distinct-2 of one model's text, mean over a population of M, at an M-th of the budget", 3
-    ),
-    "distinct_2_between": Metric("distinct-2 of a text with equal parts of every model, at an M-th of the budget", 3),
-    "disagreement": Metric("mean loss of the models minus the loss of their average, nats per token", 4),
-    "source_nll": Metric("the source's own loss on the held-out rows, nats per token", 3),
-    "excess_nll": Metric("loss above the source's own on the same rows, nats per token (lower is better)", 4),
-    "unseen": Metric("share of held-out tokens that the model gives no chance at all (lower is better)", 4),
-    "heterozygosity": Metric("chance that two generated rows differ at a locus", 4),
-    "distance": Metric("squared distance of the generated text's law from the source's", 4),
-    "types": Metric("distinct types at a locus of the generated text", 2),
-    "share_first": Metric("share of the source's commonest type in the generated text", 4),
-    "lost_1": Metric("share of types with one human copy at a locus that the generated text has lost there", 4),
-    "lost_2": Metric("share of types with two human copies at a locus that the generated text has lost there", 4),
-    "lost_3": Metric("share of types with three human copies at a locus that the generated text has lost there", 4),
-    "human_share": Metric("human share of the rows fed to the model", 2),
-    "unique_tokens": Metric("tokens in the recipe", 0),
-    "train_tokens": Metric("tokens seen in training", 0),
-    "validation_nll": Metric("loss on the validation fold at the end of training, nats per token", 3),
-}
-HEADLINE = {
-    "text": ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival"),
-    "source": ("nll", "source_nll", "excess_nll", "heterozygosity", "distance", "types"),
-}
-"""What `lab run` and `lab show` print of each kind of corpus, where nothing is asked for."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -131,7 +82,7 @@ class Line:
         return [(value, other[seed]) for seed, value in sorted(self.values[self.last].items()) if seed in other]
 
     def _difference(self, value: float, other: float) -> float:
-        return value / other - 1 if METRICS[self.metric].relative else value - other
+        return value / other - 1 if column(self.metric).relative else value - other
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
@@ -139,7 +90,7 @@ def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
 
     The control of a line is the human regime of the same arm.
     """
-    measured = [name for name in METRICS if rows and name in rows[0]]
+    measured = [name for name in BY_NAME if rows and name in rows[0]]
     for name in metrics:
         if name not in measured:
             hint = suggestion(name, measured) or f"; there are {', '.join(measured)}"
@@ -226,9 +177,9 @@ def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
 def title(metric: str, rows: Rows) -> str:
     """With the mark that survival must be read against."""
     if metric != "rare_survival":
-        return METRICS[metric].title
+        return column(metric).title
     mark = fmean(row["rare_survival_human"] for row in rows)
-    return f"{METRICS[metric].title}; an equal-size human resample holds {mark:.3f}"
+    return f"{column(metric).title}; an equal-size human resample holds {mark:.3f}"
 
 
 def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -> list[str]:
@@ -241,13 +192,13 @@ def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -
 
 def value_of(line: Line, t: int) -> str:
     """Mean and standard deviation over seeds: 104.2±1.3."""
-    digits, spread = METRICS[line.metric].digits, line.spread(t)
+    digits, spread = column(line.metric).digits, line.spread(t)
     return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
 
 
 def _change(metric: str, change: float) -> str:
-    kind = METRICS[metric]
-    return f"{change:+.1%}" if kind.relative else f"{change:+,.{kind.digits}f}"
+    shown = column(metric)
+    return f"{change:+.1%}" if shown.relative else f"{change:+,.{shown.digits}f}"
 
 
 def _interval(metric: str, interval: Interval | None) -> str:

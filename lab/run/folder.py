@@ -19,9 +19,9 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import NAME, arms
 from lab.errors import InputError
 from lab.loop import Generation, Study
+from lab.metrics import columns as measured
 from lab.steps import job_of
 from lab.steps.place import Machine
-from lab.steps.record import COLUMNS
 from lab.store import crash_points as faults
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
@@ -150,7 +150,7 @@ class RunFolder:
     def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
         """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first."""
         rows, bins = [], []
-        columns, named = COLUMNS[study.config.corpus.kind], keys(study.config)
+        columns, named = measured.names(study.config.corpus.kind), keys(study.config)
         for generation in _sorted(study.generations):
             record = read_record(store, generation)
             if record is None:
@@ -251,7 +251,7 @@ def _arrow_type(values: Sequence[Any], name: str) -> Any:
 
     if any(isinstance(value, str) for value in values) or name == "regime":
         return pa.string()
-    whole = name in ("seed", "generation") or name.endswith("_tokens")
+    whole = name in ("seed", "generation") or measured.column(name).whole
     return pa.int64() if whole or (values and all(isinstance(value, int) for value in values)) else pa.float64()
 
 
