@@ -208,7 +208,7 @@ def _tables(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
     rows = folder.write_tables(graph, store)
     agrees = True
     if rows:
-        agrees = print_results(rows, graph)
+        agrees = print_results(rows, graph, folder.titles())
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         out.print(f"all columns: {folder.path / 'results.csv'}", highlight=False, soft_wrap=True)
     if failed:

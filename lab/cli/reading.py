@@ -33,13 +33,12 @@ def show(
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
     """The results table: regimes over generations, with spread over seeds and change against the human control."""
-    from lab.metrics.columns import headline
     from lab.report import compare as comparing
     from lab.report import tables as report
 
     folder = folder_of(run, checkpoints)
     config, rows = folder.config(), _measured(folder)
-    metrics = metric or headline(config.corpus.kind)
+    metrics = metric or report.headline_of(rows, config.corpus.kind)
     kind = "json" if as_json else format_
     if by is not None:
         for name in metrics:
@@ -48,11 +47,11 @@ def show(
     elif kind == "md" and not metric and config.corpus.kind == "source" and (found := _exact(config, rows)):
         typer.echo(found, nl=False)
     elif kind is not None:
-        typer.echo(report.formatted(rows, metrics, kind), nl=False)
+        typer.echo(report.formatted(rows, metrics, kind, folder.titles()), nl=False)
     elif metric or config.corpus.kind == "text":
-        print_table(rows, metrics, config)
+        print_table(rows, metrics, config, folder.titles())
     else:
-        print_results(rows, _graph(config))
+        print_results(rows, _graph(config), folder.titles())
 
 
 def _graph(config: Any) -> Any:

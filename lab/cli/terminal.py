@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,15 +43,14 @@ def plain_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Seq
     return table
 
 
-def print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
+def print_results(rows: list[dict[str, Any]], graph: Any, titles: Mapping[str, str]) -> bool:
     """What exact theory says of the run, where it says anything, else the table; False where theory is contradicted."""
-    from lab.metrics.columns import headline
     from lab.report import exact
-    from lab.report.tables import caption
+    from lab.report.tables import caption, headline_of
 
     found = exact.compare(graph, rows)
     if not found:
-        print_table(rows, headline(graph.config.corpus.kind), graph.config)
+        print_table(rows, headline_of(rows, graph.config.corpus.kind), graph.config, titles)
         if graph.config.corpus.kind == "source" and len(graph.config.seeds) == 1:
             out.print("exact theory: not compared, an interval needs at least 2 seeds", highlight=False)
         return True
@@ -64,11 +63,11 @@ def print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
     return all(row.agrees for row in found)
 
 
-def print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
+def print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any, titles: Mapping[str, str]) -> None:
     from lab.report.tables import caption, rich_table
 
     console = wide_console()
-    console.print(rich_table(rows, metrics, console.width))
+    console.print(rich_table(rows, metrics, console.width, titles))
     console.print(caption(config, rows), style="dim", highlight=False, soft_wrap=True)
 
 

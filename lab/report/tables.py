@@ -20,7 +20,7 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
-from lab.metrics.columns import BY_NAME, column
+from lab.metrics.columns import BY_NAME, column, headline
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.escape import latex, markdown
 from lab.run.folder import axes_of, to_csv
@@ -32,6 +32,9 @@ MOST_COLUMNS = 7
 
 
 Rows = Sequence[Mapping[str, Any]]
+Titles = Mapping[str, str]
+"""Column of a user's own metric -> what it is called above its table."""
+NO_TITLES: Titles = {}
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,23 @@ class Line:
         return value / other - 1 if column(self.metric).relative else value - other
 
 
+def measured_in(rows: Rows) -> list[str]:
+    """Return the measured columns of a table: those after `generation`."""
+    columns = list(rows[0]) if rows else ["generation"]
+    return columns[columns.index("generation") + 1 :]
+
+
+def headline_of(rows: Rows, kind: str) -> list[str]:
+    """Return the columns that are shown of a table where nothing is asked for: a few, and the user's own metrics."""
+    return [*headline(kind), *(name for name in measured_in(rows) if name not in BY_NAME)]
+
+
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
     """One line for each metric, regime and arm, in order.  InputError for a metric that is not in the table.
 
     The control of a line is the human regime of the same arm.
     """
-    measured = [name for name in BY_NAME if rows and name in rows[0]]
+    measured = measured_in(rows)
     for name in metrics:
         if name not in measured:
             hint = suggestion(name, measured) or f"; there are {', '.join(measured)}"
@@ -174,10 +188,10 @@ def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
     return [_cells(line, ts, final, min(means, default=0.0), max(means, default=0.0)) for line in group]
 
 
-def title(metric: str, rows: Rows) -> str:
+def title(metric: str, rows: Rows, titles: Titles = NO_TITLES) -> str:
     """With the mark that survival must be read against."""
     if metric != "rare_survival":
-        return column(metric).title
+        return titles.get(metric, column(metric).title)
     mark = fmean(row["rare_survival_human"] for row in rows)
     return f"{column(metric).title}; an equal-size human resample holds {mark:.3f}"
 
@@ -210,7 +224,7 @@ def _interval(metric: str, interval: Interval | None) -> str:
     return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
 
 
-def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
+def rich_table(rows: Rows, metrics: Sequence[str], width: int, titles: Titles = NO_TITLES) -> Group:
     """A block for each metric, their columns aligned; what does not fit into `width` characters is left out."""
     found = _by_metric(lines(rows, metrics))
     head, body, widths = next(
@@ -225,7 +239,7 @@ def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
             table.add_column(name, justify=side, min_width=wide, no_wrap=True)
         for row in group:
             table.add_row(*row)
-        blocks += [Text(title(metric, rows), style="bold"), table, Text()]
+        blocks += [Text(title(metric, rows, titles), style="bold"), table, Text()]
     return Group(*blocks)
 
 
@@ -257,25 +271,27 @@ def _by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
     ]
 
 
-def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
+def as_markdown(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
     ts = shown_generations({row["generation"] for row in rows})
     head = heading(ts)
     blocks = []
     for metric, group in _by_metric(lines(rows, metrics)):
         body = ["| " + " | ".join(map(markdown, row)) + " |" for row in block(group, ts)]
         rule = "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"
-        blocks.append("\n".join([f"**{title(metric, rows)}**", "", "| " + " | ".join(head) + " |", rule, *body]))
+        blocks.append(
+            "\n".join([f"**{title(metric, rows, titles)}**", "", "| " + " | ".join(head) + " |", rule, *body])
+        )
     return "\n\n".join(blocks) + "\n"
 
 
-def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
+def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
     """A tabular for booktabs, without the sparklines."""
     ts = shown_generations({row["generation"] for row in rows})
     keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
     out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
     out.append(" & ".join(latex(heading(ts)[i]) for i in keep) + r" \\")
     for metric, group in _by_metric(lines(rows, metrics)):
-        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows))}}} \\"]
+        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows, titles))}}} \\"]
         out += [" & ".join(latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -307,12 +323,12 @@ def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
 NUMBERS = ("mean", "sd", "n", "since_gen_0", "vs_human", "low", "high")
 
 
-def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
+def formatted(rows: Rows, metrics: Sequence[str], kind: str, titles: Titles = NO_TITLES) -> str:
     match kind:
         case "md":
-            return as_markdown(rows, metrics)
+            return as_markdown(rows, metrics, titles)
         case "latex":
-            return as_latex(rows, metrics)
+            return as_latex(rows, metrics, titles)
         case "csv":
             return to_csv(tidy(rows, metrics), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
         case "json":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def _number(role: str) -> tuple[str, int]:
 
 def _training(model: Path) -> Training:
     report = json.loads((model / "training.json").read_text(encoding="utf-8"))
-    curve = report.pop("curve")
-    return Training(**report, validation=curve[-1]["validation"] if curve else None)
+    validation = report["curve"][-1]["validation"] if report["curve"] else None
+    return Training(report["fed_rows"], report["fed_tokens"], report["unique_tokens"], validation)
 
 
 def _law(source: Path, test: Path) -> Law:
