@@ -82,7 +82,7 @@ def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos
         some = [(at, *block.spelled[width]) for at, block in zip(start, blocks, strict=True) if width in block.spelled]
         distinct, which = np.unique(np.concatenate([keys for _, _, keys in some]), return_inverse=True)
         word[np.concatenate([at + index for at, index, _ in some])] = which + len(spellings)
-        # One call lowers all of them: a line break parts letters for the one rule that looks at neighbours, of sigma.
+        # One call lowers all words.  Line breaks separate them for the only rule that looks at neighbours: of sigma.
         text = b"\n".join(_characters(distinct, width).tolist())
         spellings += text.decode().lower().split("\n")
     # Words of one width are sorted except for those that were lowered, so this is a merge and takes little time.
@@ -123,7 +123,7 @@ def word_nats(words: Words, nats: NDArray[np.floating[Any]]) -> NDArray[np.float
 class _ByteTable:
     """The bytes of all vocabulary entries in one array, and a last entry that stands for the end of a row.
 
-    Capitals of ASCII are small already: fewer spellings are left to be lower-cased, and where words are stays the same.
+    ASCII capitals are lower-cased already, which leaves fewer spellings to lower and moves no word.
     """
 
     data: NDArray[np.uint8]
