@@ -15,6 +15,7 @@ from lab.curators import check_curator
 from lab.errors import InputError
 from lab.steps import STEPS, probed
 from lab.steps.curate import curated
+from lab.steps.extra import extras
 from lab.steps.identity import identities
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
@@ -45,7 +46,8 @@ def chain(
         sampled = sample(place, models)
         probes = probed(place, models, sampled)
         numbers = record(place, models, sampled, probes)
-        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers))
+        own = extras(place, numbers)
+        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own))
         samples[t] = sampled
     return generations
 
@@ -80,6 +82,8 @@ class Generation:
     probes: Mapping[str, tuple[Step, ...]]
     """Kind of probe -> its step for each model."""
     record: Step
+    extras: tuple[Step, ...] = ()
+    """One step per metric of the user's own."""
 
     @property
     def chain(self) -> str:
@@ -92,7 +96,12 @@ class Generation:
         pools = [step for role, step in self.recipe.inputs.items() if role == "pool"]
         shards = [step for step in self.synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
         probes = [step for steps in self.probes.values() for step in steps]
-        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, self.record]
+        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, *self.ends]
+
+    @property
+    def ends(self) -> tuple[Step, ...]:
+        """The steps that no other step needs: what was measured."""
+        return (self.record, *self.extras)
 
     @property
     def artifacts(self) -> dict[str, Step]:
@@ -102,7 +111,7 @@ class Generation:
         evidence = {"evidence" if name == HELDOUT.name else name: steps for name, steps in self.probes.items()}
         for name, made in {"model": self.models, **evidence}.items():
             links |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}
-        return links
+        return links | {f"extra-{step.params['metric'].replace(':', '.')}": step for step in self.extras}
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ class Study:
     @property
     def steps(self) -> list[Step]:
         """Every step once, inputs first."""
-        return in_order(generation.record for generation in self.generations)
+        return in_order(step for generation in self.generations for step in generation.ends)
 
 
 def build(config: StudyConfig, on: Machine | None = None) -> Study:
@@ -162,7 +171,7 @@ def _check_size(swept: Sequence[Arm]) -> None:
     for study in (arm.config for arm in swept):
         chains, members = len(study.regimes) * len(study.seeds), study.population
         shards = max(members, math.ceil(study.sample_rows / study.sample.shard_rows))
-        total += chains * study.generations * (3 + 2 * members + shards)
+        total += chains * study.generations * (3 + 2 * members + shards + len(study.metrics.extra))
     if total > MOST_STEPS:
         raise InputError(
             f"the study has some {total:,} steps (arms x regimes x seeds x generations, and each sample's shards), "

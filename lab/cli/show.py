@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +53,7 @@ def print_tables(
 
     folder = folder_of(run, checkpoints)
     config, rows = folder.config(), measured_rows(folder)
-    metrics = metric or tables.HEADLINE[config.corpus.kind]
+    metrics = metric or tables.headline_of(rows, config.corpus.kind)
     kind = "json" if as_json else format_
     if by is not None:
         for name in metrics:
@@ -61,11 +61,11 @@ def print_tables(
         say(tables.caption(config, rows), "dim")
     elif kind is not None:
         exact = _exact_markdown(config, rows) if kind == "md" and not metric else ""
-        typer.echo(exact or formatted(rows, metrics, kind), nl=False)
+        typer.echo(exact or formatted(rows, metrics, kind, folder.titles()), nl=False)
     elif metric or config.corpus.kind == "text":
-        _print_blocks(rows, metrics, config)
+        _print_blocks(rows, metrics, config, folder.titles())
     elif print_exact(rows, _graph(config)) is None:
-        _print_blocks(rows, metrics, config)
+        _print_blocks(rows, metrics, config, folder.titles())
         note_untested(config)
 
 
@@ -84,10 +84,10 @@ def _exact_markdown(config: Any, rows: list[dict[str, Any]]) -> str:
     return exact.as_markdown(exact.last(compared)) if compared else ""
 
 
-def _print_blocks(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
+def _print_blocks(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any, titles: Mapping[str, str]) -> None:
     from lab.report.render import rich_table
     from lab.report.tables import caption
 
     console = wide_console()
-    console.print(rich_table(rows, metrics, console.width))
+    console.print(rich_table(rows, metrics, console.width, titles))
     say(caption(config, rows), "dim")

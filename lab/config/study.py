@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lab.config.fields import Frozen, Number, Positive, Tokens, Whole
 from lab.config.model import NETWORKS, PretrainedConfig, TaggedModel
@@ -28,6 +29,19 @@ class MetricsConfig(Frozen):
     compared at this one.  At most the tokens of a sample and corpus.tokens."""
     test_tokens: Tokens
     """Tokens of the test fold on which every model is measured."""
+    extra: tuple[Annotated[str, Field(max_length=100)], ...] = ()
+    """Metrics of your own, "module:function" each: functions of Evidence (lab/metrics/evidence.py) that return numbers
+    by name, which are columns of results.csv.  A run may gain or lose them: nothing is trained again."""
+
+    @field_validator("extra")
+    @classmethod
+    def functions(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for name in given:
+            if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name, re.ASCII):
+                raise ValueError(f'"{one_line(name, 60)}" names no metric of your own; write "module:function"')
+        if len(set(given)) != len(given):
+            raise ValueError(f"names one of {one_line(', '.join(given), 200)} twice")
+        return given
 
 
 class ComputeConfig(Frozen):

@@ -1,7 +1,7 @@
 """Drift at independent loci: each position of a row is a population of its own, the rows are its draws.
 
-Exact theory (lab/theory.py) speaks of these numbers.  n = rows, T = loci, K = types; each function gives one number for
-each locus [T], or counts over all of them, and is unbiased for the distribution that the rows were drawn from.
+Exact theory (lab/theory.py) predicts these numbers.  n = rows, T = loci, K = types.  Each function gives one number per
+locus [T], or counts over all loci, and is unbiased for the distribution that the rows were drawn from.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ Floats = NDArray[np.float64]
 
 
 def locus_counts(rows: Ints, types: int) -> NDArray[np.int64]:
-    """How often each type stands at each locus: [T, K].  ValueError for a token that is no type."""
+    """Count how often each type stands at each locus: [T, K].  ValueError for a token that is no type."""
     loci = rows.shape[1]
     if rows.size and int(rows.max()) >= types:
         raise ValueError(f"token {rows.max()} is none of the {types} types")
-    places = np.arange(loci) * types + rows.astype(np.int64)
-    return np.bincount(places.ravel(), minlength=loci * types).reshape(loci, types)
+    cells = np.arange(loci) * types + rows.astype(np.int64)
+    return np.bincount(cells.ravel(), minlength=loci * types).reshape(loci, types)
 
 
 def heterozygosity(counts: NDArray[np.int64]) -> Floats:
-    """Chance that two different rows differ at a locus: 1 - sum c (c - 1) / (n (n - 1)); unbiased for 1 - sum p^2.
+    """Return the chance that two different rows differ at a locus: 1 - sum c (c - 1) / (n (n - 1)).
 
+    Unbiased for 1 - sum p^2.
     Higher = more diverse.  counts [T, K] of n >= 2 rows.  Source: Nei 1978.
     """
     n = counts.sum(axis=1)
@@ -36,8 +37,9 @@ def heterozygosity(counts: NDArray[np.int64]) -> Floats:
 
 
 def squared_distance(counts: NDArray[np.int64], law: Floats) -> Floats:
-    """|p_t - p|^2 from a sample of p_t: sum c (c-1) / (n (n-1)) - 2 sum p c / n + sum p^2; unbiased, so it may be < 0.
+    """Estimate |p_t - p|^2 from a sample of p_t: sum c (c-1) / (n (n-1)) - 2 sum p c / n + sum p^2.
 
+    The estimate is unbiased, so it may be negative.
     0 = the human law.  Unit: squared probability.
     """
     n = counts.sum(axis=1)
@@ -45,12 +47,12 @@ def squared_distance(counts: NDArray[np.int64], law: Floats) -> Floats:
 
 
 def types_seen(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Distinct types at each locus.  Grows with the number of rows: compare equal numbers only."""
+    """Count the distinct types at each locus.  Grows with the number of rows: compare equal numbers only."""
     return np.asarray((counts > 0).sum(axis=1))
 
 
 def share_lost(human: NDArray[np.int64], other: NDArray[np.int64], count: int) -> float:
-    """Of the (locus, type) pairs with this count in the human rows, the share that is in none of the other rows.
+    """Return the share of (locus, type) pairs with this count in the human rows that is in none of the other rows.
 
     0 = nothing lost, 1 = all.  NaN where no type has the count.
     """

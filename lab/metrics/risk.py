@@ -1,6 +1,6 @@
 """Held-out risk: how surprised is the model by human text?
 
-Every token is scored exactly once, each row behind one BOS, rows do not overlap:
+Every token is scored exactly once, each row after one BOS.  Rows do not overlap:
 
     row a b c d   given <bos> a b c   score a b c d
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 def mean_nats(nats: NDArray[np.floating[Any]]) -> float:
-    """Mean loss over all tokens, EOS included.
+    """Return the mean loss over all tokens, EOS included.
 
     Unit: nats per token.  Lower = better.  Depends on the tokenizer.  NaN for no tokens.
     Summed in float64.
@@ -25,7 +25,7 @@ def mean_nats(nats: NDArray[np.floating[Any]]) -> float:
 
 
 def perplexity(nats: NDArray[np.floating[Any]]) -> float:
-    """exp(mean loss per token): the number of equally likely tokens that would be as surprising.
+    """Return exp(mean loss per token): the number of equally likely tokens that would be as surprising.
 
     Lower = better; a uniform model over V tokens has exactly V.  Comparable at one tokenizer only.
     NaN for no tokens; infinite where a token had probability 0.  Source: Jelinek et al. 1977.
@@ -37,9 +37,9 @@ def perplexity(nats: NDArray[np.floating[Any]]) -> float:
 def bits_per_byte(
     rows: NDArray[np.integer[Any]], nats: NDArray[np.floating[Any]], token_bytes: Sequence[bytes]
 ) -> float:
-    """Total nats / (ln 2 x UTF-8 bytes of the tokens themselves).
+    """Return total nats / (ln 2 x UTF-8 bytes of the tokens themselves).
 
-    Unit: bits per byte of text.  Lower = better.  The one to compare across tokenizers.
+    Unit: bits per byte of text.  Lower = better.  Comparable across tokenizers.
     EOS and other special tokens add their nats and no bytes.  NaN for no bytes.  Source: Gao et al. 2020 (the Pile).
     """
     if rows.shape != nats.shape:
@@ -50,3 +50,19 @@ def bits_per_byte(
         raise ValueError(f"token {len(counts) - 1} is not in the vocabulary of {len(lengths):,} entries")
     size = int(counts @ lengths)
     return float(np.sum(nats, dtype=np.float64)) / (math.log(2) * size) if size else math.nan
+
+
+def disagreement(members: Sequence[NDArray[np.floating[Any]]]) -> float:
+    """Return the mean loss of the models minus the loss of the average of their probabilities, over held-out tokens.
+
+    0 for one model or equal ones.  Two models give a token 1/2 and 1/8: mean loss ln 4, loss of the
+    average 5/16 is ln 3.2, disagreement ln 1.25.
+    Unit: nats per token.  Higher = the models differ more.  NaN where no model gives a token any chance.
+    Source: Jensen's inequality, as in ensembles (Krogh & Vedelsby 1995).
+    """
+    if len(members) == 1:
+        return 0.0
+    nats = np.stack(members).astype(np.float64)
+    average = math.log(len(members)) - np.logaddexp.reduce(-nats, axis=0)
+    with np.errstate(invalid="ignore"):
+        return float((nats.mean(axis=0) - average).mean())

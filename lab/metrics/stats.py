@@ -33,9 +33,9 @@ class Interval:
 
 
 def mean_interval(values: Values, confidence: float = 0.95) -> Interval:
-    """Mean of independent values, one for each seed, with a t interval: mean -+ t(n - 1) x s / sqrt(n)  (Student 1908).
+    """Return the mean of independent values, one per seed, with a t interval: mean -+ t(n - 1) x s / sqrt(n).
 
-    One value gives NaN bounds: it says nothing of its own spread.  No value is a ValueError.
+    Source: Student 1908.  One value gives NaN bounds, because it says nothing about spread.  No value is a ValueError.
     """
     x = np.asarray(values, dtype=np.float64)
     _check(confidence)
@@ -49,8 +49,9 @@ def mean_interval(values: Values, confidence: float = 0.95) -> Interval:
 
 
 def paired_interval(differences: Values, confidence: float = 0.95) -> Interval:
-    """Mean difference of two regimes over seeds: differences[k] = value of regime A minus that of B, both at seed k.
+    """Return the mean difference of two regimes over seeds, with a t interval.
 
+    differences[k] is the value of regime A minus that of regime B, both at seed k.
     Regimes share their seeds' randomness, so the spread common to both cancels: use this, not two overlapping
     intervals.  The regimes differ, at this confidence, where 0 lies outside.  df = seeds - 1; see `mean_interval`.
     """
@@ -60,11 +61,11 @@ def paired_interval(differences: Values, confidence: float = 0.95) -> Interval:
 def cluster_bootstrap(
     totals: Values, weights: Values, *, rng: np.random.Generator, resamples: int, confidence: float = 0.95
 ) -> Interval:
-    """The ratio sum(totals) / sum(weights) over documents, with a symmetric bootstrap-t interval.
+    """Return the ratio sum(totals) / sum(weights) over documents, with a symmetric bootstrap-t interval.
 
     totals: [D] such as nats of each document; weights: [D] > 0 such as its tokens.  Whole documents are drawn with
     replacement, because the tokens of one document are not independent.  This is the spread of one model's score over
-    test documents; it says nothing of the spread over seeds.  For several seeds scored on the same documents, hand in
+    test documents and says nothing about the spread over seeds.  For several seeds scored on the same documents, give
     each document's mean total over the seeds: the interval is then that of these models on other documents.
 
         ratio -+ q x se,   se = sqrt(sum((total - ratio x weight)^2)) / sum(weights)
@@ -104,7 +105,7 @@ def cluster_bootstrap(
 def _excess(
     excess_RD: NDArray[np.float64], weight_RD: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each of R samples of D documents: sum(excess) / sum(weight), and its standard error by linearisation.
+    """Return sum(excess) / sum(weight) of each of R samples of D documents, and its standard error by linearisation.
 
     Without the factor D / (D - 1), which would cancel: the interval takes the ratio of two such errors.
     """

@@ -45,13 +45,13 @@ class WordBin:
 
 
 def frequency_bins(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """The bin of each count: 0 -> 0, 1 -> 1, 2-3 -> 2, 4-7 -> 3, 8-15 -> 4: the number's length in binary."""
+    """Return the bin of each count: 0 -> 0, 1 -> 1, 2-3 -> 2, 4-7 -> 3, 8-15 -> 4: its length in binary."""
     bins: NDArray[np.int64] = np.frexp(counts)[1].astype(np.int64)
     return bins
 
 
 def bin_label(index: int) -> str:
-    """The counts in a bin.  [bin_label(b) for b in range(4)] -> ["0", "1", "2-3", "4-7"]"""
+    """Return the label of a bin: the counts in it.  [bin_label(b) for b in range(4)] -> ["0", "1", "2-3", "4-7"]"""
     return str(index) if index < 2 else f"{2 ** (index - 1)}-{2**index - 1}"
 
 
@@ -61,7 +61,7 @@ def loss_by_token_bin(
     train_rows: NDArray[np.integer[Any]] | Iterable[NDArray[np.integer[Any]]],
     vocab_size: int,
 ) -> list[TokenBin]:
-    """Mean loss of held-out tokens by the count of their type in the human training rows, EOS included.
+    """Return the mean loss of held-out tokens by the count of their type in the human training rows, EOS included.
 
     The training rows may come in blocks.
     Unit: nats per token.  Lower = better.  Bins with no held-out token are left out, so no text gives [].
@@ -79,7 +79,7 @@ def loss_by_token_bin(
 def loss_by_word_bin(
     test_words: Words, nats: NDArray[np.floating[Any]], train_counts: Mapping[str, int]
 ) -> list[WordBin]:
-    """Mean loss of held-out words by the count of their type in the human training rows.
+    """Return the mean loss of held-out words by the count of their type in the human training rows.
 
     Units: nats per word (the sum over its tokens; tokenizer-independent) and nats per token inside words.
     Lower = better.  Bins with no held-out word are left out, so no text gives [].
@@ -105,7 +105,7 @@ def loss_by_word_bin(
 def rare_losses(
     test_words: Words, nats: NDArray[np.floating[Any]], train_counts: Mapping[str, int]
 ) -> dict[str, float]:
-    """Mean loss inside rare, common and unseen held-out words.
+    """Return the mean loss inside rare, common and unseen held-out words.
 
     nll_rare: words of training count 1-3.  nll_unseen: of count 0.  nll_common: the words most frequent in training
     (ties by the word itself), as many types as it takes to make up half of the held-out words.
@@ -126,10 +126,11 @@ def rare_losses(
 
 
 def rare_survival(human_words: Words, other_words: Words) -> float:
-    """Share of the human word types of count 1-3 that are found in another text of as many tokens.
+    """Return the share of the human word types of count 1-3 that another text of as many tokens holds.
 
-    Unit: share, 0 to 1.  Higher = better.  Sampling alone loses rare words (a resample of n words keeps a hapax with
-    probability 1 - 1/e), so the mark is the same function on human text and an equal-size human resample, not 1.
+    Unit: share, 0 to 1.  Higher = better.  Sampling alone loses rare words: a resample of n words keeps a word of count
+    1 with probability 1 - 1/e.  So compare with this function of human text and an equal-size human resample, not with
+    1.
     NaN where the human text has no word of count 1-3.  ValueError for unequal token budgets.
     """
     if human_words.tokens != other_words.tokens:
@@ -145,7 +146,7 @@ def rare_survival(human_words: Words, other_words: Words) -> float:
 def _type_counts(
     rows: NDArray[np.integer[Any]] | Iterable[NDArray[np.integer[Any]]], vocab_size: int
 ) -> NDArray[np.int64]:
-    """How often each token type occurs.  A part at a time: bincount makes a copy of 8 bytes a token."""
+    """Count how often each token type occurs, some tokens at a time: bincount makes a copy of 8 bytes per token."""
     counts = np.zeros(vocab_size, dtype=np.int64)
     for block in [rows] if isinstance(rows, np.ndarray) else rows:
         flat = block.reshape(-1)
@@ -155,12 +156,12 @@ def _type_counts(
 
 
 def _training_counts(words: Words, train_counts: Mapping[str, int]) -> NDArray[np.int64]:
-    """The training count of each of the words' types."""
+    """Return the training count of each type of word."""
     return np.fromiter(map(train_counts.get, words.types, repeat(0)), np.int64, len(words.types))
 
 
 def _common(words: Words, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The types, by falling training count, that are needed to make up half of the words."""
+    """Return which types, by falling training count, are needed to make up half of the words."""
     order = np.argsort(-counts, kind="stable")  # types are sorted, so a stable sort breaks ties by the word
     covered = np.cumsum(np.bincount(words.word, minlength=len(counts))[order])
     needed = int(np.searchsorted(covered, len(words.word) / 2)) + 1

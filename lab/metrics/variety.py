@@ -12,13 +12,13 @@ from lab.metrics.diversity import Integers, Rows, documents, first_tokens
 
 
 def token_entropy(rows: Rows, *, eos: int | None, tokens: int) -> float:
-    """Entropy of the unigrams in the first `tokens` tokens of rows: -sum p ln p with p = count / tokens (plug-in).
+    """Return the entropy of the unigrams in the first `tokens` tokens of rows: -sum p ln p with p = count / tokens.
 
-    "a a b b" has ln 2; exp(entropy) = 2 is the number of equally frequent types as varied.  EOS is not counted (eos=
-    None: no token ends a document).  The plug-in estimate is too low, by about (types - 1) / (2 tokens) (Miller 1955),
-    so it rises with the length of the text: compare texts at one budget only.  Depends on the tokenizer.
+    "a a b b" has ln 2; exp(entropy) = 2 is the number of equally frequent types as varied.  EOS is not counted
+    (eos=None: no token ends a document).  This plug-in estimate is too low, by about (types - 1) / (2 tokens) (Miller
+    1955), so it rises with the length of the text: compare texts at one budget only.  Depends on the tokenizer.
 
-    Unit: nats, 0 to ln(types).  Higher = more varied; neither is better in itself: human text is the mark.
+    Unit: nats, 0 to ln(types).  Higher = more varied; neither is better in itself: compare with human text.
     NaN for a budget that holds no token but EOS.  ValueError for fewer tokens than the budget.  Source: Shannon 1948.
     """
     flat, _, _ = documents(*first_tokens(rows, tokens), eos=eos)
@@ -29,7 +29,7 @@ def token_entropy(rows: Rows, *, eos: int | None, tokens: int) -> float:
 
 
 def zipf_exponent(counts: Sequence[int] | Integers) -> float:
-    """The maximum likelihood exponent s of Zipf's law for ranks, over the V types that occur at all:
+    """Return the maximum likelihood exponent s of Zipf's law for ranks, over the V types that occur at all:
 
         p(r) = r^-s / sum over k = 1..V of k^-s,   rank r = 1 for the commonest type
 
@@ -41,7 +41,7 @@ def zipf_exponent(counts: Sequence[int] | Integers) -> float:
     budget only.
 
     Unit: none; about 1 for human words.  Higher = a steeper law: the common types have more of the text and the tail
-    less; neither is better in itself: human text is the mark.  NaN for fewer than 2 types; 0 for equal counts.
+    less; neither is better in itself: compare with human text.  NaN for fewer than 2 types; 0 for equal counts.
     ValueError for negative counts.  Sources: Zipf 1949; maximum likelihood: Goldstein et al. 2004, Clauset et al. 2009.
     """
     falling = np.sort(np.asarray(counts, dtype=np.int64))[::-1]
@@ -54,7 +54,7 @@ def zipf_exponent(counts: Sequence[int] | Integers) -> float:
     target = float(falling @ log_rank) / float(falling.sum())
 
     def surplus(s: float) -> float:
-        """The model's mean log rank minus the text's; falls with s, from 0 or more at s = 0 to below 0."""
+        """Return the model's mean log rank minus the text's.  It falls with s, from 0 or more at s = 0 to below 0."""
         weights = np.exp(-s * log_rank)
         return float(weights @ log_rank / weights.sum()) - target
 

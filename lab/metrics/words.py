@@ -64,7 +64,7 @@ class Words:
 
 
 def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos: int) -> Words:
-    """The words of rows [N, T].  No rows give no words."""
+    """Find the words of rows [N, T].  No rows give no words."""
     if rows.size and int(rows.max()) >= len(token_bytes):
         raise ValueError(f"token {rows.max()} is not in the vocabulary of {len(token_bytes):,} entries")
     table = _ByteTable.of(token_bytes, eos)
@@ -77,15 +77,15 @@ def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos
     last = np.concatenate([np.empty(0, np.int64), *(block.last for block in blocks)])
     spellings: list[str] = []
     word = np.empty(len(first), dtype=np.int32)
-    place = np.cumsum([0, *(len(block.first) for block in blocks)])[:-1]
+    start = np.cumsum([0, *(len(block.first) for block in blocks)])[:-1]
     for width in sorted({width for block in blocks for width in block.spelled}):
-        mine = [(at, *block.spelled[width]) for at, block in zip(place, blocks, strict=True) if width in block.spelled]
-        distinct, which = np.unique(np.concatenate([keys for _, _, keys in mine]), return_inverse=True)
-        word[np.concatenate([at + index for at, index, _ in mine])] = which + len(spellings)
-        # One call lowers all of them: a line break parts letters for the one rule that looks at neighbours, of sigma.
+        some = [(at, *block.spelled[width]) for at, block in zip(start, blocks, strict=True) if width in block.spelled]
+        distinct, which = np.unique(np.concatenate([keys for _, _, keys in some]), return_inverse=True)
+        word[np.concatenate([at + index for at, index, _ in some])] = which + len(spellings)
+        # One call lowers all words.  Line breaks separate them for the only rule that looks at neighbours: of sigma.
         text = b"\n".join(_characters(distinct, width).tolist())
         spellings += text.decode().lower().split("\n")
-    # Those of one width are sorted but for what was lowered, so this is a merge: it asks for little beyond one look.
+    # Words of one width are sorted except for those that were lowered, so this is a merge and takes little time.
     order = sorted(range(len(spellings)), key=spellings.__getitem__)
     types = list(map(spellings.__getitem__, order))
     new = np.fromiter(map(ne, types, chain([None], types)), np.bool_, len(types))
@@ -95,7 +95,7 @@ def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos
 
 
 def count_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos: int) -> dict[str, int]:
-    """word_counts(find_words(rows, ...)) for rows of any number: only the distinct words are held."""
+    """Count words as word_counts(find_words(rows, ...)) does, for any number of rows: only distinct words are held."""
     counts: dict[str, int] = {}
     block = max(1, COUNTED_AT_ONCE // max(1, rows.shape[1]))
     for start in range(0, len(rows), block):
@@ -105,12 +105,12 @@ def count_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eo
 
 
 def word_counts(words: Words) -> dict[str, int]:
-    """How often each word occurs.  Of the chain's human training rows this is a word's training frequency."""
+    """Count how often each word occurs.  In the chain's human training rows this is a word's training frequency."""
     return dict(zip(words.types, np.bincount(words.word, minlength=len(words.types)).tolist(), strict=True))
 
 
 def word_nats(words: Words, nats: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """[W] the loss of each word in nats: the sum over its tokens.  Lower = better."""
+    """Return the loss of each word in nats, [W]: the sum over its tokens.  Lower = better."""
     if nats.shape != words.shape:
         raise ValueError(f"nats {nats.shape} and rows {words.shape} must have one shape: a loss for each token")
     # Not differences of a cumulative sum: one infinite loss would make every later word's NaN.
@@ -123,7 +123,7 @@ def word_nats(words: Words, nats: NDArray[np.floating[Any]]) -> NDArray[np.float
 class _ByteTable:
     """The bytes of all vocabulary entries in one array, and a last entry that stands for the end of a row.
 
-    Capitals of ASCII are small already: fewer spellings are left to be lower-cased, and where words are stays the same.
+    ASCII capitals are lower-cased already, which leaves fewer spellings to lower and moves no word.
     """
 
     data: NDArray[np.uint8]
@@ -138,12 +138,12 @@ class _ByteTable:
         return cls(np.frombuffer(b"".join(pieces).lower(), np.uint8), np.cumsum(length) - length, length)
 
     def spell(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """The bytes of a run of tokens, the token of each byte, and the first byte of each token."""
+        """Return the bytes of a run of tokens, the token of each byte, and the first byte of each token."""
         length = self.length[ids]
         start = np.cumsum(length) - length
-        place = np.repeat(self.start[ids] - start, length)
-        place += np.arange(len(place))
-        return self.data.take(place), np.repeat(np.arange(len(ids)), length), start
+        position = np.repeat(self.start[ids] - start, length)
+        position += np.arange(len(position))
+        return self.data.take(position), np.repeat(np.arange(len(ids)), length), start
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ class _Block:
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     spelled: dict[int, tuple[NDArray[np.int64], NDArray[Any]]]
-    """By width in bytes, the words that need it (their places here) and their UTF-8 bytes, filled up with zeros."""
+    """Width in bytes -> the indices of the words that need it, and their UTF-8 bytes, padded with zeros."""
 
 
 def _words_of_block(rows: NDArray[np.integer[Any]], at: int, table: _ByteTable) -> _Block:
-    """The words of rows that begin at the flat position `at`."""
+    """Find the words of rows that begin at the flat position `at`."""
     N, T = rows.shape
     ids = np.full((N, T + 1), len(table.length) - 1, dtype=np.int64)
     ids[:, :T] = rows
@@ -173,28 +173,28 @@ def _words_of_block(rows: NDArray[np.integer[Any]], at: int, table: _ByteTable) 
 def _spellings(
     data: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> dict[int, tuple[NDArray[np.int64], NDArray[Any]]]:
-    """data[begin:end] of each word, in arrays of one width: 8 bytes, as integers, or 16, 32, ... for longer words."""
+    """Return data[begin:end] of each word, in arrays of one width: 8 bytes as integers, or 16, 32 ... if longer."""
     length = ends - begins
     doublings = np.frexp((length - 1) // 8)[1]
-    found: dict[int, tuple[NDArray[np.int64], NDArray[Any]]] = {}
+    spelled: dict[int, tuple[NDArray[np.int64], NDArray[Any]]] = {}
     for power in np.flatnonzero(np.bincount(doublings)).tolist():
-        width, mine = 8 << power, np.flatnonzero(doublings == power)
+        width, indices = 8 << power, np.flatnonzero(doublings == power)
         padded = np.append(data, np.zeros(width, np.uint8))
         # All windows of `width` bytes, overlapping, of which only those at the words are read.
-        windows = np.ndarray((len(data) + 1,), f"V{width}", padded, strides=(1,))[begins[mine]]
-        keys = windows.view(np.uint64).reshape(len(mine), width // 8)
-        keys &= _HEAD[np.clip(length[mine, None] - np.arange(0, width, 8), 0, 8)]
-        found[width] = (mine, keys.ravel().byteswap() if width == 8 else keys.view(f"S{width}").ravel())
-    return found
+        windows = np.ndarray((len(data) + 1,), f"V{width}", padded, strides=(1,))[begins[indices]]
+        keys = windows.view(np.uint64).reshape(len(indices), width // 8)
+        keys &= _HEAD[np.clip(length[indices, None] - np.arange(0, width, 8), 0, 8)]
+        spelled[width] = (indices, keys.ravel().byteswap() if width == 8 else keys.view(f"S{width}").ravel())
+    return spelled
 
 
 def _characters(keys: NDArray[Any], width: int) -> NDArray[np.bytes_]:
-    """The bytes of words of one width.  Those of 8 are numbers, first byte foremost, that sort as their bytes do."""
+    """Return the bytes of words of one width.  Words of 8 bytes are big-endian numbers, which sort as the bytes do."""
     return (keys.byteswap() if width == 8 else keys).view(f"S{width}")
 
 
 def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Begins and ends of maximal runs of letters and apostrophes that hold a letter."""
+    """Return begins and ends of maximal runs of letters and apostrophes that hold a letter."""
     letter = kind == _LETTER
     edges = np.flatnonzero(np.diff(letter | (kind == _APOSTROPHE), prepend=False, append=False))
     if not len(edges):
@@ -206,7 +206,7 @@ def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _cut(
     kind: NDArray[np.uint8], row_ends: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """[W] whether a word touches the first or the last character of its row."""
+    """Return whether each word touches the first or the last character of its row, [W]."""
     head, tail = np.append(0, row_ends[:-1] + 1), row_ends - 1
     for _ in range(3):  # a UTF-8 character that is cut in two leaves at most three broken bytes on either side
         head, tail = head + (kind[head] == _BROKEN), tail - (kind[tail] == _BROKEN)
@@ -216,7 +216,7 @@ def _cut(
 
 
 def _kinds_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The kind of the character that each byte belongs to.
+    """Return the kind of the character that each byte belongs to.
 
     A byte that is not UTF-8 is a character of its own.  No character holds bytes both below and above 0x80, so each run
     of bytes above is decoded by itself.
@@ -235,7 +235,7 @@ def _kinds_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _utf8_lengths(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Bytes of each character; an escaped byte, U+DC80 to U+DCFF, is one."""
+    """Return the bytes of each character; an escaped byte, U+DC80 to U+DCFF, is one."""
     lengths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
     lengths[(codes >= 0xDC80) & (codes <= 0xDCFF)] = 1
     return lengths
@@ -243,7 +243,7 @@ def _utf8_lengths(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
 
 @cache
 def _kinds() -> NDArray[np.uint8]:
-    """The kind of every Unicode character."""
+    """Return the kind of every Unicode character."""
     kinds = np.array([_LETTER if chr(c).isalpha() else _OTHER for c in range(0x110000)], dtype=np.uint8)
     kinds[[ord("'"), 0x2019]] = _APOSTROPHE
     kinds[0xDC80:0xDD00] = _BROKEN

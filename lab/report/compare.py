@@ -11,8 +11,9 @@ from lab.config.study import Direction, Published, PublishedNumbers, Side, Study
 from lab.config.sweep import arms, get, scalar
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
+from lab.metrics.columns import column
 from lab.metrics.stats import Interval, mean_interval, paired_interval
-from lab.report.tables import METRICS, Line, lines, value_of
+from lab.report.tables import Line, lines, value_of
 from lab.run.folder import axes_of
 
 Rows = Sequence[Mapping[str, Any]]
@@ -102,7 +103,7 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     columns = list(dict.fromkeys(str(row[by]) for row in rows))
     last = {line.last for line in lines(rows, [metric])}
     when = f"generation {last.pop()}" if len(last) == 1 else "at each arm's last generation"
-    heading = [f"{METRICS[metric].title}, {when}", *(f"{by.split('.')[-1]} {value}" for value in columns)]
+    heading = [f"{column(metric).title}, {when}", *(f"{by.split('.')[-1]} {value}" for value in columns)]
     return heading, [[name, *(row.get(column, "") for column in columns)] for name, row in cells.items()]
 
 

@@ -11,22 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from lab.errors import InputError
+from lab.metrics.columns import panels
 from lab.report.tables import Line, Rows, lines
 
-PANELS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
-    "text": (
-        (("perplexity",), "perplexity of held-out human text"),
-        (("nll_rare", "nll_common"), "loss since generation 0, nats per token"),
-        (("rare_survival",), "share of rare human words still written"),
-        (("distinct_2",), "distinct-2 of the generated text"),
-    ),
-    "source": (
-        (("excess_nll",), "loss above the source's own, nats per token"),
-        (("heterozygosity",), "chance that two rows differ at a locus"),
-        (("distance",), "squared distance from the source's law"),
-        (("types",), "distinct types at a locus"),
-    ),
-}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 STYLES = ("-", ":")
 FORMATS = (".png", ".svg", ".pdf")
@@ -53,15 +40,16 @@ def figure(rows: Rows, heading: str, path: Path) -> None:
     with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-        for axis, (metrics, label) in zip(axes.flat, PANELS[kind], strict=True):
+        for axis, (label, metrics) in zip(axes.flat, panels(kind).items(), strict=True):
             _panel(axis, rows, metrics)
             axis.set_title(label, loc="left", fontsize=9.5)
             axis.set_xlabel("generation")
             axis.xaxis.get_major_locator().set_params(integer=True)
+            if "nll_rare" in metrics:
+                _legend_of_styles(axis)
+            if "rare_survival" in metrics:
+                _mark_resample(axis, rows)
         axes.flat[0].legend(frameon=False)
-        if kind == "text":
-            _legend_of_styles(axes.flat[1])
-            _mark_resample(axes.flat[2], rows)
         drawing.suptitle(heading, fontsize=10, x=0.01, ha="left")
         drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(drawing)

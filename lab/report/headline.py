@@ -10,45 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from lab.metrics.columns import Short, shortlist
+from lab.metrics.columns import column as named
 from lab.metrics.stats import Interval
-from lab.report.tables import CONTROL, METRICS, Line, Rows, lines, scale, shown_generations, sparkline
+from lab.report.tables import CONTROL, Line, Rows, lines, scale, shown_generations, sparkline
 
 MOST_BARS = 8
 """Most bars of a sparkline; of more generations, some between the first and the last are left out."""
 LARGE = 1e6
 """Numbers from here on are written as 1.2e+06."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the headline table."""
-
-    heading: str
-    digits: int
-    percent: bool = False
-    """Whether the value is a share that is shown in per cent, and its change in percentage points."""
-    meaning: str = ""
-    """Explanation for the legend, where the heading does not say enough."""
-
-
-TABLES: dict[str, dict[str, Column]] = {
-    "text": {
-        "perplexity": Column("perplexity", 1),
-        "nll_rare": Column("rare loss", 2, meaning="nats per token inside rare words"),
-        "distinct_2": Column("distinct-2", 3),
-        "rare_survival": Column(
-            "rare survival", 1, percent=True, meaning="share of the rare human words still written (change in points)"
-        ),
-    },
-    "source": {
-        "excess_nll": Column("excess loss", 3, meaning="nats per token above the source's own loss"),
-        "heterozygosity": Column("heterozygosity", 3, meaning="chance that two generated rows differ at a locus"),
-        "distance": Column("distance", 4, meaning="squared, from the source's law"),
-        "types": Column("types", 2, meaning="distinct ones at a locus"),
-    },
-}
-"""Kind of corpus -> column of results.csv -> how the headline table shows it."""
-COLUMNS = {name: column for table in TABLES.values() for name, column in table.items()}
 
 
 @dataclass(frozen=True)
@@ -102,7 +72,7 @@ def headline(rows: Rows, width: int) -> Headline:
         rows: The rows of results.csv, at least one.
         width: Characters of a line.
     """
-    columns = TABLES[kind_of(rows)]
+    columns = shortlist(kind_of(rows))
     groups = [[line for line in lines(rows, [metric])] for metric in columns]
     tables = (_table(groups, list(columns.values()), layout) for layout in LAYOUTS)
     for layout, table in zip(LAYOUTS, tables, strict=True):
@@ -127,7 +97,7 @@ def _title(rows: Rows, group: Sequence[Line], layout: Layout) -> str:
     return f"{mean}; change {reference}{mark if seeds > 1 else ''}"
 
 
-def _legend(columns: dict[str, Column], group: Sequence[Line], layout: Layout) -> str:
+def _legend(columns: dict[str, Short], group: Sequence[Line], layout: Layout) -> str:
     notes = [f"{column.heading}: {column.meaning}" for column in columns.values() if column.meaning]
     last = max(line.last for line in group)
     return "; ".join([*notes, f"bars: generations 0 to {last}"] if layout.bars != "none" and last else notes)
@@ -137,7 +107,7 @@ def _controlled(group: Sequence[Line]) -> bool:
     return any(line.control for line in group)
 
 
-def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Column], layout: Layout) -> list[str]:
+def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Short], layout: Layout) -> list[str]:
     """Return heading and lines, aligned."""
     cells, heads = [], []
     for index, (group, column) in enumerate(zip(groups, columns, strict=True)):
@@ -177,7 +147,7 @@ def _aligned(parts: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(row) for row in rows]
 
 
-def _parts(line: Line, group: Sequence[Line], column: Column, layout: Layout, bars: bool) -> tuple[str, str, str, str]:
+def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bars: bool) -> tuple[str, str, str, str]:
     """Return value, sparkline, change and interval (or star) of one line; what the layout leaves out is empty."""
     value = _number(line.mean(line.last) * (100 if column.percent else 1), column.digits) + (
         "%" if column.percent and math.isfinite(line.mean(line.last)) else ""
@@ -195,9 +165,9 @@ def _parts(line: Line, group: Sequence[Line], column: Column, layout: Layout, ba
     return value, trend, size, bounds if layout.changes == "interval" else "" if _holds_zero(change) else "*"
 
 
-def _unit(metric: str, column: Column, change: Interval) -> tuple[int, float, str]:
+def _unit(metric: str, column: Short, change: Interval) -> tuple[int, float, str]:
     """Return digits, factor and unit of a change.  Per cent have one digit where all numbers are below 10."""
-    if not METRICS[metric].relative:
+    if not named(metric).relative:
         return column.digits, 100.0 if column.percent else 1.0, ""
     sizes = [abs(x) for x in (change.mean, change.low, change.high) if math.isfinite(x)]
     return (1 if max(sizes) < 0.0995 else 0), 100.0, "%"
@@ -256,21 +226,23 @@ def _difference(line: Line) -> str:
         return f"{subject} is infinite {after}: the model gives no chance at all to some held-out token"
     interval, reference = _compared(line)
     if interval is None or not math.isfinite(interval.mean) or math.isnan(value):
-        return f"{subject} is {value:,.{METRICS[line.metric].digits}f} {after}, with no number to compare it with"
-    unit = " %" if METRICS[line.metric].relative else " nats per token"
+        return f"{subject} is {value:,.{named(line.metric).digits}f} {after}, with no number to compare it with"
+    unit = " %" if named(line.metric).relative else " nats per token"
     size = f"{_size(line, interval, abs(interval.mean))}{unit}"
     side = "above" if interval.mean >= 0 else "below"
     if math.isnan(interval.low):
         return f"{subject} is {size} {side} {reference} {after} (one seed: no interval)"
     low, high = (_size(line, interval, bound) for bound in (interval.low, interval.high))
-    bounds = f"[95 % interval {low} to {high}{unit if METRICS[line.metric].relative else ''}]"
+    bounds = f"[95 % interval {low} to {high}{unit if named(line.metric).relative else ''}]"
     if _holds_zero(interval):
         return f"{subject} cannot be told apart from {reference} {after}: {size} {side} {bounds}"
     return f"{subject} is {size} {side} {reference} {after} {bounds}"
 
 
 def _size(line: Line, interval: Interval, number: float) -> str:
-    digits, factor, _ = _unit(line.metric, COLUMNS[line.metric], interval)
+    short = named(line.metric).short
+    assert short is not None, line.metric
+    digits, factor, _ = _unit(line.metric, short, interval)
     return f"{number * factor:,.{digits}f}"
 
 

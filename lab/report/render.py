@@ -18,9 +18,11 @@ from rich.text import Text
 from lab.errors import InputError
 from lab.report.tables import (
     MOST_COLUMNS,
+    NO_TITLES,
     NUMBERS,
     Line,
     Rows,
+    Titles,
     block,
     by_metric,
     heading,
@@ -92,7 +94,7 @@ def markdown_table(
     return "\n".join(["| " + " | ".join(head) + " |", rule, *body]) + "\n"
 
 
-def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
+def rich_table(rows: Rows, metrics: Sequence[str], width: int, titles: Titles = NO_TITLES) -> Group:
     """Return a block per metric with aligned columns; columns that do not fit into `width` characters are left out."""
     groups = by_metric(lines(rows, metrics))
     head, body, widths = next(
@@ -107,7 +109,7 @@ def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
             table.add_column(name, justify=side, min_width=wide, no_wrap=True)
         for row in cells:
             table.add_row(*row)
-        blocks += [Text(title(metric, rows), style="bold"), table, Text()]
+        blocks += [Text(title(metric, rows, titles), style="bold"), table, Text()]
     return Group(*blocks)
 
 
@@ -133,35 +135,36 @@ def _layout(rows: Rows, groups: Sequence[tuple[str, list[Line]]], most: int, wit
     return head, body, [max(map(len, column)) for column in zip(*everything, strict=True)]
 
 
-def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
+def as_markdown(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
     """Return a titled Markdown table per metric."""
     ts = shown_generations({row["generation"] for row in rows})
     groups = by_metric(lines(rows, metrics))
     tables = (
-        f"**{title(name, rows)}**\n\n{markdown_table(heading(ts), block(group, ts), 'lr')}" for name, group in groups
+        f"**{title(name, rows, titles)}**\n\n{markdown_table(heading(ts), block(group, ts), 'lr')}"
+        for name, group in groups
     )
     return "\n".join(tables)
 
 
-def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
+def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
     """Return a tabular for booktabs, without the sparklines."""
     ts = shown_generations({row["generation"] for row in rows})
     keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
     out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
     out.append(" & ".join(latex(heading(ts)[i]) for i in keep) + r" \\")
     for metric, group in by_metric(lines(rows, metrics)):
-        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows))}}} \\"]
+        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows, titles))}}} \\"]
         out += [" & ".join(latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
+def formatted(rows: Rows, metrics: Sequence[str], kind: str, titles: Titles = NO_TITLES) -> str:
     """Return the table as `kind`: md, csv, json or latex.  InputError for another kind."""
     match kind:
         case "md":
-            return as_markdown(rows, metrics)
+            return as_markdown(rows, metrics, titles)
         case "latex":
-            return as_latex(rows, metrics)
+            return as_latex(rows, metrics, titles)
         case "csv":
             return to_csv(tidy(rows, metrics), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
         case "json":

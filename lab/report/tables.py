@@ -18,6 +18,7 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
+from lab.metrics.columns import BY_NAME, column, headline
 from lab.metrics.stats import Interval, paired_interval
 from lab.run.folder import axes_of
 
@@ -27,58 +28,9 @@ MOST_COLUMNS = 7
 """Most generations that a printed table shows.  Of more, it shows the first, the last and some between."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How a column of results.csv is shown."""
-
-    title: str
-    digits: int
-    relative: bool = False
-    """Whether changes are shown in per cent instead of in the metric's unit."""
-
-
-METRICS = {
-    "perplexity": Metric("perplexity of held-out human text (lower is better)", 1, relative=True),
-    "nll": Metric("loss on held-out human text, nats per token (lower is better)", 3),
-    "bits_per_byte": Metric("bits per byte of held-out human text (lower is better)", 3),
-    "nll_rare": Metric("loss inside rare words, nats per token (training count 1-3; lower is better)", 3),
-    "nll_common": Metric("loss inside common words, nats per token (half of all words; lower is better)", 3),
-    "nll_unseen": Metric("loss inside unseen words, nats per token (training count 0; lower is better)", 3),
-    "distinct_1": Metric("distinct-1 of the generated text", 3),
-    "distinct_2": Metric("distinct-2 of the generated text", 3),
-    "distinct_3": Metric("distinct-3 of the generated text", 3),
-    "rare_survival": Metric("share of rare human words that the generated text still holds (higher is better)", 3),
-    "rare_survival_human": Metric("the same share in an equal-size human resample", 3),
-    "entropy": Metric("entropy of the generated text's unigrams, nats", 3),
-    "zipf": Metric("Zipf exponent of the generated text (maximum likelihood over ranks)", 3),
-    "self_bleu": Metric("self-BLEU-4 of the generated text (higher is less diverse)", 3),
-    "compression": Metric("compression ratio of the generated text (higher is more repetitive)", 2),
-    "distinct_2_within": Metric(
-        "distinct-2 of one model's text, mean over a population of M, at an M-th of the budget", 3
-    ),
-    "distinct_2_between": Metric("distinct-2 of a text with equal parts of every model, at an M-th of the budget", 3),
-    "disagreement": Metric("mean loss of the models minus the loss of their average, nats per token", 4),
-    "source_nll": Metric("the source's own loss on the held-out rows, nats per token", 3),
-    "excess_nll": Metric("loss above the source's own on the same rows, nats per token (lower is better)", 4),
-    "unseen": Metric("share of held-out tokens that the model gives no chance at all (lower is better)", 4),
-    "heterozygosity": Metric("chance that two generated rows differ at a locus", 4),
-    "distance": Metric("squared distance of the generated text's law from the source's", 4),
-    "types": Metric("distinct types at a locus of the generated text", 2),
-    "share_first": Metric("share of the source's commonest type in the generated text", 4),
-    "lost_1": Metric("share of types with one human copy at a locus that the generated text has lost there", 4),
-    "lost_2": Metric("share of types with two human copies at a locus that the generated text has lost there", 4),
-    "lost_3": Metric("share of types with three human copies at a locus that the generated text has lost there", 4),
-    "human_share": Metric("human share of the rows fed to the model", 2),
-    "unique_tokens": Metric("tokens in the recipe", 0),
-    "train_tokens": Metric("tokens seen in training", 0),
-    "validation_nll": Metric("loss on the validation fold at the end of training, nats per token", 3),
-}
-HEADLINE = {
-    "text": ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival"),
-    "source": ("nll", "source_nll", "excess_nll", "heterozygosity", "distance", "types"),
-}
-"""The columns that `lab show` prints for each kind of corpus unless others are asked for."""
-
+Titles = Mapping[str, str]
+"""Column of a user's own metric -> its title above a table."""
+NO_TITLES: Titles = {}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -149,7 +101,18 @@ class Line:
         return [(value, other[seed]) for seed, value in sorted(self.values[self.last].items()) if seed in other]
 
     def _difference(self, value: float, other: float) -> float:
-        return value / other - 1 if METRICS[self.metric].relative else value - other
+        return value / other - 1 if column(self.metric).relative else value - other
+
+
+def measured_in(rows: Rows) -> list[str]:
+    """Return the measured columns of a table: those after `generation`."""
+    columns = list(rows[0]) if rows else ["generation"]
+    return columns[columns.index("generation") + 1 :]
+
+
+def headline_of(rows: Rows, kind: str) -> list[str]:
+    """Return the columns that are shown unless others are asked for: a few, and the user's own metrics."""
+    return [*headline(kind), *(name for name in measured_in(rows) if name not in BY_NAME)]
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
@@ -162,7 +125,7 @@ def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
     Raises:
         InputError: A metric is not in the table.
     """
-    measured = [name for name in METRICS if rows and name in rows[0]]
+    measured = measured_in(rows)
     for name in metrics:
         if name not in measured:
             hint = suggestion(name, measured) or f"; there are {', '.join(measured)}"
@@ -256,12 +219,12 @@ def scale(group: Sequence[Line]) -> tuple[float, float]:
     return min(means, default=0.0), max(means, default=0.0)
 
 
-def title(metric: str, rows: Rows) -> str:
+def title(metric: str, rows: Rows, titles: Titles = NO_TITLES) -> str:
     """Return the title of a metric's block; that of rare_survival names the value of a fresh human text."""
     if metric != "rare_survival":
-        return METRICS[metric].title
+        return titles.get(metric, column(metric).title)
     mark = fmean(row["rare_survival_human"] for row in rows)
-    return f"{METRICS[metric].title}; an equal-size human resample holds {mark:.3f}"
+    return f"{column(metric).title}; an equal-size human resample holds {mark:.3f}"
 
 
 def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -> list[str]:
@@ -274,12 +237,12 @@ def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -
 
 def value_of(line: Line, t: int) -> str:
     """Return mean and standard deviation over seeds: "104.2±1.3"."""
-    digits, spread = METRICS[line.metric].digits, line.spread(t)
+    digits, spread = column(line.metric).digits, line.spread(t)
     return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
 
 
 def _change(metric: str, change: float) -> str:
-    kind = METRICS[metric]
+    kind = column(metric)
     return f"{change:+.1%}" if kind.relative else f"{change:+,.{kind.digits}f}"
 
 

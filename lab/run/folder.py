@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,26 +18,34 @@ import yaml
 from lab.config.files import difference, parse_study, read_yaml
 from lab.config.study import StudyConfig
 from lab.config.sweep import NAME, arms
-from lab.errors import InputError
+from lab.errors import InputError, printable
 from lab.loop import Generation, Study
+from lab.metrics import columns as measured
 from lab.steps import job_of
+from lab.steps.extra import load_extra
 from lab.steps.place import Machine
-from lab.steps.record import COLUMNS
 from lab.store import crash_points as faults
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
 from lab.store.space import nearest
+from lab.store.step import Step
 from lab.store.store import Store
 
 if TYPE_CHECKING:
     import pandas
 
 BIN_COLUMNS = ("level", "bin", "tokens", "words", "types", "nats_per_token", "nats_per_word")
+TITLES = "titles.json"
+"""Titles of the columns of the user's own metrics, in a run's folder."""
 GROWS = ("seeds", "regimes", "generations")
 """Fields in which a run may be extended: what exists stays true."""
 
-FREE: dict[str, Any] = dict(note=True, published=True, keep_models=True, compute={"checkpoint_seconds"})
-"""Fields that change no number."""
+FREE: dict[str, Any] = {
+    **dict.fromkeys(("note", "published", "keep_models"), True),
+    "compute": {"checkpoint_seconds"},
+    "metrics": {"extra"},
+}
+"""Fields that change no number that exists."""
 
 
 def keys(config: StudyConfig) -> tuple[str, ...]:
@@ -150,24 +159,75 @@ class RunFolder:
     def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
         """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first."""
         rows, bins = [], []
-        columns, named = COLUMNS[study.config.corpus.kind], keys(study.config)
+        titles = _own_titles(study, store)
+        named, columns = keys(study.config), measured.names(study.config.corpus.kind)
         for generation in _sorted(study.generations):
             record = read_record(store, generation)
             if record is None:
                 continue
             axes = generation.arm.axes
             key = {"regime": generation.regime, **axes, "seed": generation.seed, "generation": generation.t}
-            rows.append({**key, **{name: _number(record["columns"][name]) for name in columns}})
+            numbers = {name: _number(record["columns"][name]) for name in columns}
+            rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **_own(store, generation)})
             for level, several in record["bins"].items():
                 bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in several]
+        columns = (*columns, *titles)
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
         _write_parquet(self.path / "results.parquet", rows, (*named, *columns))
+        if titles:
+            write_text(self.path / TITLES, json.dumps(titles, indent=1) + "\n")
+        else:
+            (self.path / TITLES).unlink(missing_ok=True)
         return rows
+
+    def titles(self) -> dict[str, str]:
+        """Return what tables print above the columns of the user's own metrics: name -> title."""
+        try:
+            found = json.loads((self.path / TITLES).read_text(encoding="utf-8"))
+            return {str(name): printable(str(title)) for name, title in found.items()}
+        except (OSError, ValueError, AttributeError):  # the titles of columns without one are their names
+            return {}
 
     def results(self) -> list[dict[str, Any]]:
         """Read the rows of results.csv, numbers as numbers."""
         return _read_csv(self.path / "results.csv", text={"regime", NAME})
+
+
+def _own_titles(study: Study, store: Store) -> dict[str, str]:
+    """Return the columns of the user's own metrics with their titles, in the order of the study.
+
+    Which columns a metric gives is known from its records: name -> title, over all of them.
+
+    Raises:
+        InputError: two metrics give a column of one name.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for generation in _sorted(study.generations):
+        for step in generation.extras:
+            given = names.setdefault(step.params["metric"], {})
+            for name in _load_own(store, step):
+                given[name] = step.params["title"]
+    owner: dict[str, str] = {}
+    for metric, titles in names.items():
+        for name in titles:
+            if owner.setdefault(name, metric) != metric:
+                raise InputError(f"metrics.extra: {owner[name]} and {metric} both give a column {name}; rename one")
+    return {
+        name: title if len(titles) == 1 else f"{title}: {name}"
+        for titles in names.values()
+        for name, title in titles.items()
+    }
+
+
+def _own(store: Store, generation: Generation) -> dict[str, float]:
+    """Return the numbers of the user's own metrics for one generation, of the metrics that did not fail."""
+    return {name: value for step in generation.extras for name, value in _load_own(store, step).items()}
+
+
+def _load_own(store: Store, step: Step) -> dict[str, float]:
+    """Return the named numbers of one metric of the user's own; none where its step failed or has not run."""
+    return {} if store.manifest(step.name, step.key) is None else load_extra(store.folder(step.name, step.key))
 
 
 def _sorted(generations: Sequence[Generation]) -> list[Generation]:
@@ -251,7 +311,7 @@ def _arrow_type(values: Sequence[Any], name: str) -> Any:
 
     if any(isinstance(value, str) for value in values) or name == "regime":
         return pa.string()
-    whole = name in ("seed", "generation") or name.endswith("_tokens")
+    whole = name in ("seed", "generation") or measured.column(name).whole
     return pa.int64() if whole or (values and all(isinstance(value, int) for value in values)) else pa.float64()
 
 

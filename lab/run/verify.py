@@ -202,7 +202,7 @@ def _check_links(folder: RunFolder, study: Study, store: Store, found: Verified)
 
 def _check_tables(folder: RunFolder, study: Study, store: Store, found: Verified) -> None:
     """Make each table again from the records, and compare the bytes."""
-    records = {_name(generation.record, store) for generation in study.generations}
+    records = {_name(step, store) for generation in study.generations for step in generation.ends}
     if any(problem.what in records for problem in found.problems):
         found.notes.append("the tables were not compared: a record is damaged")
         return

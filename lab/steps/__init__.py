@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.steps import curate, pool, probes, record, sample, source, text, train
+from lab.steps import curate, extra, pool, probes, record, sample, source, text, train
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
 from lab.store.step import Step
@@ -28,6 +28,7 @@ STEPS: dict[str, Kind] = {
         sample.SYNTHETIC,
         probes.HELDOUT,
         record.RECORD,
+        extra.EXTRA,
     )
 }
 """Name -> kind, in the order of the loop.  A new kind of step is a file and a line here."""

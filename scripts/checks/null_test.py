@@ -42,8 +42,9 @@ from lab.config.files import load_study, parse_study
 from lab.config.model import NgramConfig
 from lab.errors import InputError
 from lab.loop import Study, build
+from lab.metrics.columns import BY_NAME
 from lab.metrics.stats import Interval
-from lab.report.tables import CONTROL, METRICS, lines
+from lab.report.tables import CONTROL, lines
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.progress import clock
@@ -302,8 +303,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not options.metrics:
         options.metrics = list(TESTED)
     for name in options.metrics:
-        if name not in METRICS:
-            parser.error(f'unknown metric "{name}"; there are {", ".join(METRICS)}')
+        if name not in BY_NAME:
+            parser.error(f'unknown metric "{name}"; there are {", ".join(BY_NAME)}')
     return options
 
 

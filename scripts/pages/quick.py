@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lab.metrics.columns import headline as headline_columns
 from lab.report.figure import figure
-from lab.report.tables import HEADLINE, as_markdown, caption, lines
+from lab.report.tables import as_markdown, caption, lines
 from lab.run.folder import RunFolder
 from pages.writing import RESULTS, filled, table
 
@@ -99,7 +100,7 @@ def headline() -> str:
 def every_generation() -> str:
     """Return the tables that `lab show quick --format md` prints."""
     rows, config = _rows(), RunFolder(RESULTS).config()
-    return f"{as_markdown(rows, HEADLINE['text'])}\n{caption(config, rows)}."
+    return f"{as_markdown(rows, headline_columns('text'))}\n{caption(config, rows)}."
 
 
 def _times() -> dict[str, Any]:

@@ -77,7 +77,8 @@ def checked() -> str:
     return filled(
         f"""`lab run exact` compares the lab with chains whose outcome is known in closed form: {agree} of {len(rows)}
         numbers agree, and the rest have intervals that are too wide to tell. The lab was killed {kills:,} times and its
-        artifacts were damaged {counts["corruptions"][0]:,} times; {wrong or "no"} table{"s" * (wrong > 1)} changed. {studies.agreement()}"""
+        artifacts were damaged {counts["corruptions"][0]:,} times; {wrong or "no"} table{"s" * (wrong > 1)} changed.
+        {studies.agreement()}"""
     )
 
 

@@ -20,8 +20,8 @@ from support.tiny import ENVIRONMENT, Finished, lab, listing, tiny, tiny_config,
 
 from lab import __version__, steps
 from lab.cli.app import COMMANDS, app, main
+from lab.metrics.columns import names
 from lab.run.folder import keys
-from lab.steps.record import COLUMNS
 
 Here = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -64,7 +64,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Path:
     (other / "config.yaml").write_text(yaml.safe_dump(tiny(corpus_file, name="other", train__lr=0.1)))
     bare = folder / "checkpoints" / "bare"
     shutil.copytree(other, bare)
-    (bare / "results.csv").write_text(",".join((*keys(tiny_config(corpus_file)), *COLUMNS["text"])) + "\n")
+    (bare / "results.csv").write_text(",".join((*keys(tiny_config(corpus_file)), *names("text"))) + "\n")
     return folder
 
 

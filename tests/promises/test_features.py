@@ -27,6 +27,10 @@ from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.errors import InputError
 from lab.loop import Generation, Study, build
+from lab.metrics.diversity import within_and_between
+from lab.metrics.measure import measure
+from lab.metrics.risk import disagreement
+from lab.metrics.texts import head
 from lab.models.feed import RecipeRows, before_end, load_recipe
 from lab.models.gpt2 import Gpt2
 from lab.models.initial_weights import random_gpt2
@@ -37,7 +41,7 @@ from lab.report.compare import pivot
 from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.run.plan import make_plan
-from lab.steps import record as records
+from lab.steps.record import as_record, load_evidence
 from lab.store.step import Step
 
 T = 16
@@ -73,7 +77,7 @@ class Ran:
         step = generation.record
         inputs = {role: self.path(parent) for role, parent in step.inputs.items()} | folders
         params = {"prompt": step.params["prompt"], "layout": step.params["layout"]}
-        return records.measure(inputs, budget=step.params["tokens"], **params)
+        return as_record(measure(load_evidence(inputs, budget=step.params["tokens"], **params)))
 
 
 Run = Callable[..., Ran]
@@ -296,12 +300,12 @@ def test_documents_that_became_too_short_leave_their_loss(documents: Ran, tmp_pa
 
 def test_head_by_hand() -> None:
     rows = np.array([[7, 1, 2, 0], [7, 3, 0, 0], [7, 4, 5, 6], [7, 8, 8, 8]], np.uint16)
-    found = records.head(rows, 1, 6, 0)
+    found = head(rows, 1, 6, 0)
     assert found is not None and found.tolist() == [[1, 2, 0], [3, 0, 0], [4, 0, 0]] and found.dtype == np.uint16
-    assert records.head(rows, 1, 12, 0) is None, "3 + 2 + 3 + 3 = 11"
-    assert np.array_equal(records.head(rows, 1, 11, 0), rows[:, 1:])
-    assert np.array_equal(records.head(rows, 1, 8, None), rows[:2, 1:])
-    assert records.head(rows, 1, 13, None) is None
+    assert head(rows, 1, 12, 0) is None, "3 + 2 + 3 + 3 = 11"
+    assert np.array_equal(head(rows, 1, 11, 0), rows[:, 1:])
+    assert np.array_equal(head(rows, 1, 8, None), rows[:2, 1:])
+    assert head(rows, 1, 13, None) is None
 
 
 def test_the_head_is_compared_at_its_budget(run: Run) -> None:
@@ -557,25 +561,25 @@ def test_disagreement_is_that_of_the_two(pair: Ran) -> None:
 def test_disagreement_by_hand() -> None:
     """p = 1/2 and 1/8: mean loss ln 4, loss of the mean 5/16 is ln 3.2."""
     a, b = np.log([2.0, 4.0]), np.log([8.0, 4.0])
-    assert records._disagreement([a, b]) == pytest.approx(np.log(4 / 3.2) / 2)
-    assert records._disagreement([a, a]) == pytest.approx(0, abs=1e-12)
-    assert records._disagreement([a]) == 0
-    assert np.isnan(records._disagreement([np.array([np.inf]), np.array([np.inf])]))
+    assert disagreement([a, b]) == pytest.approx(np.log(4 / 3.2) / 2)
+    assert disagreement([a, a]) == pytest.approx(0, abs=1e-12)
+    assert disagreement([a]) == 0
+    assert np.isnan(disagreement([np.array([np.inf]), np.array([np.inf])]))
 
 
 def test_within_and_between_by_hand() -> None:
     """Member 0 writes 1 1 1 1, member 1 writes 2 3 4 5.  Within: (1/6 + 3/6) / 2; between, a row of each: 4/6."""
     sample = np.array([[1, 1, 1, 1], [2, 3, 4, 5]] * 4)
-    found = records._within(sample, 2, 0, 16, 0, None)
+    found = within_and_between(sample, models=2, prompt=0, budget=16, eos=0, end=None)
     assert found == {"distinct_2_within": pytest.approx(1 / 3), "distinct_2_between": pytest.approx(4 / 6)}
-    alone = records._within(sample[::2], 1, 0, 16, 0, None)
+    alone = within_and_between(sample[::2], models=1, prompt=0, budget=16, eos=0, end=None)
     assert alone["distinct_2_within"] == alone["distinct_2_between"] == pytest.approx(1 / 12)
 
 
 def test_documents_of_a_population_are_compared_at_equal_text() -> None:
     """Budget 12, 6 tokens of text a member: 1 2 0, 1 2 0 and 3 4 5 6, 3 4 -; padding buys no text."""
     sample = np.array([[1, 2, 0, 0], [3, 4, 5, 6], [1, 2, 0, 0], [3, 4, 0, 0], [9, 9, 9, 9], [9, 9, 9, 9]])
-    found = records._within(sample, 2, 0, 12, 0, 0)
+    found = within_and_between(sample, models=2, prompt=0, budget=12, eos=0, end=0)
     assert found["distinct_2_within"] == pytest.approx((1 / 2 + 3 / 4) / 2)
     assert found["distinct_2_between"] == pytest.approx(4 / 4), "1 2 0, 3 4 5: 12 34 45"
 

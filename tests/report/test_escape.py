@@ -14,9 +14,10 @@ from support.hostile import call
 from support.tiny import tiny_config
 
 from lab.errors import InputError, printable
+from lab.metrics.columns import BY_NAME
 from lab.report.figure import figure
 from lab.report.render import formatted, latex, markdown, rich_table
-from lab.report.tables import METRICS, caption
+from lab.report.tables import caption
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -32,7 +33,7 @@ EVIL = (
 
 def rows(arm: str) -> list[dict[str, Any]]:
     """Two generations of two regimes in an arm with this name."""
-    values = {name: 0.5 for name in METRICS}
+    values = {name: 0.5 for name in BY_NAME}
     return [
         {"regime": regime, "arm": arm, "seed": 0, "generation": t, **values}
         for regime in ("human", "replace")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from lab.report.headline import TABLES, Headline, headline, reading
-from lab.steps.record import COLUMNS
+from lab.metrics.columns import names, shortlist
+from lab.report.headline import Headline, headline, reading
 
 Rows = list[dict[str, Any]]
 
@@ -30,7 +30,7 @@ def table(values: dict[tuple[str, int], tuple[float, ...]] = PERPLEXITY, kind: s
     rows = []
     for (regime, t), by_seed in values.items():
         for seed, value in enumerate(by_seed):
-            row = {**dict.fromkeys(COLUMNS[kind], 0.5), "perplexity" if kind == "text" else "excess_nll": value}
+            row = {**dict.fromkeys(names(kind), 0.5), "perplexity" if kind == "text" else "excess_nll": value}
             given = {k: v.get(regime, 0.5) if isinstance(v, dict) else v for k, v in changes.items()}
             rows.append({"regime": regime, "seed": seed, "generation": t, **row, **given})
     return rows
@@ -98,7 +98,7 @@ def test_the_table_fits(name: str, width: int) -> None:
     rows, found = STUDIES[name], headline(STUDIES[name], width)
     assert found.width <= width, found
     chains = {(row["regime"], row.get("arm")) for row in rows}
-    assert len([line for line in found.body if line.count("  ") >= len(TABLES["text"])]) >= len(chains)
+    assert len([line for line in found.body if line.count("  ") >= len(shortlist("text"))]) >= len(chains)
     text = "\n".join(found.body)
     assert all(regime in text and (arm or "") in text for regime, arm in chains)
 

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from lab.errors import InputError
+from lab.metrics.columns import names
 from lab.report.figure import figure
 from lab.report.render import formatted, rich_table
-from lab.report.tables import METRICS, lines, shown_generations, sparkline, tidy
-from lab.steps.record import COLUMNS
+from lab.report.tables import lines, shown_generations, sparkline, tidy
 
 PERPLEXITY = {
     ("human", 0): (100.0, 110.0),
@@ -27,7 +27,7 @@ PERPLEXITY = {
 def table(values: dict[tuple[str, int], tuple[float, ...]] = PERPLEXITY, seeds: tuple[int, ...] = (3, 8)) -> Any:
     """Rows of results.csv whose perplexity is given and whose other columns are 0.5."""
     return [
-        {"regime": regime, "seed": seed, "generation": t, **dict.fromkeys(COLUMNS["text"], 0.5), "perplexity": value}
+        {"regime": regime, "seed": seed, "generation": t, **dict.fromkeys(names("text"), 0.5), "perplexity": value}
         for (regime, t), by_seed in values.items()
         for seed, value in zip(seeds, by_seed, strict=True)
     ]
@@ -128,10 +128,6 @@ def test_an_unknown_metric_and_an_unknown_format() -> None:
         lines(table(), ["perplexty"])
     with pytest.raises(InputError, match='unknown format "html"; allowed: md, csv, json, latex'):
         formatted(table(), ["perplexity"], "html")
-
-
-def test_every_column_of_the_results_can_be_shown() -> None:
-    assert set(METRICS) == {*COLUMNS["text"], *COLUMNS["source"]}
 
 
 def test_sparklines() -> None:

@@ -17,9 +17,9 @@ import lab
 from lab.errors import InputError
 from lab.hashing import digest
 from lab.loop import Study
+from lab.metrics.columns import names
 from lab.run.folder import BIN_COLUMNS, RunFolder, to_csv
 from lab.steps import job_of
-from lab.steps.record import COLUMNS
 from lab.store.atomic import file_sha256
 from lab.store.manifest import seal_of
 
@@ -40,7 +40,7 @@ def test_the_columns_that_are_always_there(finished: Finished) -> None:
     )
     header = (finished.folder / "results.csv").read_text().splitlines()[0]
     assert header.startswith(promised)
-    assert header.split(",") == [*KEYS, *COLUMNS["text"]]
+    assert header.split(",") == [*KEYS, *names("text")]
     assert (finished.folder / "bins.csv").read_text().splitlines()[0] == ",".join((*KEYS, *BIN_COLUMNS))
 
 
@@ -81,8 +81,8 @@ def test_no_clock_host_or_path_in_the_tables(finished: Finished) -> None:
 def test_a_notebook_reads_the_same_bits(finished: Finished) -> None:
     run = lab.load(finished.folder)
     exact = RunFolder(finished.folder).results()
-    assert run.config.name == "tiny" and list(run.results.columns) == [*KEYS, *COLUMNS["text"]]
-    for column in COLUMNS["text"]:
+    assert run.config.name == "tiny" and list(run.results.columns) == [*KEYS, *names("text")]
+    for column in names("text"):
         assert run.results[column].tolist() == [row[column] for row in exact]
     assert set(run.bins["level"]) == {"token", "word"}
     assert isinstance(run.results, pandas.DataFrame)

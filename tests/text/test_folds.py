@@ -9,10 +9,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from lab.metrics import texts
 from lab.metrics.tails import loss_by_token_bin
 from lab.models.feed import before_end
 from lab.seeds import generator
-from lab.steps import record as records
 from lab.text.folds import SHARES, assign_folds, first_copies, name_order
 
 
@@ -73,15 +73,15 @@ def test_documents_cost_bytes_and_no_objects() -> None:
 
 def test_blocks_of_rows_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = generator(1).integers(0, 5, (90, 6)).astype(np.uint16)
-    monkeypatch.setattr(records, "ROWS", 7)
+    monkeypatch.setattr(texts, "ROWS", 7)
     text = before_end(rows, 0)
-    assert np.array_equal(np.concatenate(list(records._texts(rows, 0))), rows[text])
+    assert np.array_equal(np.concatenate(list(texts.text_blocks(rows, 0))), rows[text])
     nats = np.ones(rows.shape, np.float32)
-    assert loss_by_token_bin(rows, nats, records._texts(rows, 0), 5) == loss_by_token_bin(rows, nats, rows[text], 5)
+    assert loss_by_token_bin(rows, nats, texts.text_blocks(rows, 0), 5) == loss_by_token_bin(rows, nats, rows[text], 5)
     kept = text[:, 1:]
     upto = np.cumsum(kept).reshape(kept.shape)  # of all rows at once
     for budget in (1, 20, 99, int(kept.sum())):
         enough = int(np.argmax(upto[:, -1] >= budget)) + 1
-        found = records.head(rows, 1, budget, 0)
+        found = texts.head(rows, 1, budget, 0)
         assert found is not None and np.array_equal(found, np.where(kept & (upto <= budget), rows[:, 1:], 0)[:enough])
-    assert records.head(rows, 1, int(kept.sum()) + 1, 0) is None
+    assert texts.head(rows, 1, int(kept.sum()) + 1, 0) is None

@@ -12,7 +12,7 @@ distinct-n = distinct n-grams / n-grams in the first `tokens` tokens of the pred
 
 Li et al. (2016) divide by tokens; this divides by n-grams, as is now common.  No n-gram crosses the end of a
 prediction or a document end (`eos`).  The ratio falls with length: compare texts at one budget only.
-A share, 0 to 1; higher = more diverse, and human text is the mark.  NaN for a budget that holds no n-gram.
+A share, 0 to 1; higher = more diverse; compare with human text.  NaN for a budget that holds no n-gram.
 """
 
 CITATION = """

@@ -14,8 +14,8 @@ from lab.text.tokenizer import token_bytes
 DESCRIPTION = """
 Perplexity = exp(mean nats per token) over all tokens of all texts together (not the mean of the texts' perplexities).
 
-Convention: each text stands behind one BOS, which is not scored; every other token is scored exactly once; no EOS is
-added.  A text longer than the model's n_positions is cut into windows that do not overlap, each behind a BOS:
+Convention: each text stands after one BOS, which is not scored; every other token is scored exactly once; no EOS is
+added.  A text longer than the model's n_positions is cut into windows that do not overlap, each after a BOS:
 
     n_positions 4, text a b c d e:   given <bos> a b c   score a b c d
                                      given <bos>         score e
@@ -52,7 +52,7 @@ class Perplexity(evaluate.Metric):  # type: ignore[misc]
         self, predictions: list[Any], model: Any, tokenizer: Any, batch_size: int = 8
     ) -> dict[str, float | int]:
         if tokenizer.bos_token_id is None:
-            raise ValueError("the tokenizer has no BOS, behind which a text is scored; set tokenizer.bos_token")
+            raise ValueError("the tokenizer has no BOS, after which a text is scored; set tokenizer.bos_token")
         texts = [
             tokenizer(p, add_special_tokens=False, verbose=False)["input_ids"] if isinstance(p, str) else list(p)
             for p in predictions
@@ -74,7 +74,7 @@ class Perplexity(evaluate.Metric):  # type: ignore[misc]
 
 @torch.inference_mode()
 def _nats(windows: list[list[int]], model: Any, bos: int, batch_size: int) -> list[float]:
-    """The loss of each token, in order.  B = windows of a batch, T = positions, V = vocabulary."""
+    """Return the loss of each token, in order.  B = windows of a batch, T = positions, V = vocabulary."""
     nats: list[float] = []
     for at in range(0, len(windows), batch_size):
         batch = windows[at : at + batch_size]

@@ -1,0 +1,47 @@
+"""Measure a generation: every column of lab/metrics/columns.py as a pure function of Evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab.metrics import columns
+from lab.metrics.evidence import Evidence
+from lab.metrics.groups import shares
+from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin
+from lab.metrics.texts import text_blocks
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of one generation."""
+
+    columns: Mapping[str, float]
+    """One number per column of the evidence's kind of corpus.  NaN: the number does not exist."""
+    shares: Mapping[str, float]
+    """Share of each origin in the rows fed to the models: "-1" human, "-2" archive, "3" generation 3's sample."""
+    bins: Mapping[str, list[dict[str, Any]]]
+    """Held-out loss by training frequency: level ("token", and "word" where there is text) -> bins."""
+
+
+def measure(evidence: Evidence) -> Measured:
+    """Compute all columns, shares and bins of one generation.  Needs no model, no GPU and no disk: seconds."""
+    existing = [column for column in columns.COLUMNS if evidence.kind in column.kinds]
+    numbers = {column.name: math.nan for column in existing}
+    for group in dict.fromkeys(column.group for column in existing):
+        assert group is not None
+        numbers |= group(evidence)
+    return Measured(numbers, shares(evidence), _bins(evidence))
+
+
+def _bins(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
+    """Return the held-out loss by how often a token, and a word, occurs in the human training rows."""
+    human = text_blocks(evidence.human, evidence.end)
+    tokens = loss_by_token_bin(evidence.scored_test, evidence.scored_nats, human, evidence.vocab_size)
+    bins = {"token": [asdict(each) for each in tokens]}
+    if evidence.kind == "text":
+        words = loss_by_word_bin(evidence.test_words, evidence.nats, evidence.training_counts)
+        bins["word"] = [asdict(each) for each in words]
+    return bins

@@ -1,0 +1,76 @@
+"""Measuring is a function of Evidence: made by hand, without a model, a store or a disk."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from lab.metrics import columns
+from lab.metrics.evidence import Evidence, Law, Training
+from lab.metrics.groups import shares
+from lab.metrics.measure import measure
+
+BYTES = [b"", b" the", b" cat", b" dog", b" saw", b"."]
+"""A vocabulary of six: EOS, four words and a full stop."""
+
+
+def by_hand(**changes: object) -> Evidence:
+    """Two rows of six tokens in each text.  The model gives each test token probability 1/2."""
+    rows = np.array([[5, 1, 2, 4, 1, 5], [5, 3, 4, 1, 2, 5]])
+    evidence = Evidence(
+        test=rows,
+        member_nats=[np.full(rows.shape, math.log(2))],
+        human=rows,
+        sample=np.array([[5, 1, 2, 1, 2, 5], [5, 1, 2, 1, 2, 5]]),
+        resample=rows,
+        budget=12,
+        prompt=0,
+        layout="blocks",
+        vocab_size=6,
+        bos=0,
+        eos=0,
+        trainings=[Training({"-1": 30}, 180, 60, 1.5), Training({"-1": 30, "-2": 20}, 300, 60, 2.5)],
+        token_bytes=BYTES,
+    )
+    return dataclasses.replace(evidence, **changes)
+
+
+def test_the_numbers_of_evidence_made_by_hand() -> None:
+    found = measure(by_hand())
+    assert found.columns["perplexity"] == pytest.approx(2)
+    assert found.columns["bits_per_byte"] == pytest.approx(12 / sum(len(BYTES[i]) for i in by_hand().test.ravel()))
+    assert found.columns["nll_rare"] == pytest.approx(math.log(2))
+    assert found.columns["rare_survival"] == 2 / 4 and found.columns["rare_survival_human"] == 1
+    assert found.columns["train_tokens"] == 480 and found.columns["human_share"] == 1
+    assert found.columns["validation_nll"] == 2
+    assert found.shares == {"-2": 0.25, "-1": 0.75}
+    assert [each["label"] for each in found.bins["word"]] == ["1", "2-3"]
+
+
+def test_every_column_is_computed_by_the_group_that_the_table_names() -> None:
+    law = Law(np.full(6, 1 / 6), np.full((6, 6), 1 / 6), np.full((2, 6), math.log(6)))
+    for evidence in (by_hand(), by_hand(law=law, token_bytes=())):
+        assert tuple(measure(evidence).columns) == columns.names(evidence.kind)
+        for column in columns.COLUMNS:
+            if evidence.kind in column.kinds:
+                assert column.group is not None and column.name in column.group(evidence)
+
+
+def test_a_sample_that_is_too_short_loses_its_diversity_alone() -> None:
+    eos = by_hand().sample.copy()
+    eos[:, 2:] = 0
+    found = measure(by_hand(sample=eos, layout="documents")).columns
+    assert math.isnan(found["distinct_2"]) and math.isnan(found["rare_survival"]) and math.isnan(found["zipf"])
+    assert found["perplexity"] == pytest.approx(2)
+
+
+def test_evidence_is_not_copied() -> None:
+    """A text of layout blocks that is compared is a view of the rows."""
+    evidence = by_hand(budget=6)
+    assert evidence.sample_text is not None and evidence.sample_text.base is evidence.sample
+    assert evidence.sample_text.shape == (1, 6)
+
+
+def test_shares_of_no_rows_are_none() -> None:
+    assert shares(by_hand(trainings=[Training({}, 0, 0)])) == {}
