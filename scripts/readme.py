@@ -24,7 +24,9 @@ import bench_table
 
 from lab.report import exact
 from lab.report.figure import figure
-from lab.report.tables import HEADLINE, as_markdown, caption
+from lab.report.render import as_markdown
+from lab.report.tables import HEADLINE, caption
+from lab.run.exact import read as read_exact
 from lab.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +105,7 @@ REGIMES = ("replace", "accumulate")
 
 def against_theory() -> str:
     """The lines of the last generations that say most, and how many agree in all."""
-    rows = exact.read(RESULTS / "exact.csv")
+    rows = read_exact(RESULTS / "exact.csv")
     shown = [row for row in exact.last(rows) if row.column in SHOWN]
     agree = sum(row.verdict == "agrees" for row in rows)
     wide = sum(row.verdict == "too wide" for row in rows)

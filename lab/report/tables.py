@@ -1,41 +1,40 @@
-"""The results as people read them: regimes over generations, as a table, Markdown, LaTeX, CSV or JSON."""
+"""Tables of results: one line per metric, regime and arm, over generations and seeds, and its cells as text.
+
+lab/report/render.py prints them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
-
-from rich.console import Group, JustifyMethod
-from rich.table import Table
-from rich.text import Text
 
 from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.stats import Interval, paired_interval
-from lab.report.escape import latex, markdown
-from lab.run.folder import axes_of, to_csv
+from lab.run.folder import axes_of
 
 CONTROL = "human"
 SPARKS = "▁▂▃▄▅▆▇█"
 MOST_COLUMNS = 7
-"""Generations that a printed table shows; of more, the first, the last and some between."""
+"""Most generations that a printed table shows.  Of more, it shows the first, the last and some between."""
 
 
 @dataclass(frozen=True)
 class Metric:
+    """How a column of results.csv is shown."""
+
     title: str
     digits: int
     relative: bool = False
-    """Show changes in per cent instead of in the metric's unit."""
+    """Whether changes are shown in per cent instead of in the metric's unit."""
 
 
 METRICS = {
@@ -78,14 +77,14 @@ HEADLINE = {
     "text": ("perplexity", "nll_rare", "nll_common", "distinct_2", "rare_survival"),
     "source": ("nll", "source_nll", "excess_nll", "heterozygosity", "distance", "types"),
 }
-"""What `lab run` and `lab show` print of each kind of corpus, where nothing is asked for."""
+"""The columns that `lab show` prints for each kind of corpus unless others are asked for."""
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one regime, in one arm of a sweep if there is one, over the generations, by seed."""
+    """One metric of one regime, and of one arm in a sweep, over generations and seeds."""
 
     metric: str
     regime: str
@@ -94,40 +93,59 @@ class Line:
     values: dict[int, dict[int, float]]
     """generation -> seed -> value"""
     control: dict[int, dict[int, float]]
+    """The values of the human regime in the same arm; empty without one."""
+
+    @property
+    def arm(self) -> str:
+        """The swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
+        short = [name.split(".")[-1] for name in self.axes]
+        names = [name if short.count(end) > 1 else end for name, end in zip(self.axes, short, strict=True)]
+        return printable(", ".join(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True)))
 
     @property
     def label(self) -> str:
-        """As tables and legends name it: "replace, temperature 0.7"; fields of one last name keep their whole names."""
-        short = [name.split(".")[-1] for name in self.axes]
-        names = [name if short.count(end) > 1 else end for name, end in zip(self.axes, short, strict=True)]
-        return printable(
-            ", ".join([self.regime, *(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True))])
-        )
+        """Name in tables and legends: "replace, temperature 0.7"."""
+        return ", ".join([printable(self.regime), *([self.arm] if self.axes else [])])
 
     @property
     def last(self) -> int:
+        """The last generation that was measured."""
         return max(self.values)
 
     def mean(self, t: int) -> float:
+        """Return the mean over seeds at generation t."""
         return fmean(self.values[t].values())
 
     def spread(self, t: int) -> float:
-        """Standard deviation over seeds; NaN for one seed."""
+        """Return the standard deviation over seeds at generation t; NaN for one seed."""
         values = list(self.values[t].values())
         return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
     def change(self) -> float:
-        """Of the mean, from generation 0 to the last, over the seeds that have both; NaN where none has."""
+        """Return the change of the mean from generation 0 to the last, over seeds that have both; NaN without any."""
         pairs = self._pairs(self.values.get(0, {}))
         return self._difference(*map(fmean, zip(*pairs, strict=True))) if pairs else math.nan
 
+    def since_start(self) -> Interval | None:
+        """Return the paired difference (or ratio - 1) over seeds between the last generation and generation 0."""
+        return self._paired(self.values.get(0, {}))
+
     def against_control(self) -> Interval | None:
-        """At the last generation, by seed: the paired difference (or ratio - 1) to the human control."""
-        pairs = [] if self.regime == CONTROL else self._pairs(self.control.get(self.last, {}))
+        """Return the paired difference (or ratio - 1) over seeds between this regime and the human control.
+
+        The difference is taken at the last generation.  None for the control itself and without a control.
+        """
+        return None if self.regime == CONTROL else self._paired(self.control.get(self.last, {}))
+
+    def _paired(self, other: Mapping[int, float]) -> Interval | None:
+        """Return the interval of the differences to `other`; NaN for numbers that are not finite."""
+        pairs = self._pairs(other)
+        if not all(math.isfinite(number) for pair in pairs for number in pair):
+            return Interval(math.nan, math.nan, math.nan)
         return paired_interval([self._difference(*pair) for pair in pairs]) if pairs else None
 
     def _pairs(self, other: Mapping[int, float]) -> list[tuple[float, float]]:
-        """The last generation's values beside others of the same seeds."""
+        """Return the last generation's values, each with the value of `other` at the same seed."""
         return [(value, other[seed]) for seed, value in sorted(self.values[self.last].items()) if seed in other]
 
     def _difference(self, value: float, other: float) -> float:
@@ -135,9 +153,14 @@ class Line:
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
-    """One line for each metric, regime and arm, in order.  InputError for a metric that is not in the table.
+    """Return one line per metric, regime and arm, in the order of the rows.
 
-    The control of a line is the human regime of the same arm.
+    Args:
+        rows: The rows of results.csv.
+        metrics: Names of columns.
+
+    Raises:
+        InputError: A metric is not in the table.
     """
     measured = [name for name in METRICS if rows and name in rows[0]]
     for name in metrics:
@@ -145,19 +168,22 @@ def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
             hint = suggestion(name, measured) or f"; there are {', '.join(measured)}"
             raise InputError(f'unknown metric "{name}"{hint}')
     swept = axes_of(rows)
-    found = []
+    table = []
     for metric in metrics:
         values: dict[tuple[Any, ...], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         for row in rows:
             values[row["regime"], *(row[name] for name in swept)][row["generation"]][row["seed"]] = row[metric]
         for (regime, *arm), by in values.items():
             control = values.get((CONTROL, *arm), {})
-            found.append(Line(metric, regime, dict(zip(swept, arm, strict=True)), dict(by), dict(control)))
-    return found
+            table.append(Line(metric, regime, dict(zip(swept, arm, strict=True)), dict(by), dict(control)))
+    return table
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
-    """sparkline([1, 2, 3], 1, 3) == "▁▅█": bars from `low` to `high`; no span is low bars, NaN a space."""
+    """Return bars on a scale from `low` to `high`: sparkline([1, 2, 3], 1, 3) == "▁▅█".
+
+    NaN is a space.  Where low == high all bars are low.
+    """
     top, span = len(SPARKS) - 1, high - low
     return "".join(
         " " if not math.isfinite(value) else SPARKS[round((value - low) / span * top)] if span else SPARKS[0]
@@ -166,7 +192,7 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
 
 
 def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) -> list[int]:
-    """All of a few, else `most` of them, evenly spread, with the first and the last."""
+    """Return at most `most` generations, evenly spread, with the first and the last."""
     ts = sorted(generations)
     if len(ts) <= most:
         return ts
@@ -174,7 +200,7 @@ def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) ->
 
 
 def caption(config: StudyConfig, rows: Rows) -> str:
-    """What every result must say: corpus, model, decoding, seeds, sizes."""
+    """Return what every result must state: corpus, model, decoding, seeds, sizes, kind of interval."""
     seeds = sorted({row["seed"] for row in rows})
     model, training = config.model, config.train
     name = printable(model.title) + (f", {config.population} models a generation" if config.population > 1 else "")
@@ -192,39 +218,46 @@ def caption(config: StudyConfig, rows: Rows) -> str:
 
 
 def _unfinished(config: StudyConfig, rows: Rows) -> str:
-    """Chains that failed or were not run to their end, and how far they came; nothing where all are complete."""
+    """Return the chains that are not complete and how far they came; an empty string if all are."""
     measured = Counter(tuple(str(row[name]) for name in ("regime", *axes_of(rows), "seed")) for row in rows)
     short = []
     for arm in arms(config):
         for regime, seed in itertools.product(arm.config.regimes, arm.config.seeds):
             chain = (regime.label, *map(str, arm.axes.values()), str(seed))
-            found, wanted = measured[chain], arm.config.generations
-            if found < wanted:
-                short.append(f"{' '.join(chain[:-1])} seed {seed} ({found} of {wanted} generations)")
+            done, wanted = measured[chain], arm.config.generations
+            if done < wanted:
+                short.append(f"{' '.join(chain[:-1])} seed {seed} ({done} of {wanted} generations)")
     return f"; INCOMPLETE: {', '.join(short)}" if short else ""
 
 
 def listed(seeds: Sequence[int]) -> str:
-    """listed([0, 1, 5]) == "0, 1, 5"; of more than eight in a row only the ends: "0 to 13"."""
+    """Return seeds as text: "0, 1, 5", or "0 to 13" for more than eight consecutive ones."""
     if len(seeds) > 8 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(map(str, seeds))
 
 
 def heading(ts: Sequence[int]) -> list[str]:
+    """Return the names of the columns."""
     names = [f"gen {t}" for t in ts]
     return ["regime", *names, "trend", "since gen 0", "last gen vs human"]
 
 
 def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
-    """The cells of one metric's lines.  Their trends share one scale, so that bars compare between regimes."""
-    means = [mean for line in group for mean in map(line.mean, line.values) if math.isfinite(mean)]
+    """Return the cells of one metric's lines.  Their trends share a scale, so that bars compare between regimes."""
+    low, high = scale(group)
     final = max(line.last for line in group)
-    return [_cells(line, ts, final, min(means, default=0.0), max(means, default=0.0)) for line in group]
+    return [_cells(line, ts, final, low, high) for line in group]
+
+
+def scale(group: Sequence[Line]) -> tuple[float, float]:
+    """Return the smallest and the largest finite mean of these lines."""
+    means = [mean for line in group for mean in map(line.mean, line.values) if math.isfinite(mean)]
+    return min(means, default=0.0), max(means, default=0.0)
 
 
 def title(metric: str, rows: Rows) -> str:
-    """With the mark that survival must be read against."""
+    """Return the title of a metric's block; that of rare_survival names the value of a fresh human text."""
     if metric != "rare_survival":
         return METRICS[metric].title
     mark = fmean(row["rare_survival_human"] for row in rows)
@@ -236,11 +269,11 @@ def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -
     trend = sparkline([line.mean(t) for t in sorted(line.values)], low, high)
     upto = "" if line.last == final else f" (gen {line.last})"  # a chain that stopped early says where
     change = _change(line.metric, line.change()) + upto
-    return [line.label, *values, trend, change, _interval(line.metric, line.against_control())]
+    return [line.label, *values, trend, change, _interval(line)]
 
 
 def value_of(line: Line, t: int) -> str:
-    """Mean and standard deviation over seeds: 104.2±1.3."""
+    """Return mean and standard deviation over seeds: "104.2±1.3"."""
     digits, spread = METRICS[line.metric].digits, line.spread(t)
     return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
 
@@ -250,91 +283,30 @@ def _change(metric: str, change: float) -> str:
     return f"{change:+.1%}" if kind.relative else f"{change:+,.{kind.digits}f}"
 
 
-def _interval(metric: str, interval: Interval | None) -> str:
+def _interval(line: Line) -> str:
+    metric, interval = line.metric, line.against_control()
     if interval is None:
         return ""
+    if math.isnan(interval.mean):
+        return "not finite"
     mean = _change(metric, interval.mean)
     if math.isnan(interval.low):
         return f"{mean} (one seed)"
     return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
 
 
-def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
-    """A block for each metric, their columns aligned; what does not fit into `width` characters is left out."""
-    found = _by_metric(lines(rows, metrics))
-    head, body, widths = next(
-        (layout for layout in _layouts(rows, found) if sum(layout[2]) + 2 * (len(layout[2]) - 1) <= width),
-        _layout(rows, found, 2, OPTIONAL),
-    )
-    blocks: list[Text | Table] = []
-    for metric, group in body.items():
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name, wide in zip(head, widths, strict=True):
-            side: JustifyMethod = "left" if name in ("regime", "trend") else "right"
-            table.add_column(name, justify=side, min_width=wide, no_wrap=True)
-        for row in group:
-            table.add_row(*row)
-        blocks += [Text(title(metric, rows), style="bold"), table, Text()]
-    return Group(*blocks)
-
-
-OPTIONAL = ("trend", "since gen 0", "last gen vs human")
-"""Columns that a narrow terminal goes without, the first first; `lab show --format md` has them all."""
-Layout = tuple[list[str], dict[str, list[list[str]]], list[int]]
-
-
-def _layouts(rows: Rows, found: Sequence[tuple[str, list[Line]]]) -> Iterator[Layout]:
-    """From the fullest to the barest: fewer generations down to three, then fewer columns."""
-    for dropped in range(len(OPTIONAL) + 1):
-        for most in range(MOST_COLUMNS, 2, -1):
-            yield _layout(rows, found, most, OPTIONAL[:dropped])
-
-
-def _layout(rows: Rows, found: Sequence[tuple[str, list[Line]]], most: int, without: Sequence[str]) -> Layout:
-    """Heading, cells by metric, and the width of each column."""
-    ts = shown_generations({row["generation"] for row in rows}, most)
-    keep = [i for i, name in enumerate(heading(ts)) if name not in without]
-    head = [heading(ts)[i] for i in keep]
-    body = {metric: [[row[i] for i in keep] for row in block(group, ts)] for metric, group in found}
-    everything = [head, *(row for group in body.values() for row in group)]
-    return head, body, [max(map(len, column)) for column in zip(*everything, strict=True)]
-
-
-def _by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
-    return [
-        (metric, [line for line in found if line.metric == metric]) for metric in dict.fromkeys(x.metric for x in found)
-    ]
-
-
-def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
-    ts = shown_generations({row["generation"] for row in rows})
-    head = heading(ts)
-    blocks = []
-    for metric, group in _by_metric(lines(rows, metrics)):
-        body = ["| " + " | ".join(map(markdown, row)) + " |" for row in block(group, ts)]
-        rule = "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"
-        blocks.append("\n".join([f"**{title(metric, rows)}**", "", "| " + " | ".join(head) + " |", rule, *body]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
-    """A tabular for booktabs, without the sparklines."""
-    ts = shown_generations({row["generation"] for row in rows})
-    keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
-    out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
-    out.append(" & ".join(latex(heading(ts)[i]) for i in keep) + r" \\")
-    for metric, group in _by_metric(lines(rows, metrics)):
-        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows))}}} \\"]
-        out += [" & ".join(latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
-    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
+def by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    """Return the lines grouped by metric."""
+    names = dict.fromkeys(line.metric for line in found)
+    return [(name, [line for line in found if line.metric == name]) for name in names]
 
 
 def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each metric, regime and generation: mean, spread and n over seeds, and the paired difference.
+    """Return one row per metric, regime and generation: mean, spread and n over seeds, and the paired difference.
 
-    A number that is not known (the spread of one seed, say) is left out.
+    Numbers that are not finite, such as the spread of one seed, are left out.
     """
-    out = []
+    table = []
     for line in lines(rows, metrics):
         for t in sorted(line.values):
             upto = dataclasses.replace(line, values={k: v for k, v in line.values.items() if k <= t})
@@ -349,21 +321,8 @@ def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
                 "high": interval.high,
             }
             known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-            out.append({"metric": line.metric, "regime": line.regime, **line.axes, "generation": t, **known})
-    return out
+            table.append({"metric": line.metric, "regime": line.regime, **line.axes, "generation": t, **known})
+    return table
 
 
 NUMBERS = ("mean", "sd", "n", "since_gen_0", "vs_human", "low", "high")
-
-
-def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
-    match kind:
-        case "md":
-            return as_markdown(rows, metrics)
-        case "latex":
-            return as_latex(rows, metrics)
-        case "csv":
-            return to_csv(tidy(rows, metrics), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
-        case "json":
-            return json.dumps(tidy(rows, metrics), indent=1) + "\n"
-    raise InputError(f'unknown format "{kind}"; allowed: md, csv, json, latex')

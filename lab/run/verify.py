@@ -16,7 +16,7 @@ from typing import Any
 from lab import machine
 from lab.hashing import digest
 from lab.loop import Study
-from lab.report import exact
+from lab.run import exact
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.retention import study_of

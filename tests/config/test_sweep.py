@@ -13,7 +13,7 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
 from lab.errors import InputError
 from lab.loop import build
-from lab.report.exact import compare
+from lab.run.exact import compare
 from lab.run.folder import RunFolder, keys
 
 

@@ -33,7 +33,7 @@ from lab.models.initial_weights import random_gpt2
 from lab.models.schedule import batch_at
 from lab.models.train import fit
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
-from lab.report import exact
+from lab.run import exact
 from lab.report.compare import pivot
 from lab.run.folder import RunFolder
 from lab.run.plan import make_plan

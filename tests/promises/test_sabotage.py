@@ -25,7 +25,7 @@ from lab.models.sampling import sample
 from lab.models.sampling.decoding import Decoding
 from lab.recipe import Lineage, OnTable, Part, Recipe
 from lab.regimes import REGIMES, Regime
-from lab.report import exact
+from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.steps import STEPS
 from lab.steps import sample as sampling_step

@@ -14,9 +14,9 @@ from support.hostile import call
 from support.tiny import tiny_config
 
 from lab.errors import InputError, printable
-from lab.report.escape import latex, markdown
 from lab.report.figure import figure
-from lab.report.tables import METRICS, caption, formatted, rich_table
+from lab.report.render import formatted, latex, markdown, rich_table
+from lab.report.tables import METRICS, caption
 
 EVIL = (
     "<script>alert(1)</script>",

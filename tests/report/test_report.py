@@ -12,7 +12,8 @@ from rich.console import Console
 
 from lab.errors import InputError
 from lab.report.figure import figure
-from lab.report.tables import METRICS, formatted, lines, rich_table, shown_generations, sparkline, tidy
+from lab.report.render import formatted, rich_table
+from lab.report.tables import METRICS, lines, shown_generations, sparkline, tidy
 from lab.steps.record import COLUMNS
 
 PERPLEXITY = {

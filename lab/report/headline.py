@@ -1,0 +1,296 @@
+"""The end of a run on one screen: a headline table of the last generation, and its reading in words.
+
+`lab show` has the full tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from lab.metrics.stats import Interval
+from lab.report.tables import CONTROL, METRICS, Line, Rows, lines, scale, shown_generations, sparkline
+
+MOST_BARS = 8
+"""Most bars of a sparkline; of more generations, some between the first and the last are left out."""
+LARGE = 1e6
+"""Numbers from here on are written as 1.2e+06."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the headline table."""
+
+    heading: str
+    digits: int
+    percent: bool = False
+    """Whether the value is a share that is shown in per cent, and its change in percentage points."""
+    meaning: str = ""
+    """Explanation for the legend, where the heading does not say enough."""
+
+
+TABLES: dict[str, dict[str, Column]] = {
+    "text": {
+        "perplexity": Column("perplexity", 1),
+        "nll_rare": Column("rare loss", 2, meaning="nats per token inside rare words"),
+        "distinct_2": Column("distinct-2", 3),
+        "rare_survival": Column(
+            "rare survival", 1, percent=True, meaning="share of the rare human words still written (change in points)"
+        ),
+    },
+    "source": {
+        "excess_nll": Column("excess loss", 3, meaning="nats per token above the source's own loss"),
+        "heterozygosity": Column("heterozygosity", 3, meaning="chance that two generated rows differ at a locus"),
+        "distance": Column("distance", 4, meaning="squared, from the source's law"),
+        "types": Column("types", 2, meaning="distinct ones at a locus"),
+    },
+}
+"""Kind of corpus -> column of results.csv -> how the headline table shows it."""
+COLUMNS = {name: column for table in TABLES.values() for name, column in table.items()}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What fits into a width."""
+
+    bars: str
+    """Metrics with a sparkline: all, first or none."""
+    changes: str
+    """How a change is shown: interval, star (the interval excludes 0) or none."""
+    labels: str = "beside"
+    """Where labels stand: beside the numbers, on a line above them, or arm: only the swept fields above."""
+
+
+LAYOUTS = (
+    Layout("all", "interval"),
+    Layout("first", "interval"),
+    Layout("none", "interval"),
+    Layout("all", "star"),
+    Layout("first", "star"),
+    Layout("none", "star"),
+    Layout("first", "star", "arm"),
+    Layout("none", "star", "arm"),
+    Layout("first", "star", "above"),
+    Layout("none", "star", "above"),
+    Layout("none", "none", "above"),
+)
+"""From the widest to the narrowest."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The headline table, ready to print."""
+
+    title: str
+    heading: str
+    body: list[str]
+    """One line per regime and arm; more in a terminal that is too narrow for the labels."""
+    legend: str
+
+    @property
+    def width(self) -> int:
+        """Characters of the widest line of the table."""
+        return max(map(len, (self.heading, *self.body)))
+
+
+def headline(rows: Rows, width: int) -> Headline:
+    """Return the headline table in the fullest layout that fits into `width` characters.
+
+    Args:
+        rows: The rows of results.csv, at least one.
+        width: Characters of a line.
+    """
+    columns = TABLES[kind_of(rows)]
+    groups = [[line for line in lines(rows, [metric])] for metric in columns]
+    tables = (_table(groups, list(columns.values()), layout) for layout in LAYOUTS)
+    for layout, table in zip(LAYOUTS, tables, strict=True):
+        found = Headline(_title(rows, groups[0], layout), table[0], table[1:], _legend(columns, groups[0], layout))
+        if found.width <= width:
+            break
+    return found
+
+
+def kind_of(rows: Rows) -> str:
+    """Return the kind of corpus that these rows of results.csv come from: text or source."""
+    return "source" if "source_nll" in rows[0] else "text"
+
+
+def _title(rows: Rows, group: Sequence[Line], layout: Layout) -> str:
+    final, seeds = max(line.last for line in group), len({row["seed"] for row in rows})
+    mean = f"Generation {final}, mean of {seeds} seeds" if seeds > 1 else f"Generation {final}, one seed"
+    if layout.changes == "none":
+        return mean
+    reference = "vs human" if _controlled(group) else "since generation 0"
+    mark = " [95 % interval]" if layout.changes == "interval" else " (* 95 % interval excludes 0)"
+    return f"{mean}; change {reference}{mark if seeds > 1 else ''}"
+
+
+def _legend(columns: dict[str, Column], group: Sequence[Line], layout: Layout) -> str:
+    notes = [f"{column.heading}: {column.meaning}" for column in columns.values() if column.meaning]
+    last = max(line.last for line in group)
+    return "; ".join([*notes, f"bars: generations 0 to {last}"] if layout.bars != "none" and last else notes)
+
+
+def _controlled(group: Sequence[Line]) -> bool:
+    return any(line.control for line in group)
+
+
+def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Column], layout: Layout) -> list[str]:
+    """Return heading and lines, aligned."""
+    cells, heads = [], []
+    for index, (group, column) in enumerate(zip(groups, columns, strict=True)):
+        bars = layout.bars == "all" or (layout.bars == "first" and index == 0)
+        texts = _aligned([_parts(line, group, column, layout, bars) for line in group])
+        wide = max(len(column.heading), *map(len, texts))
+        heads.append(column.heading.ljust(wide))
+        cells.append([text.ljust(wide) for text in texts])
+    numbers = ["  ".join(row) for row in zip(*cells, strict=True)]
+    return [text.rstrip() for text in _labelled(groups[0], "  ".join(heads), numbers, layout.labels)]
+
+
+def _labelled(group: Sequence[Line], heading: str, numbers: Sequence[str], where: str) -> list[str]:
+    """Return heading and lines with the labels of `group`."""
+    final = max(line.last for line in group)
+    stops = ["" if line.last == final else f" (gen {line.last})" for line in group]  # a chain that stopped early
+    labels = [(line.regime if where == "arm" else line.label) + stop for line, stop in zip(group, stops, strict=True)]
+    if where == "above":
+        pairs = zip(labels, numbers, strict=True)
+        return [f"  {heading}", *(text for label, row in pairs for text in (label, f"  {row}"))]
+    indent = "  " if where == "arm" else ""
+    wide = len(indent) + max(len("regime"), *map(len, labels))
+    table, arm = [f"{'regime'.ljust(wide)}  {heading}"], ""
+    for line, label, row in zip(group, labels, numbers, strict=True):
+        if where == "arm" and line.arm != arm:
+            arm = line.arm
+            table.append(arm)
+        table.append(f"{(indent + label).ljust(wide)}  {row}")
+    return table
+
+
+def _aligned(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Join the parts of each row, padded to the width of their column: numbers right, intervals left."""
+    widths = [max(map(len, column)) for column in zip(*parts, strict=True)]
+    sides = (str.rjust, str.rjust, str.rjust, str.ljust)
+    rows = ([side(part, w) for side, part, w in zip(sides, row, widths, strict=True) if w] for row in parts)
+    return [" ".join(row) for row in rows]
+
+
+def _parts(line: Line, group: Sequence[Line], column: Column, layout: Layout, bars: bool) -> tuple[str, str, str, str]:
+    """Return value, sparkline, change and interval (or star) of one line; what the layout leaves out is empty."""
+    value = _number(line.mean(line.last) * (100 if column.percent else 1), column.digits) + (
+        "%" if column.percent and math.isfinite(line.mean(line.last)) else ""
+    )
+    ts = shown_generations(line.values, MOST_BARS)
+    trend = sparkline([line.mean(t) for t in ts], *scale(group)) if bars else ""
+    change = line.against_control() if _controlled(group) else line.since_start()
+    if layout.changes == "none" or change is None or not math.isfinite(change.mean):
+        return value, trend, "", ""
+    digits, factor, unit = _unit(line.metric, column, change)
+    size = f"{change.mean * factor:+,.{digits}f}{unit}"
+    if math.isnan(change.low):
+        return value, trend, size, ""
+    bounds = f"[{change.low * factor:,.{digits}f}, {change.high * factor:,.{digits}f}]"
+    return value, trend, size, bounds if layout.changes == "interval" else "" if _holds_zero(change) else "*"
+
+
+def _unit(metric: str, column: Column, change: Interval) -> tuple[int, float, str]:
+    """Return digits, factor and unit of a change.  Per cent have one digit where all numbers are below 10."""
+    if not METRICS[metric].relative:
+        return column.digits, 100.0 if column.percent else 1.0, ""
+    sizes = [abs(x) for x in (change.mean, change.low, change.high) if math.isfinite(x)]
+    return (1 if max(sizes) < 0.0995 else 0), 100.0, "%"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.1e}" if LARGE <= abs(value) < math.inf else f"{value:,.{digits}f}"
+
+
+def _holds_zero(interval: Interval) -> bool:
+    return interval.low <= 0 <= interval.high
+
+
+SUBJECTS = {"perplexity": "held-out perplexity", "excess_nll": "the loss above the source's own"}
+LEADS = {"text": "perplexity", "source": "excess_nll"}
+"""The column that the reading compares."""
+
+
+def reading(rows: Rows) -> str:
+    """Return the result in two sentences: the regime (or arm) that lost most, and the one that lost least.
+
+    A difference is claimed only where its 95 % interval excludes 0.
+    """
+    group = lines(rows, [LEADS[kind_of(rows)]])
+    if max(line.last for line in group) == 0:
+        return "Only generation 0 is measured: there every regime has trained on human text, so nothing differs yet."
+    others = [line for line in group if line.regime != CONTROL] or group
+    ranked = sorted(others, key=_damage)
+    chosen = [ranked[-1], ranked[0]] if len(ranked) > 1 else ranked
+    sentences: list[str] = []
+    for line, rank in zip(chosen, ("worst", "mildest"), strict=False):
+        among = f" ({rank} of {len(others)})" if len(others) > 2 else ""
+        sentences.append(f"Under {line.label}{among}, {_difference(line)}{_rest(rows, line, first=not sentences)}.")
+    return " ".join(sentences)
+
+
+def _damage(line: Line) -> float:
+    """Return what the reading ranks by: the change where there is one, else the value; infinite where not finite."""
+    interval = _compared(line)[0]
+    size = interval.mean if interval else line.mean(line.last)
+    return size if math.isfinite(size) else math.inf
+
+
+def _compared(line: Line) -> tuple[Interval | None, str]:
+    """Return the change of a line, and the words for what it is compared with."""
+    if line.regime != CONTROL and line.control:
+        return line.against_control(), "the control's"
+    return line.since_start(), "that of generation 0"
+
+
+def _difference(line: Line) -> str:
+    """Return the words for the change in the leading column."""
+    after = f"after {line.last} generation{'s' if line.last != 1 else ''}"
+    subject, value = SUBJECTS[line.metric], line.mean(line.last)
+    if math.isinf(value):
+        return f"{subject} is infinite {after}: the model gives no chance at all to some held-out token"
+    interval, reference = _compared(line)
+    if interval is None or not math.isfinite(interval.mean) or math.isnan(value):
+        return f"{subject} is {value:,.{METRICS[line.metric].digits}f} {after}, with no number to compare it with"
+    unit = " %" if METRICS[line.metric].relative else " nats per token"
+    size = f"{_size(line, interval, abs(interval.mean))}{unit}"
+    side = "above" if interval.mean >= 0 else "below"
+    if math.isnan(interval.low):
+        return f"{subject} is {size} {side} {reference} {after} (one seed: no interval)"
+    low, high = (_size(line, interval, bound) for bound in (interval.low, interval.high))
+    bounds = f"[95 % interval {low} to {high}{unit if METRICS[line.metric].relative else ''}]"
+    if _holds_zero(interval):
+        return f"{subject} cannot be told apart from {reference} {after}: {size} {side} {bounds}"
+    return f"{subject} is {size} {side} {reference} {after} {bounds}"
+
+
+def _size(line: Line, interval: Interval, number: float) -> str:
+    digits, factor, _ = _unit(line.metric, COLUMNS[line.metric], interval)
+    return f"{number * factor:,.{digits}f}"
+
+
+def _rest(rows: Rows, line: Line, *, first: bool) -> str:
+    """Return the words for rare words (or, on a known source, for diversity) in the same regime and generation."""
+    mine = [r for r in rows if r["regime"] == line.regime and r["generation"] == line.last]
+    mine = [r for r in mine if all(r[name] == value for name, value in line.axes.items())]
+    column = "rare_survival" if kind_of(rows) == "text" else "heterozygosity"
+    value = fmean(row[column] for row in mine)
+    if not math.isfinite(value):
+        return ""
+    if column == "heterozygosity":
+        return f"; two generated rows differ at a locus with chance {value:.3f}"
+    fresh = fmean(row["rare_survival_human"] for row in mine)
+    mark = f" ({_share(1 - fresh)} are missing from as much fresh human text)" if first and math.isfinite(fresh) else ""
+    return f"; {_share(1 - value)} of the rare words are no longer written{mark}"
+
+
+def _share(share: float) -> str:
+    """Return a share in words: "88 %", "3.6 %"; 0 and 100 only where it is exactly that."""
+    digits = 0 if 0.0995 <= share < 0.995 or share in (0, 1) else 1
+    inside = min(max(share, 0.001), 0.999) if 0 < share < 1 else share
+    return f"{100 * inside:.{digits}f} %"

@@ -1,0 +1,169 @@
+"""Printing of tables: for a terminal, and as Markdown, LaTeX, CSV and JSON.
+
+Users choose names of regimes, arms and files.  Here they become plain text in Markdown and LaTeX; lab.errors.printable
+makes them harmless to a terminal.  CSV is data and is not escaped: lab/config/sweep.py refuses names that a
+spreadsheet would take for formulas.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Group, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from lab.errors import InputError
+from lab.report.tables import (
+    MOST_COLUMNS,
+    NUMBERS,
+    Line,
+    Rows,
+    block,
+    by_metric,
+    heading,
+    lines,
+    shown_generations,
+    tidy,
+    title,
+)
+from lab.run.folder import axes_of, to_csv
+
+MARKDOWN = {"\\": "\\\\", "|": "\\|", "<": "&lt;", "&": "&amp;", "`": "\\`", "*": "\\*", "](": "]\\(", "~~": "\\~\\~"}
+"""Escapes for cells of tables.  An underscore inside a word is plain text in every dialect that has tables."""
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "%": r"\%",
+    "_": r"\_",
+    "&": r"\&",
+    "#": r"\#",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+}
+
+
+def _escaper(table: dict[str, str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, table)))
+
+
+_MARKDOWN, _LATEX = _escaper(MARKDOWN), _escaper(LATEX)
+
+
+def markdown(text: str) -> str:
+    """Escape text for a cell of a Markdown table: markdown("a|<b>") == "a\\\\|&lt;b>"."""
+    return _MARKDOWN.sub(lambda match: MARKDOWN[match[0]], text)
+
+
+def latex(text: str) -> str:
+    """Escape text for LaTeX: latex("x_1") == "x\\\\_1".
+
+    A first [ is put in braces: after a line break it would be an option.
+    """
+    plain = _LATEX.sub(lambda match: LATEX[match[0]], text)
+    return "{[}" + plain[1:] if plain.startswith("[") else plain
+
+
+def markdown_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    align: str = "l",
+    escape: Callable[[str], str] = markdown,
+) -> str:
+    """Return a Markdown table that ends with a line break.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells, row by row.
+        align: One letter per column, l or r.  The last letter holds for all further columns: "lr".
+        escape: Applied to every cell of `rows`; `str` leaves Markdown in them as it is.
+    """
+    sides = align + align[-1] * (len(head) - len(align))
+    rule = "|" + "|".join(" ---: " if side == "r" else " --- " for side in sides) + "|"
+    body = ["| " + " | ".join(map(escape, row)) + " |" for row in rows]
+    return "\n".join(["| " + " | ".join(head) + " |", rule, *body]) + "\n"
+
+
+def rich_table(rows: Rows, metrics: Sequence[str], width: int) -> Group:
+    """Return a block per metric with aligned columns; columns that do not fit into `width` characters are left out."""
+    groups = by_metric(lines(rows, metrics))
+    head, body, widths = next(
+        (layout for layout in _layouts(rows, groups) if sum(layout[2]) + 2 * (len(layout[2]) - 1) <= width),
+        _layout(rows, groups, 2, OPTIONAL),
+    )
+    blocks: list[Text | Table] = []
+    for metric, cells in body.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for name, wide in zip(head, widths, strict=True):
+            side: JustifyMethod = "left" if name in ("regime", "trend") else "right"
+            table.add_column(name, justify=side, min_width=wide, no_wrap=True)
+        for row in cells:
+            table.add_row(*row)
+        blocks += [Text(title(metric, rows), style="bold"), table, Text()]
+    return Group(*blocks)
+
+
+OPTIONAL = ("trend", "since gen 0", "last gen vs human")
+"""Columns that a narrow terminal does without, in this order; `lab show --format md` has them all."""
+Layout = tuple[list[str], dict[str, list[list[str]]], list[int]]
+"""Heading, cells by metric, and the width of each column."""
+
+
+def _layouts(rows: Rows, groups: Sequence[tuple[str, list[Line]]]) -> Iterator[Layout]:
+    """Yield layouts from the widest to the narrowest: fewer generations down to three, then fewer columns."""
+    for dropped in range(len(OPTIONAL) + 1):
+        for most in range(MOST_COLUMNS, 2, -1):
+            yield _layout(rows, groups, most, OPTIONAL[:dropped])
+
+
+def _layout(rows: Rows, groups: Sequence[tuple[str, list[Line]]], most: int, without: Sequence[str]) -> Layout:
+    ts = shown_generations({row["generation"] for row in rows}, most)
+    keep = [i for i, name in enumerate(heading(ts)) if name not in without]
+    head = [heading(ts)[i] for i in keep]
+    body = {metric: [[row[i] for i in keep] for row in block(group, ts)] for metric, group in groups}
+    everything = [head, *(row for cells in body.values() for row in cells)]
+    return head, body, [max(map(len, column)) for column in zip(*everything, strict=True)]
+
+
+def as_markdown(rows: Rows, metrics: Sequence[str]) -> str:
+    """Return a titled Markdown table per metric."""
+    ts = shown_generations({row["generation"] for row in rows})
+    groups = by_metric(lines(rows, metrics))
+    tables = (
+        f"**{title(name, rows)}**\n\n{markdown_table(heading(ts), block(group, ts), 'lr')}" for name, group in groups
+    )
+    return "\n".join(tables)
+
+
+def as_latex(rows: Rows, metrics: Sequence[str]) -> str:
+    """Return a tabular for booktabs, without the sparklines."""
+    ts = shown_generations({row["generation"] for row in rows})
+    keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
+    out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
+    out.append(" & ".join(latex(heading(ts)[i]) for i in keep) + r" \\")
+    for metric, group in by_metric(lines(rows, metrics)):
+        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows))}}} \\"]
+        out += [" & ".join(latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def formatted(rows: Rows, metrics: Sequence[str], kind: str) -> str:
+    """Return the table as `kind`: md, csv, json or latex.  InputError for another kind."""
+    match kind:
+        case "md":
+            return as_markdown(rows, metrics)
+        case "latex":
+            return as_latex(rows, metrics)
+        case "csv":
+            return to_csv(tidy(rows, metrics), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
+        case "json":
+            return json.dumps(tidy(rows, metrics), indent=1) + "\n"
+    raise InputError(f'unknown format "{kind}"; allowed: md, csv, json, latex')
