@@ -1,7 +1,7 @@
-"""The collapse lab: what happens to a language model's picture of human text when its successors learn from its output.
+"""The collapse lab: what happens to language models when each generation learns from the text of the last one.
 
 >>> import lab
->>> lab.load("checkpoints/quick").results          # a pandas table, one row a (chain, generation)
+>>> lab.load("checkpoints/quick").results          # a pandas table, one row per chain and generation
 >>> lab.metric_path("distinct_n")                  # a folder that evaluate.load takes, offline
 """
 
@@ -17,14 +17,14 @@ __version__ = "0.1.0"
 
 
 def load(folder: str | Path) -> Run:
-    """A run's tables for a notebook.  InputError when the folder holds no run."""
+    """Return the tables of a run, for a notebook.  InputError if the folder holds no run."""
     from lab.run.folder import Run
 
     return Run.open(Path(folder))
 
 
 def metric_path(name: str) -> str:
-    """The folder of a shipped `evaluate` module: perplexity, distinct_n or rare_token_loss."""
+    """Return the folder of a shipped `evaluate` module: perplexity, distinct_n or rare_token_loss."""
     from lab.lookup import lookup
 
     modules = {path.name: str(path) for path in sorted((Path(__file__).parent / "evaluate_modules").glob("[a-z]*"))}

@@ -1,4 +1,4 @@
-"""`python -m lab` is the `lab` command."""
+"""The `lab` command as `python -m lab`."""
 
 from lab.cli.app import main
 

@@ -1,7 +1,12 @@
-"""What the commands share: the options they name alike, the two consoles, and how a table is printed."""
+"""Parts that the commands share: options, exit codes, the two consoles, and printing of tables.
+
+Heavy libraries are imported inside functions, so that `lab --help` answers at once.
+"""
 
 from __future__ import annotations
 
+import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,29 +16,89 @@ from rich.console import Console
 from rich.table import Table
 
 BAD_INPUT, FAILED, STOPPED = 2, 1, 75
+"""Exit codes.  75 asks a batch system to run the same command again (EX_TEMPFAIL)."""
+PAGE = 200
+"""Characters of a line where there is no terminal and COLUMNS is not set."""
 
-
-out = Console(markup=False, emoji=False)
-err = Console(stderr=True, markup=False, emoji=False)
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study (smoke, quick ...) or a YAML file.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or its folder.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field; repeatable.")]
-Name = Annotated[str | None, typer.Option("--run", help="The run's name (default: the study's).")]
-Checkpoints = Annotated[Path, typer.Option(help="Where runs and the store live.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the study: train.lr=0.001.  Repeatable."),
+]
+Name = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: the name of the study).")
+]
+Checkpoints = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs and of the store.")]
 Workers = Annotated[
-    int | None, typer.Option(min=0, max=1024, help="Worker processes (default: cores // threads; 0: in-process).")
+    int | None,
+    typer.Option(
+        min=0,
+        max=1024,
+        metavar="N",
+        help="Worker processes (default: cores // threads, on a GPU 1).  0: run the steps in this process.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def say(text: str, style: str | None = None, *, to: Console | None = None) -> None:
+    """Print text: wrapped at words on a terminal, as it is elsewhere.
+
+    Args:
+        text: The text; it may be what a user wrote, and is printed as it is.
+        style: A style of rich, such as "dim".
+        to: The console; standard output by default.
+    """
+    console = to or out
+    if console.is_terminal:  # long words, such as paths, stay whole
+        wrapper = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
+        text = "\n".join(wrapper.fill(line) for line in text.split("\n"))
+    console.print(text, style=style, soft_wrap=True)
+
+
+def warn(text: str, style: str | None = None) -> None:
+    """Print text to standard error."""
+    say(text, style, to=err)
+
+
 def wide_console() -> Console:
-    """The terminal, or where there is none a page of 200 characters."""
-    return out if out.is_terminal else Console(width=200, markup=False, emoji=False)
+    """Return the console for tables: the terminal, or PAGE characters where there is none."""
+    return out if out.is_terminal or "COLUMNS" in os.environ else Console(width=PAGE, markup=False, emoji=False)
+
+
+def folder_of(run: str, checkpoints: Path) -> Any:
+    """Return the folder of a run, given its name or a path."""
+    from lab.run.folder import RunFolder
+
+    given = Path(run)
+    return RunFolder(given if (given / "config.yaml").exists() else checkpoints / run)
+
+
+def measured_rows(folder: Any) -> list[dict[str, Any]]:
+    """Return the rows of results.csv.  InputError where no generation is measured yet."""
+    from lab.errors import InputError
+
+    rows: list[dict[str, Any]] = folder.results()
+    if not rows:
+        raise InputError(f"{folder.path} has no generation measured yet; lab run goes on with it")
+    return rows
+
+
+def worker_count(asked: int | None, device: str, threads: int) -> int:
+    """Return the number of worker processes: cores // threads; 1 on a GPU, because its steps would share it."""
+    from lab import machine
+
+    if asked is not None:
+        return asked
+    return 1 if device == "cuda" else max(1, machine.cpu_cores() // threads)
 
 
 def plain_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Sequence[bool] = ()) -> Table:
-    """Numbers to the right, words to the left, `bad` lines in red."""
+    """Return a table without lines: numbers to the right, words to the left, `bad` rows in red."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column, name in enumerate(heading):
         numeric = all(row[column][:1].isdigit() or row[column][:1] in "-+" for row in cells)
@@ -43,59 +108,41 @@ def plain_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Seq
     return table
 
 
-def print_results(rows: list[dict[str, Any]], graph: Any) -> bool:
-    """What exact theory says of the run, where it says anything, else the table; False where theory is contradicted."""
+def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) -> None:
+    """Print cells as Markdown (`kind` is "md") or for a terminal (None).  InputError for another kind."""
+    from lab.errors import InputError
+    from lab.report.render import markdown, markdown_table
+
+    if kind == "md":
+        typer.echo(markdown_table([markdown(name) for name in heading], cells))
+    elif kind is None:
+        wide_console().print(plain_table(heading, cells))
+    else:
+        raise InputError(f'this table is printed plain or as md, not as "{kind}"')
+
+
+def print_exact(rows: list[dict[str, Any]], graph: Any) -> bool | None:
+    """Print the comparison with exact theory.
+
+    Returns:
+        Whether all numbers agree; None where theory says nothing of this run, and nothing is printed.
+    """
     from lab.report import exact
-    from lab.report.tables import HEADLINE, caption
+    from lab.report.tables import caption
+    from lab.run.exact import compare
 
-    found = exact.compare(graph, rows)
-    if not found:
-        print_table(rows, HEADLINE[graph.config.corpus.kind], graph.config)
-        if graph.config.corpus.kind == "source" and len(graph.config.seeds) == 1:
-            out.print("exact theory: not compared, an interval needs at least 2 seeds", highlight=False)
-        return True
-    shown = exact.last(found)
-    console = wide_console()
+    compared = compare(graph, rows)
+    if not compared:
+        return None
+    shown = exact.last(compared)
     bad = [not row.agrees for row in shown]
-    console.print(plain_table(exact.HEADING, [exact.cells(row) for row in shown], bad))
-    console.print(caption(graph.config, rows), style="dim", highlight=False, soft_wrap=True)
-    console.print(exact.summary(found), highlight=False, soft_wrap=True)
-    return all(row.agrees for row in found)
+    wide_console().print(plain_table(exact.HEADING, [exact.cells(row) for row in shown], bad))
+    say(caption(graph.config, rows), "dim")
+    say(exact.summary(compared))
+    return all(row.agrees for row in compared)
 
 
-def print_table(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
-    from lab.report.tables import caption, rich_table
-
-    console = wide_console()
-    console.print(rich_table(rows, metrics, console.width))
-    console.print(caption(config, rows), style="dim", highlight=False, soft_wrap=True)
-
-
-def print_timings(folder: Path, as_json: bool) -> None:
-    from lab.run import timings
-
-    found = timings.time_by_kind(timings.read(folder))
-    outside = timings.overhead(found)
-    if as_json:
-        out.print_json(data={"timings": [timing.__dict__ for timing in found], "outside_kernels": outside})
-        return
-    head = ("step", "done", "worker seconds", "share")
-    lines = [(t.step, f"{t.count:,}", f"{t.seconds:,.1f}", f"{t.share:.1%}") for t in found]
-    out.print(plain_table(head, lines))
-    out.print(f"outside of {', '.join(timings.KERNELS)}: {outside:.1%} of the workers' time", highlight=False)
-
-
-def print_sizes(sizes: dict[str, dict[str, int]]) -> None:
-    """Bytes by kind, of the run and of the whole store."""
-    from lab.store.space import megabytes
-
-    for whose, kinds in sizes.items():
-        parts = ", ".join(f"{kind} {megabytes(size)}" for kind, size in kinds.items() if size)
-        out.print(f"{whose}: {megabytes(sum(kinds.values()))} ({parts})", highlight=False, soft_wrap=True)
-
-
-def folder_of(run: str, checkpoints: Path) -> Any:
-    from lab.run.folder import RunFolder
-
-    given = Path(run)
-    return RunFolder(given if (given / "config.yaml").exists() else checkpoints / run)
+def note_untested(config: Any) -> None:
+    """Say why a run on a known source is not compared with exact theory, where one more seed would allow it."""
+    if config.corpus.kind == "source" and len(config.seeds) == 1:
+        say("exact theory: not compared, an interval needs at least 2 seeds")

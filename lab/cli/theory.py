@@ -8,19 +8,24 @@ from typing import Annotated
 
 import typer
 
-from lab.cli.terminal import AsJson, out, plain_table, wide_console
+from lab.cli.terminal import AsJson, plain_table, say, wide_console
+
+EXAMPLES = """\b
+Examples:
+  lab theory
+  lab theory retained regime=replace n=100 t=5"""
 
 
-def theory(
+def print_theory(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A closed form; without it: all.")] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGUMENT=VALUE]...", help="Its arguments: n=100 p=0.5,0.5.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the closed forms that the lab is verified against, or evaluate one of them.
+    """Show the closed forms that runs are verified against.
 
-    Example: lab theory retained regime=replace n=100 t=5
+    With a name and its arguments, one of them is evaluated.
     """
     from lab.report.theory import closed_forms, evaluate
 
@@ -32,5 +37,5 @@ def theory(
         cells = [[form.call, form.result, form.gives, form.source] for form in forms]
         wide_console().print(plain_table(("closed form, at an example", "value", "what it gives", "source"), cells))
     else:
-        out.print(f"{forms[0].call} = {forms[0].result}", highlight=False, soft_wrap=True)
-        out.print(f"{forms[0].gives}. Source: {forms[0].source}.", style="dim", highlight=False, soft_wrap=True)
+        say(f"{forms[0].call} = {forms[0].result}")
+        say(f"{forms[0].gives}. Source: {forms[0].source}.", "dim")

@@ -1,0 +1,70 @@
+"""`lab plan`: what a study will do.  Nothing is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from lab.cli.terminal import AsJson, Checkpoints, Overrides, StudyName, Workers, out, say, worker_count
+
+EXAMPLES = """\b
+Examples:
+  lab plan quick
+  lab plan quick --set seeds=[0,1,2,3] --workers 4"""
+
+
+def print_plan(
+    study: StudyName,
+    set_: Overrides = None,
+    workers: Workers = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+    as_json: AsJson = False,
+) -> None:
+    """Show what a study will do: steps, tokens, disk, time.
+
+    Steps that several chains share are run once.  Steps that the store has already are done.  Times come from earlier
+    steps on this machine where there are some.  Nothing is written.
+    """
+    from lab.config.files import load_study
+    from lab.loop import build
+    from lab.run.plan import make_plan
+    from lab.store.store import Store
+
+    graph = build(load_study(study, set_ or []))
+    count = worker_count(workers, graph.machine.device, graph.machine.threads)
+    planned = make_plan(graph, Store(checkpoints / "store"), count)
+    if as_json:
+        typer.echo(json.dumps(planned.to_json(), indent=1))
+    else:
+        _print(planned, graph)
+
+
+def _print(planned: Any, graph: Any) -> None:
+    from lab.run.progress import clock
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("step", "uses", "shared", "steps", "done", "tokens to go", "disk to go", "worker time to go"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for line in (line for line in planned.lines if line.uses):
+        table.add_row(
+            line.step,
+            f"{line.uses:,}",
+            f"{line.uses - line.unique:,}",
+            f"{line.unique:,}",
+            f"{line.done:,}",
+            f"{line.tokens:,}" if line.tokens else "",
+            f"{line.disk / 1e6:,.1f} MB" if line.disk else "",
+            clock(line.seconds),
+        )
+    out.print(table)
+    scratch = f" (and {planned.scratch / 1e6:,.0f} MB of checkpoints at times)" if planned.scratch else ""
+    source = "timings on this machine" if planned.measured else "a rough guess: this store has no timings yet"
+    say(
+        f"{graph.config.name}: {planned.chains} chains of {planned.generations} generations; {graph.machine.device}, "
+        f"{graph.machine.dtype}, {planned.workers} workers of {graph.machine.threads} thread(s); "
+        f"about {planned.disk / 1e6:,.0f} MB{scratch} and {clock(planned.seconds)} to go ({source})"
+    )

@@ -1,0 +1,219 @@
+"""`lab run`: run a study, or continue it, and print its headline."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lab.cli.terminal import (
+    FAILED,
+    STOPPED,
+    Checkpoints,
+    Name,
+    Overrides,
+    StudyName,
+    Workers,
+    err,
+    note_untested,
+    out,
+    print_exact,
+    say,
+    warn,
+    worker_count,
+)
+from lab.errors import Stopped
+from lab.run.signals import StopSignals
+
+EXAMPLES = """\b
+Examples:
+  lab run smoke
+  lab run quick --set seeds=[11,12,13] --run other-seeds
+  lab run my-study.yaml --workers 4"""
+NARROW, PAGE = 60, 120
+"""Characters of a line: fewer than NARROW are not used; PAGE where there is no terminal and COLUMNS is not set."""
+
+
+def run_study(
+    study: StudyName,
+    set_: Overrides = None,
+    run_: Name = None,
+    workers: Workers = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+    fresh: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP", help="Run steps of this kind again if the lab's code for them has changed.  Repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Run a study, or continue it, and print its results.
+
+    A run that was stopped continues where it was, and steps that another run has done are reused.  A finished run can
+    gain seeds, regimes and generations.  Ctrl-C stops a run: steps in progress leave a checkpoint.
+    """
+    began, stopping = time.monotonic(), StopSignals()
+    from lab.config.files import load_study
+    from lab.loop import build
+    from lab.run import timings
+    from lab.run.folder import RunFolder
+
+    config = load_study(study, set_ or [])
+    if run_ is not None:
+        config = _renamed(config, run_)
+    folder = RunFolder(checkpoints / config.name)
+    folder.check_place()
+    if message := folder.check_extends(config):
+        _note(message)
+    graph = build(config)
+    count = worker_count(workers, graph.machine.device, graph.machine.threads)
+    before = len(timings.read(folder.path))
+    code = _run(graph, folder, count, _fresh(fresh or []), stopping)
+    if len(timings.read(folder.path)) > before:
+        timings.append(
+            folder.path / timings.FILE, {"program": round(time.monotonic() - began, 3), "workers": max(1, count)}
+        )
+    raise typer.Exit(code)
+
+
+def _renamed(config: Any, name: str) -> Any:
+    from lab.config.files import parse_study
+
+    return parse_study({**config.model_dump(mode="json"), "name": name})
+
+
+def _fresh(names: list[str]) -> frozenset[str]:
+    from lab.lookup import lookup
+    from lab.steps import STEPS
+
+    for name in names:
+        lookup("step", name, STEPS)
+    return frozenset(names)
+
+
+def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals) -> int:
+    """Work through the steps and print the results.  Return the exit code."""
+    from lab import machine
+    from lab.run.executors import execute
+    from lab.run.plan import Estimator
+    from lab.run.preflight import check_base, check_compiler
+    from lab.run.progress import RunProgress
+    from lab.run.retention import FIRST, Keeper
+    from lab.run.worker import Wishes
+
+    store = replace(folder.store, note=_note)
+    wishes = Wishes(stopping, graph.config.compute.checkpoint_seconds)
+    try:
+        check_base(graph, store)
+        check_compiler(graph, store)
+        _read_human(store, graph.human)
+        folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
+        _note_stale(store, graph, fresh)
+        estimator = Estimator(store, graph.machine.device)
+        with RunProgress(graph.steps, estimator, workers, folder.path, err) as progress, stopping.gently():
+            keeper = Keeper(progress, graph, folder, fresh) if graph.config.keep_models != "all" else None
+            failures = execute(
+                store,
+                graph.steps,
+                keeper or progress,
+                workers=workers,
+                threads=graph.machine.threads,
+                fresh=fresh,
+                first=FIRST if keeper else frozenset(),
+                log=folder.path / "workers.log",
+                wishes=wishes,
+            )
+            if keeper is not None:
+                keeper.sweep()
+    except (KeyboardInterrupt, Stopped):
+        warn("stopped; nothing that was finished is lost: run the same command again to go on")
+        return STOPPED
+    return _finish(graph, folder, store, [step.label for step in failures])
+
+
+def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
+    """Write the tables and print the results.  Return the exit code."""
+    from lab.run import exact
+
+    folder.link(graph, store)
+    rows = folder.write_tables(graph, store)
+    agrees: bool | None = None
+    if rows:
+        agrees = print_exact(rows, graph)
+        if agrees is None:
+            _print_headline(rows, graph.config)
+            note_untested(graph.config)
+        exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
+        _print_where(folder.path)
+    if failed:
+        details = folder.path / "failures.jsonl"
+        warn(f"failed: {', '.join(failed)}; details: {details}; the other chains are complete")
+    return FAILED if failed or agrees is False else 0
+
+
+def _print_headline(rows: list[dict[str, Any]], config: Any) -> None:
+    """Print the last generation on one screen, its reading in words, and the caption."""
+    import os
+
+    from lab.report.headline import headline, reading
+    from lab.report.tables import caption
+
+    width = out.width if out.is_terminal or "COLUMNS" in os.environ else PAGE
+    table = headline(rows, max(NARROW, width))
+    say(table.title, "bold")
+    say(table.heading, "dim")
+    for line in table.body:
+        say(line)
+    say(table.legend, "dim")
+    say(f"\n{reading(rows)}\n")
+    say(caption(config, rows), "dim")
+
+
+def _print_where(folder: Path) -> None:
+    """Print what to type for more, and where the numbers are."""
+    name = folder.name if folder.parent == Path("checkpoints") else shlex.quote(str(folder))
+    say(f"lab show {name}    every metric, generation by generation")
+    say(f"lab report {name}  the figure")
+    say(f"all columns: {folder / 'results.csv'}")
+
+
+def _read_human(store: Any, human: Sequence[Any]) -> None:
+    """Read human text.  On a terminal, name each step while it runs; elsewhere print one line when all are done."""
+    from lab.run.preflight import prepare_human
+    from lab.run.progress import counted
+
+    done: list[str] = []
+    with err.status("reading human text") as shown:
+
+        def report(label: str) -> None:
+            done.append(label.split(" seed ")[0])
+            shown.update(f"reading human text: {label}")
+
+        prepare_human(store, human, report)
+    if done and not err.is_terminal:
+        warn(f"read human text: {counted(done)}")
+
+
+def _note(message: str) -> None:
+    warn(f"note: {message}")
+
+
+def _note_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
+    """Name, once, the kinds of expensive steps whose artifacts were made by other code of the same version."""
+    from lab.steps import job_of
+
+    stale = set()
+    for step in graph.steps:
+        job = job_of(step)
+        if store.edited(job) and step.name not in fresh:
+            stale.add(step.name)
+    if stale:
+        _note(
+            f"the lab's code for {', '.join(sorted(stale))} has changed since some artifacts were made; they are used "
+            f"as they are (--fresh {sorted(stale)[0]} makes these again)"
+        )
