@@ -1,9 +1,10 @@
-"""Who is told what happens during a run: bars and the remaining time on a terminal, one plain line a step elsewhere."""
+"""Progress of a run: bars and the remaining time on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,25 +17,47 @@ from lab.run.plan import Estimator
 from lab.run.timings import append
 from lab.store.step import Step
 
+QUICK = 1.0
+"""Seconds.  Off a terminal, steps that take less are summed up instead of getting a line each."""
+SILENCE = 10.0
+"""Seconds without a line after which quick steps are summed up, so that a log shows that the run is alive."""
+
 
 def clock(seconds: float) -> str:
-    """clock(5) == "5s", clock(65) == "1m05s", clock(3700) == "1h01m"."""
+    """Return a duration as text: clock(5) == "5s", clock(65) == "1m05s", clock(3700) == "1h01m"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def counted(names: Iterable[str]) -> str:
+    """Return names with how often they occur: counted(["pool", "gather", "pool"]) == "pool x 2, gather"."""
+    return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in Counter(names).items())
+
+
 class RunProgress:
-    """A Reporter (see lab/run/walk.py).  It also writes timings.jsonl and failures.log into the run's folder."""
+    """A Reporter (see lab/run/walk.py) for people.  It also writes timings.jsonl and failures.jsonl of the run."""
 
     def __init__(
         self, order: Sequence[Step], estimator: Estimator, workers: int, folder: Path, console: Console
     ) -> None:
+        """Prepare the display.
+
+        Args:
+            order: All steps of the run.
+            estimator: Estimates how long a step takes.
+            workers: Number of worker processes; 0 counts as 1.
+            folder: The run's folder, for the two logs.
+            console: Where progress is printed.
+        """
         self.estimator, self.workers, self.folder, self.console = estimator, max(1, workers), folder, console
         self.left = dict.fromkeys(order)
         self.kinds = Counter((step.name, step.work) for step in self.left)  # thousands of steps, few kinds
         self.total, self.done, self.computed = len(self.left), 0, 0
+        self.quick: list[str] = []
+        """Quick steps, by the first word of their label, that no line has named yet."""
+        self.printed = time.monotonic()
         self.inside: dict[Step, float] = {}
         self.bars: dict[Step, TaskID] = {}
         columns = (
@@ -52,52 +75,76 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._sum_up()
         self.display.stop()
 
     def remaining(self) -> float:
-        """Seconds to the end, about."""
+        """Return the estimated seconds to the end of the run."""
         ahead = sum(self.estimator.of(*kind) * count for kind, count in self.kinds.items())
-        behind = sum(self.estimator.seconds(step) * share for step, share in self.inside.items())
-        return max(0.0, ahead - behind) / self.workers
+        begun = sum(self.estimator.seconds(step) * share for step, share in self.inside.items())
+        return max(0.0, ahead - begun) / self.workers
 
     def found(self, step: Step) -> None:
+        """Count a step that is in the store already."""
         self._over(step)
 
     def started(self, step: Step) -> None:
+        """Show a bar for a step that begins."""
         if self.console.is_terminal and step not in self.bars:
             self.bars[step] = self.display.add_task(f"  {step.label}", total=max(1, step.tokens), note="")
 
     def advanced(self, step: Step, tokens: int) -> None:
+        """Show how far a step is."""
         self.inside[step] = tokens / max(1, step.tokens)
         if step in self.bars:
             self.display.update(self.bars[step], completed=tokens, note=f"{tokens:,} of {step.tokens:,} tokens")
         self._refresh()
 
     def finished(self, step: Step, seconds: float) -> None:
+        """Log a step that was computed.  Off a terminal, print a line for it, or sum it up later if it was quick."""
         self.computed += 1
         self.estimator.learn(step.name, step.work, seconds)
-        self._over(step)
         spent = {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
         append(self.folder / timings.FILE, spent)
-        if not self.console.is_terminal:
-            rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens and seconds else ""
-            left = f"about {clock(self.remaining())} left" if self.left else "all done"
-            self.console.print(
-                f"[{self.done}/{self.total}] {step.label}  {seconds:.1f}s{rate}  {left}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+        if self.console.is_terminal:
+            self._over(step)
+        elif seconds < QUICK:
+            self._over(step)
+            self.quick.append(step.label.split()[0])
+            if not self.left or time.monotonic() - self.printed > SILENCE:
+                self._sum_up(self._left())
+        else:
+            self._sum_up()
+            self._over(step)
+            rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens else ""
+            self._line(f"{step.label}  {seconds:.1f}s{rate}{self._left()}")
 
     def failed(self, step: Step, reason: str, trace: str) -> None:
+        """Log a step that failed, and print one line for it."""
         self._close_bar(step)
-        self.console.print(
-            f"failed: {step.label}: {printable(reason)}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        self._sum_up()
+        self._say(f"failed: {step.label}: {printable(reason)}", "red")
         append(self.folder / "failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
 
     def noted(self, message: str) -> None:
-        self.console.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
+        """Print a note."""
+        self._say(f"note: {message}")
+
+    def _sum_up(self, left: str = "") -> None:
+        """Print one line for the quick steps since the last line."""
+        if self.quick:
+            text, self.quick = counted(self.quick), []
+            self._line(text + left)
+
+    def _line(self, text: str) -> None:
+        self._say(f"[{self.done}/{self.total}] {text}")
+        self.printed = time.monotonic()
+
+    def _left(self) -> str:
+        return f"  about {clock(self.remaining())} left" if self.left else "  all done"
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def _over(self, step: Step) -> None:
         if step in self.left:
