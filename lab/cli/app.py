@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lab import __version__
+import lab
 from lab.cli import compare, corpus, doctor, plan, prune, report, run, show, status, theory, verify
 from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, warn
 from lab.errors import DiskFull, InputError
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"lab {__version__}")
+        typer.echo(f"lab {lab.__version__}")
         raise typer.Exit
 
 

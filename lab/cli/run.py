@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -131,7 +132,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
             if keeper is not None:
                 keeper.sweep()
     except (KeyboardInterrupt, Stopped):
-        warn("stopped; nothing that was finished is lost: run the same command again to go on")
+        warn("stopped; nothing that was finished is lost: run the same command again to continue")
         return STOPPED
     return _finish(graph, folder, store, [step.label for step in failures])
 
@@ -158,8 +159,6 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
 
 def _print_headline(rows: list[dict[str, Any]], config: Any) -> None:
     """Print the last generation on one screen, its reading in words, and the caption."""
-    import os
-
     from lab.report.headline import headline, reading
     from lab.report.tables import caption
 

@@ -84,7 +84,7 @@ def measured_rows(folder: Any) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = folder.results()
     if not rows:
-        raise InputError(f"{folder.path} has no generation measured yet; lab run goes on with it")
+        raise InputError(f"{folder.path} has no generation measured yet; lab run continues it")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Measured beside published, and one swept field across a table."""
+"""Comparisons: a run beside published numbers, and the values of one swept field across a table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0"
 
 
 def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[str]]:
-    """A line for each published number: it, and what this run measured in the same arm and generation.
+    """Return one line per published number, with what this run measured in the same arm and generation.
 
-    Levels differ with corpus and model; what compares is the change since generation 0, as a ratio of perplexities (the
-    exponential of a difference of losses).  An arm or a generation that the run does not have says so.
+    Levels differ with corpus and model.  What compares is the change since generation 0, as a ratio of perplexities:
+    for losses, the exponential of their difference.  Arms and generations that the run does not have are marked.
     """
     table = []
     for numbers in published.numbers:
@@ -42,7 +42,7 @@ def _name(numbers: PublishedNumbers | Side) -> str:
 
 
 def _match(numbers: PublishedNumbers | Side, metric: str, config: StudyConfig, rows: Rows) -> Line | None:
-    """The run's line of that regime in an arm whose fields, swept or not, are the published ones."""
+    """Return the line of that regime in the arm whose fields, swept or not, are the published ones."""
     for line in lines(rows, [metric]):
         for arm in arms(config):
             fields = arm.config.model_dump(mode="json")
@@ -53,6 +53,7 @@ def _match(numbers: PublishedNumbers | Side, metric: str, config: StudyConfig, r
 
 
 def _measured(line: Line | None, t: int) -> list[str]:
+    """Return value, change since generation 0, and interval, as cells."""
     if line is None:
         return ["not in this run", "", ""]
     if t not in line.values:
@@ -75,15 +76,23 @@ def _times(ratio: float) -> str:
 
 
 def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]:
-    """Heading and cells: a line for each regime and other swept field, a column for each value of one swept field.
+    """Return heading and cells of a table with a column per value of one swept field.
 
-    Each cell is the mean over seeds at the arm's last generation, with its standard deviation.  InputError for a field
-    that the run does not sweep.
+    There is one line per regime and combination of the other swept fields.  Each cell is the mean over seeds at the
+    arm's last generation, with its standard deviation.
+
+    Args:
+        rows: The rows of results.csv.
+        metric: Name of a column.
+        by: Name of the swept field.
+
+    Raises:
+        InputError: The run does not sweep this field.
     """
     axes = axes_of(rows)
     if by not in axes:
-        there = f"; it sweeps {', '.join(axes)}" if axes else "; nothing is swept in this run"
-        raise InputError(f'no swept field "{by}" in this run{suggestion(by, axes) or there}')
+        swept = f"; it sweeps {', '.join(axes)}" if axes else "; nothing is swept in this run"
+        raise InputError(f'no swept field "{by}" in this run{suggestion(by, axes) or swept}')
     cells: dict[str, dict[str, str]] = {}
     for line in lines(rows, [metric]):
         others = (f"{name.split('.')[-1]} {value}" for name, value in line.axes.items() if name != by)
@@ -94,7 +103,7 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     last = {line.last for line in lines(rows, [metric])}
     when = f"generation {last.pop()}" if len(last) == 1 else "at each arm's last generation"
     heading = [f"{METRICS[metric].title}, {when}", *(f"{by.split('.')[-1]} {value}" for value in columns)]
-    return heading, [[name, *(found.get(column, "") for column in columns)] for name, found in cells.items()]
+    return heading, [[name, *(row.get(column, "") for column in columns)] for name, row in cells.items()]
 
 
 DIRECTION_HEADING = (

@@ -1,4 +1,4 @@
-"""The one figure of a run: what is lost, generation by generation."""
+"""Figure of a run: four panels over the generations."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lab.report.tables import Line, Rows, lines
 PANELS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "text": (
         (("perplexity",), "perplexity of held-out human text"),
-        (("nll_rare", "nll_common"), "loss since generation 0, nats a token"),
+        (("nll_rare", "nll_common"), "loss since generation 0, nats per token"),
         (("rare_survival",), "share of rare human words still written"),
         (("distinct_2",), "distinct-2 of the generated text"),
     ),
     "source": (
-        (("excess_nll",), "loss above the source's own, nats a token"),
+        (("excess_nll",), "loss above the source's own, nats per token"),
         (("heterozygosity",), "chance that two rows differ at a locus"),
         (("distance",), "squared distance from the source's law"),
         (("types",), "distinct types at a locus"),
@@ -33,7 +33,13 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def figure(rows: Rows, heading: str, path: Path) -> None:
-    """Four panels over the generations: a thin line for each seed, a bold one for their mean.  PNG, SVG or PDF."""
+    """Draw four panels over the generations: a thin line per seed, a bold line for their mean.
+
+    Args:
+        rows: The rows of results.csv.
+        heading: Title above the panels.
+        path: The file, .png, .svg or .pdf; InputError for another suffix.
+    """
     if path.suffix not in FORMATS:
         raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
     import matplotlib
@@ -43,7 +49,7 @@ def figure(rows: Rows, heading: str, path: Path) -> None:
 
     kind = "source" if rows and "source_nll" in rows[0] else "text"
     look: dict[Any, Any] = {"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    # Names are text and no formulas, and a letter that the font lacks is drawn as a box without a word.
+    # Names are plain text, not formulas.  A letter that the font lacks is drawn as a box, without a warning.
     with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
@@ -62,7 +68,7 @@ def figure(rows: Rows, heading: str, path: Path) -> None:
 
 
 def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
-    """Two metrics share a panel as changes since generation 0, one metric has it as it is."""
+    """Draw one metric as it is, or two metrics as changes since generation 0."""
     for style, metric in zip(STYLES, metrics, strict=False):
         for colour, line in zip(cycle(COLOURS), lines(rows, [metric]), strict=False):
             curves = _curves(line, since_start=len(metrics) > 1)
@@ -77,12 +83,12 @@ def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
 
 
 def _shown(label: str) -> str:
-    """matplotlib leaves out of a legend what begins with an underscore."""
+    """Return the label with a space before a first underscore: matplotlib hides such labels from legends."""
     return f" {label}" if label.startswith("_") else label
 
 
 def _curves(line: Line, *, since_start: bool) -> dict[int, dict[int, float]]:
-    """seed -> generation -> value.  A seed without generation 0 has no change since then."""
+    """Return seed -> generation -> value.  A seed without generation 0 has no change since then."""
     start = line.values.get(0, {})
     curves: dict[int, dict[int, float]] = {}
     for t in sorted(line.values):

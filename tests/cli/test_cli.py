@@ -1,6 +1,8 @@
 """The command line as a user meets it: exit codes, one line for bad input, and the artifacts that a run leaves."""
 
 import json
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
+from click import Context
 from support.tiny import ENVIRONMENT, Finished, lab, listing, tiny, tiny_config, write_study
 
-from lab import steps
-from lab.cli.app import main
+from lab import __version__, steps
+from lab.cli.app import COMMANDS, app, main
 from lab.run.folder import keys
 from lab.steps.record import COLUMNS
 
@@ -135,15 +139,30 @@ def test_bad_requests_of_a_finished_run(finished: Finished, here: Here, argument
 # --- the commands --------------------------------------------------------------------------------------------------
 
 
-def test_run_says_one_plain_line_a_step_and_prints_the_table(finished: Finished) -> None:
+def test_run_prints_plain_lines_and_one_headline(finished: Finished) -> None:
+    """Every step is in a line of its own or in a sum; then a table, its reading, what to type next, the caption."""
     steps = [line for line in finished.log.splitlines() if line.startswith("[")]
-    assert sum("train " in line for line in steps) == 6
-    assert sum("sample " in line for line in steps) == 12
+    sums = [int(count) for line in steps for count in re.findall(r"(?:train|sample) x (\d+)", line)]
+    single = [name for line in steps for name in re.findall(r"\b(?:train|sample)\b(?! x)", line)]
+    assert sum(sums) + len(single) == 6 + 12, steps
     assert steps[-1].endswith("all done")
+    assert sum(line.startswith("read human text: ") for line in finished.log.splitlines()) == 1
     assert "\x1b" not in finished.log + finished.output, "no colours off a terminal"
-    assert "perplexity of held-out human text" in finished.output
-    for regime in ("human", "replace"):
-        assert any(line.startswith(regime) for line in finished.output.splitlines())
+    lines = finished.output.splitlines()
+    assert lines[0].startswith("Generation 1, mean of 2 seeds; change vs human")
+    for heading in ("perplexity", "rare loss", "distinct-2", "rare survival"):
+        assert heading in lines[1]
+    assert [line.split()[0] for line in lines[2:4]] == ["human", "replace"]
+    assert any(line.startswith("Under replace, held-out perplexity ") for line in lines)
+    for said in ("tiny: GPT-2", "lab show tiny", "lab report tiny", "all columns: checkpoints/tiny/results.csv"):
+        assert any(line.startswith(said) for line in lines), said
+
+
+def test_run_in_80_columns(finished: Finished) -> None:
+    """Reading and caption are prose and may be longer; the table is not."""
+    done = lab("run", finished.study, cwd=finished.cwd, COLUMNS="80")
+    table = done.stdout.split("\nrare loss: ")[0].splitlines()
+    assert done.returncode == 0 and len(table) == 4 and max(map(len, table)) <= 80, done.stdout
 
 
 def test_run_again_computes_nothing_and_prints_the_same(finished: Finished) -> None:
@@ -182,9 +201,9 @@ def test_a_run_in_which_a_step_fails_ends_with_1_and_finishes_the_rest(
         ["human", "0", "1"],
         ["own_failing_module:nothing", "0", "0"],
     ]
-    assert "INCOMPLETE: own_failing_module:nothing seed 0 (1 of 2 generations)" in done.stdout
-    shown = here("show", "tiny", cwd=tmp_path).stdout
-    assert shown in done.stdout and "INCOMPLETE" in shown, "whoever looks at the table later sees it too"
+    incomplete = "INCOMPLETE: own_failing_module:nothing seed 0 (1 of 2 generations)"
+    assert incomplete in done.stdout and "own_failing_module:nothing (gen 0)" in done.stdout
+    assert incomplete in here("show", "tiny", cwd=tmp_path).stdout, "whoever looks at the table later sees it too"
     failure = json.loads((tmp_path / "checkpoints" / "tiny" / "failures.jsonl").read_text())
     assert "Traceback" in failure["trace"]
     (tmp_path / "own_failing_module.py").write_text(
@@ -239,7 +258,7 @@ def test_show_in_every_format(finished: Finished, here: Here) -> None:
     one = json.loads(here("show", "tiny", "--metric", "nll", "--json", cwd=finished.cwd).stdout)
     assert {row["metric"] for row in one} == {"nll"}
     table = lab("show", "tiny", cwd=finished.cwd).stdout
-    assert table in finished.output, "run ends with what show prints"
+    assert "perplexity of held-out human text" in table and table.splitlines()[-1] in finished.output.splitlines()
     assert listing(finished.cwd) == before
 
 
@@ -266,12 +285,37 @@ def test_corpus_describes(corpus_file: Path, tmp_path: Path, here: Here) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def examples(text: str) -> list[str]:
+    """Return the commands in the examples of a help text."""
+    return re.findall(r"^    (lab .*?)(?:  .*)?$", text.partition("Example")[2], re.M)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_parses(command: str, here: Here) -> None:
+    done = here(command, "--help", cwd=Path("/"))
+    assert done.returncode == 0 and done.stdout.startswith(f"Usage: lab {command} ")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    whole = typer.main.get_command(app)
+    for example in examples(done.stdout):
+        name, *arguments = shlex.split(example)[1:]
+        assert name == command, example
+        whole.commands[name].make_context(name, arguments, parent=Context(whole))  # type: ignore[attr-defined]
+    assert examples(done.stdout), done.stdout
+
+
 def test_help(here: Here) -> None:
-    done = lab("--help", cwd=Path("/"))
-    assert done.returncode == 0
-    for command in ("plan", "run", "status", "show", "report", "corpus"):
-        assert command in done.stdout
-        assert "Usage" in here(command, "--help", cwd=Path("/")).stdout
+    """Every command with one whole sentence, and examples."""
+    done = lab("--help", cwd=Path("/"), COLUMNS="80")
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +[A-Z].*\.$", done.stdout, re.M), command
+    assert [example.split()[1] for example in examples(done.stdout)] == ["run", "plan", "run", "show"]
+    assert here(cwd=Path("/")).stdout.startswith("Usage: lab ")
+
+
+def test_version(here: Here) -> None:
+    done = here("--version", cwd=Path("/"))
+    assert (done.returncode, done.stdout) == (0, f"lab {__version__}\n")
 
 
 @pytest.mark.parametrize(

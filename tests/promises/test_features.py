@@ -33,8 +33,8 @@ from lab.models.initial_weights import random_gpt2
 from lab.models.schedule import batch_at
 from lab.models.train import fit
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
-from lab.run import exact
 from lab.report.compare import pivot
+from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.run.plan import make_plan
 from lab.steps import record as records

@@ -1,17 +1,22 @@
-"""What a run tells: one plain line a step off a terminal, and two logs that programs read."""
+"""Progress of a run: plain lines off a terminal, and two logs that programs read."""
 
 import io
+import itertools
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from support.tiny import store_at
 
 from lab.loop import Study
+from lab.run import progress
 from lab.run.plan import Estimator
-from lab.run.progress import RunProgress, clock
+from lab.run.progress import SILENCE, RunProgress, clock, counted
+from lab.store.step import Step
 
 
 def test_clock() -> None:
@@ -26,12 +31,12 @@ def test_clock() -> None:
     ]
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_every_step_is_told(built: Callable[..., Study], tmp_path: Path, terminal: bool) -> None:
-    """Off a terminal a line is never folded, however long the name of the regime."""
-    order = built(regimes=["human", "lab.regimes:accumulate"]).steps
+def reported(
+    order: Sequence[Step], seconds: Callable[[Step], float], folder: Path, *, terminal: bool = False
+) -> list[str]:
+    """Report all steps as finished, except the corpus, which is found; return the printed lines."""
     console = Console(file=io.StringIO(), width=40, force_terminal=terminal)
-    with RunProgress(order, Estimator(store_at(tmp_path), "cpu"), 2, tmp_path / "run", console) as progress:
+    with RunProgress(order, Estimator(store_at(folder), "cpu"), 2, folder / "run", console) as progress:
         before = progress.remaining()
         for step in order:
             if step.name == "corpus":
@@ -39,16 +44,52 @@ def test_every_step_is_told(built: Callable[..., Study], tmp_path: Path, termina
                 continue
             progress.started(step)
             progress.advanced(step, step.tokens // 2)
-            progress.finished(step, 0.5)
+            progress.finished(step, seconds(step))
         assert progress.remaining() == 0 < before
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_every_expensive_step_has_a_line(built: Callable[..., Study], tmp_path: Path, terminal: bool) -> None:
+    """Off a terminal a line is never folded, however long the name of the regime."""
+    order = built(regimes=["human", "lab.regimes:accumulate"]).steps
+    lines = reported(order, lambda step: 1.5, tmp_path, terminal=terminal)
     timings = [json.loads(line) for line in (tmp_path / "run" / "timings.jsonl").read_text().splitlines()]
     assert [entry["label"] for entry in timings] == [step.label for step in order if step.name != "corpus"]
     if not terminal:
-        said = console.file.getvalue().splitlines()
-        told = [step for step in order if step.name != "corpus"]
-        assert len(said) == len(told)
-        assert all(step.label in line for step, line in zip(told, said, strict=True))
-        assert said[-1].startswith(f"[{len(order)}/{len(order)}]") and said[-1].endswith("all done")
+        printed = [step for step in order if step.name != "corpus"]
+        assert len(lines) == len(printed)
+        assert all(step.label in line and " left" in line for step, line in zip(printed[:-1], lines, strict=False))
+        assert lines[-1].startswith(f"[{len(order)}/{len(order)}]") and lines[-1].endswith("all done")
+
+
+def test_quick_steps_are_summed_up(built: Callable[..., Study], tmp_path: Path) -> None:
+    """A line before each expensive step counts the quick ones since the last line; the last line counts the rest."""
+    order = built().steps
+    lines = reported(order, lambda step: 1.0 if step.name == "train" else 0.99, tmp_path)
+    at = [number for number, step in enumerate(order) if step.name == "train"]
+    assert [line.split("]")[0] for line in lines] == [
+        f"[{n}/{len(order)}" for t in at for n in ((t, t + 1) if t - 1 not in at else (t + 1,))
+    ] + [f"[{len(order)}/{len(order)}"]
+    assert sum("train shared seed 0 gen 0  1.0s" in line for line in lines) == 1
+    between = [step.label.split()[0] for step in order[at[-1] + 1 :]]
+    rest = ", ".join(f"{name} x {count}" if count > 1 else name for name, count in Counter(between).items())
+    assert lines[-1] == f"[{len(order)}/{len(order)}] {rest}  all done"
+
+
+def test_a_long_silence_is_broken(built: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With quick steps only, a line appears when the last one is more than SILENCE seconds old."""
+    now = itertools.count(step=SILENCE / 4)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    order = built().steps
+    lines = reported(order, lambda step: 0.1, tmp_path)
+    assert 3 < len(lines) < len(order) / 2 and all(", " in line for line in lines)
+    assert " left" in lines[0] and lines[-1].endswith("all done")
+
+
+def test_counted() -> None:
+    assert counted(["pool", "gather", "pool"]) == "pool x 2, gather"
+    assert counted([]) == ""
 
 
 def test_a_failure_is_one_line_and_its_trace_is_kept(built: Callable[..., Study], tmp_path: Path) -> None:
@@ -61,7 +102,7 @@ def test_a_failure_is_one_line_and_its_trace_is_kept(built: Callable[..., Study]
 
 
 def test_what_remains_is_the_sum_over_steps(built: Callable[..., Study], tmp_path: Path) -> None:
-    """Every step at its estimate, less the share done of those in hand, over the workers; failed steps remain."""
+    """Each step counts with its estimate, less the share that is done, divided by the workers."""
     order, console = built().steps, Console(file=io.StringIO(), width=40)
     estimator = Estimator(store_at(tmp_path), "cpu")
     progress = RunProgress(order, estimator, 2, tmp_path / "run", console)

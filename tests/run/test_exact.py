@@ -1,4 +1,4 @@
-"""A run held against theory: which numbers have a closed form, and what is said when one of them is off."""
+"""Comparison with exact theory: which numbers have a closed form, and what is printed when one of them is off."""
 
 import csv
 import io
@@ -12,12 +12,13 @@ import pytest
 from scipy.special import nctdtr, stdtrit
 from support.tiny import PROJECT
 
-from lab.cli import app as cli
+from lab.cli import run as cli
 from lab.cli import terminal
 from lab.config.files import load_study, parse_study
 from lab.loop import Study, build
-from lab.report import exact
-from lab.report.exact import CONFIDENCE, POWER, Row, compare
+from lab.report import exact as table
+from lab.run import exact
+from lab.run.exact import CONFIDENCE, POWER, Row, compare
 from lab.run.folder import RunFolder
 from lab.run.signals import StopSignals
 from lab.seeds import generator
@@ -227,8 +228,8 @@ def test_a_seed_without_a_count_is_left_out_only_where_chance_may_leave_it_witho
 
 def test_an_interval_that_tells_nothing_is_no_agreement() -> None:
     wide = Row("human", 0, "types", "", 5.0, -30.0, 40.0, 5.5, 41.0, 2)
-    assert wide.agrees and wide.verdict == "too wide" and exact.cells(wide)[7] == "too wide"
-    assert "0 of 1 numbers" in exact.summary([wide]) and "1 more have intervals too wide" in exact.summary([wide])
+    assert wide.agrees and wide.verdict == "too wide" and table.cells(wide)[7] == "too wide"
+    assert "0 of 1 numbers" in table.summary([wide]) and "1 more have intervals too wide" in table.summary([wide])
 
 
 def test_the_newest_sample_alone_is_replace() -> None:
@@ -288,15 +289,15 @@ def test_last_generations_and_summary() -> None:
     law = laws(graph)
     good = compare(graph, results(graph, lambda c, r, s, t: law.get((r, t, c), 0.0) + (s - 1) * 1e-5))
     assert all(row.agrees for row in good)
-    assert {row.generation for row in exact.last(good)} == {1} and len(exact.last(good)) * 2 == len(good) == 28
-    said = exact.summary(good)
+    assert {row.generation for row in table.last(good)} == {1} and len(table.last(good)) * 2 == len(good) == 28
+    said = table.summary(good)
     assert said.startswith(
         "exact theory: 28 of 28 numbers over all generations agree (14 of the last generations above)"
     )
     assert "over 3 seeds" in said and "OFF" not in said
     bad = compare(graph, results(graph, lambda c, r, s, t: law.get((r, t, c), 0.0) + (c == "types" and t == 0)))
-    assert "exact theory: 26 of 28" in exact.summary(bad)
-    assert exact.summary(bad).endswith("; OFF: human gen 0 types; OFF: replace gen 0 types")
+    assert "exact theory: 26 of 28" in table.summary(bad)
+    assert table.summary(bad).endswith("; OFF: human gen 0 types; OFF: replace gen 0 types")
 
 
 def test_markdown_by_hand() -> None:
@@ -304,7 +305,7 @@ def test_markdown_by_hand() -> None:
         Row("replace", 3, "types", "sum P", 2.5, 2.25, 2.75, 2.625, 0.125, 14),
         Row("human", 0, "perplexity", "V", 9.0, 9.0, 9.0, 9.5, 0.0, 14),
     ]
-    assert exact.as_markdown(rows).splitlines() == [
+    assert table.as_markdown(rows).splitlines() == [
         "| arm | gen | column | measured | 99.9 % interval | exact | detects | verdict | exact is |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| replace | 3 | types | 2.5000 | [2.2500, 2.7500] | 2.6250 | 0.1250 | agrees | sum P |",
@@ -321,8 +322,8 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mapping[s
 
         from lab.models.counting import Uniform
 
-        console = Console(markup=False, emoji=False, force_terminal=True, width=200, record=True, file=io.StringIO())
-        monkeypatch.setattr(cli, "out", console)
+        look = {"markup": False, "emoji": False, "highlight": False, "force_terminal": True, "width": 1000}
+        console = Console(**look, record=True, file=io.StringIO())
         monkeypatch.setattr(terminal, "out", console)
         for name, value in changes.items():
             monkeypatch.setattr(Uniform, name, value)
@@ -347,7 +348,7 @@ def test_a_run_that_agrees_exits_with_0(told: Callable[..., tuple[int, str]], tm
 
 def test_a_run_that_is_off_exits_with_1_and_shows_the_row_in_red(told: Callable[..., tuple[int, str]]) -> None:
     code, text = told({"nats": lambda self, rows: np.full(rows.shape, math.log(4), dtype=np.float32)})
-    assert code == cli.FAILED == 1
+    assert code == terminal.FAILED == 1
     assert "0 of 1 numbers" in text and "OFF: human gen 0 perplexity" in text
     (line,) = (line for line in text.splitlines() if RED in line)
     assert "perplexity" in line and "OFF" in line and "4.0" in line and "3.0" in line
