@@ -48,7 +48,7 @@ def start(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """A lab for language-model collapse: train on human text, sample, retrain on the samples, measure what is lost."""
+    """Measure language-model collapse: train on human text, sample, retrain on the samples, see what is lost."""
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
