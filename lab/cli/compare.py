@@ -17,7 +17,9 @@ Example:
 
 def print_comparison(
     run: RunName,
-    to: Annotated[str, typer.Option(metavar="STUDY", help="A study with published numbers or directions, such as drayson-2025.")],
+    to: Annotated[
+        str, typer.Option(metavar="STUDY", help="A study with published numbers or directions, such as drayson-2025.")
+    ],
     format_: Annotated[str | None, typer.Option("--format", metavar="KIND", help="md (default: plain).")] = None,
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
