@@ -19,7 +19,7 @@ Examples:
 def print_theory(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A closed form; without it: all.")] = None,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGUMENT=VALUE]...", help="Its arguments: n=100 p=0.5,0.5.")
+        list[str] | None, typer.Argument(metavar="ARGUMENT=VALUE", help="Its arguments: n=100 p=0.5,0.5.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
