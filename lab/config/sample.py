@@ -1,4 +1,4 @@
-"""The section `sample`: how much a generation writes, with which decoding and behind which prompts."""
+"""The section `sample`: how much a generation writes, with which decoding and after which prompts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SampleConfig(Frozen):
         if (self.tokens is None) == (self.rows is None):
             raise ValueError("the size of a generation's sample is exactly one of tokens and rows")
         if self.beams and (self.decoding.keys() - {"beams"} or not self.prompt_tokens):
-            raise ValueError("beams search for the likeliest rows behind prompts: set prompt_tokens, and no filter")
+            raise ValueError("beams search for the likeliest rows after prompts: set prompt_tokens, and no filter")
         if self.train_on_prompt and not self.prompt_tokens:
             raise ValueError("train_on_prompt has no meaning without prompt_tokens")
         return self
@@ -68,8 +68,8 @@ class SampleConfig(Frozen):
     def title(self) -> str:
         """Return the decoding in words, such as "temperature 0.7, top_k 50"."""
         if self.beams:
-            return f"{self.beams} beams behind {self.prompt_tokens} human tokens"
-        behind = f" behind {self.prompt_tokens} human tokens" if self.prompt_tokens else ""
+            return f"{self.beams} beams after {self.prompt_tokens} human tokens"
+        prompt = f" after {self.prompt_tokens} human tokens" if self.prompt_tokens else ""
         truncation = {k: v for k, v in self.decoding.items() if k != "temperature"}
         filters = ", ".join(f"{k} {v:g}" for k, v in truncation.items()) or "no truncation"
-        return f"temperature {self.temperature:g}, {filters}{behind}"
+        return f"temperature {self.temperature:g}, {filters}{prompt}"

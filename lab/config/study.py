@@ -270,7 +270,7 @@ class StudyConfig(Frozen):
         if self.metrics.tokens > drawn or self.metrics.tokens > (human if prompt else self.corpus.tokens):
             raise ValueError(
                 f"metrics.tokens {self.metrics.tokens:,} must not exceed the {drawn:,} tokens of a sample "
-                f"or corpus.tokens {self.corpus.tokens:,}{f' behind prompts, {human:,}' if prompt else ''}: texts are "
+                f"or corpus.tokens {self.corpus.tokens:,}{f' after prompts, {human:,}' if prompt else ''}: texts are "
                 "compared at equal size"
             )
 

@@ -690,7 +690,7 @@ COUNTS: dict[str, Any] = {
         ({"sample__beams": 2}, "set prompt_tokens"),
         ({"sample__train_on_prompt": True}, "no meaning without prompt_tokens"),
         ({"sample__prompt_tokens": 16}, "leaves nothing of a row"),
-        ({"sample__prompt_tokens": 8, "metrics__tokens": 272, "sample__tokens": 1024}, "behind prompts, 256"),
+        ({"sample__prompt_tokens": 8, "metrics__tokens": 272, "sample__tokens": 1024}, "after prompts, 256"),
         ({"train__lora": {"rank": 1, "alpha": 1}}, "set train.start to base or continue"),
         ({"train__start": "base"}, "needs train.base"),
         ({"train__base": {"tokens": 64, "epochs": 1}}, "train.base has no meaning for another start"),
