@@ -114,6 +114,7 @@ def test_inputs_come_before_what_needs_them(built: Built) -> None:
     assert all(place[parent] < place[step] for step in order for parent in step.inputs.values())
 
 
+@pytest.mark.slow
 def test_a_chain_of_a_thousand_generations_is_ordered(corpus_file: Path) -> None:
     """No recursion over the chain's length."""
     config = tiny_config(corpus_file, generations=1000, regimes=["replace"])

@@ -165,6 +165,7 @@ def test_mix_is_simulated(share: float) -> None:
         agrees(values, expected, finds=0.015)
 
 
+@pytest.mark.slow
 def test_mix_fixed_points() -> None:
     """Share 0.5, n = 10, H0 = 0.635: r = 0.25 x 0.9 = 0.225 and 0.25 - 0.05 = 0.2.
 
@@ -280,6 +281,7 @@ def test_extinction_limit() -> None:
 # Fixation
 
 
+@pytest.mark.slow
 def test_fixation_is_simulated() -> None:
     """n = 4 until one type is left: which, and after how many resamplings.  It finds 0.8 points; 2 % of the time."""
     *_, fit = frequencies("replace", P, 4, 70, replicas=200_000, rng=np.random.default_rng(10))

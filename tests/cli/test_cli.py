@@ -323,6 +323,7 @@ def test_version(here: Here) -> None:
     assert (done.returncode, done.stdout) == (0, f"lab {__version__}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["show", "tiny"], ["status", "tiny"], ["plan", "tiny.yaml"]], ids=str
 )

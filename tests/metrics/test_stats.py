@@ -98,6 +98,7 @@ def test_cluster_bootstrap_covers(seeds: int) -> None:
     assert 0.93 <= np.mean(whole) <= 0.97
 
 
+@pytest.mark.slow
 def test_percentiles_of_the_ratio_would_not_cover() -> None:
     """Why bootstrap-t: at 20 documents the usual percentile interval holds the truth in less than 92 %."""
     rng = np.random.default_rng(0)

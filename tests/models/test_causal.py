@@ -149,6 +149,7 @@ def test_bfloat16_stays_near(name: str, bases: dict[str, Path], tmp_path: Path) 
         assert ours.dtype == torch.float32 and F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @each_model
 def test_training_further_learns_and_repeats(name: str, dtype: str, bases: dict[str, Path], tmp_path: Path) -> None:

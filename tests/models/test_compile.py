@@ -60,6 +60,7 @@ def test_all_of_it_is_compiled_or_nothing() -> None:
         compiled(broken)(torch.ones(1))
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("before", [True, False])
 def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[str, Make, str]] = {
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[pytest.mark.slow] * (what == "deep")) for what in REFUSED])
 def test_refused_in_one_line(desk: Path, what: str) -> None:
     name, make, said = REFUSED[what]
     make(desk / name)

@@ -148,6 +148,7 @@ def test_locks_and_leftovers(runs: Path, holder: int) -> None:
     assert listing(runs) == before
 
 
+@pytest.mark.slow
 def test_damage(runs: Path) -> None:
     (folder,) = (runs / "store").glob("corpus/*")
     os.truncate(folder / "documents.parquet", 100)

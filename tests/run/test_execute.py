@@ -151,6 +151,7 @@ def test_a_worker_that_is_killed_once_costs_nothing(toys: Toys) -> None:
     assert toys.ran.count("c") == 2
 
 
+@pytest.mark.slow
 def test_a_step_that_kills_its_workers_fails_after_its_attempts(toys: Toys) -> None:
     toys.order_to("die", "c " * (ATTEMPTS + 3))
     failures, _ = toys.execute(2)
@@ -201,6 +202,7 @@ def test_an_artifact_that_is_gone_is_missed(toys: Toys, monkeypatch: pytest.Monk
     assert said.startswith(f"{folder} was damaged: it is moved to") and missed.startswith("c is missing")
 
 
+@pytest.mark.slow
 def test_a_thousand_generations_that_begin_from_dropped_weights(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each waits for the one before, down to the first, which is made first."""
     monkeypatch.setattr("lab.store.atomic.fsync", lambda path: None)  # nobody pulls the plug
@@ -214,6 +216,7 @@ def test_a_thousand_generations_that_begin_from_dropped_weights(toys: Toys, monk
     assert walk.ready == [chain[0]] and walk.again == set(chain[:-1])
 
 
+@pytest.mark.slow
 def test_the_worker_of_another_parent_ends_at_once(toys: Toys) -> None:
     """Its run is gone.  That its parent is process 1 does not say so: in a container the run itself may be that."""
     answers = {}

@@ -122,6 +122,7 @@ def test_a_run_that_keeps_no_weights_gives_the_same_table(
     assert reports.of("started") == [] and listing(tmp_path / "store") == before, "a second run computes nothing"
 
 
+@pytest.mark.slow
 def test_weights_go_while_the_run_goes_on(built: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A member's weights go once its successor has begun from them: of two members never more than 3 models of 6."""
     most = 0
@@ -157,6 +158,7 @@ def test_it_is_in_no_key_and_makes_no_other_run(built: Make, corpus_file: Path, 
 # --- weights come back ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["counting", "continued"])
 def test_a_deleted_sample_is_made_again_from_weights_made_again(
     built: Make, tmp_path: Path, kept: Mapping[str, Path], name: str
@@ -197,6 +199,7 @@ def test_a_run_that_grows_begins_from_weights_made_again(built: Make, tmp_path: 
     assert table(tmp_path / "grown" / "tiny") == table(tmp_path / "whole" / "tiny")
 
 
+@pytest.mark.slow
 def test_two_shards_that_wait_for_one_dropped_model(built: Make, tmp_path: Path) -> None:
     """It waits for another dropped one itself, as each generation begins with the weights of the one before."""
     study = built(train__start="continue", regimes=["replace"], keep_models="none", generations=3)
@@ -312,6 +315,7 @@ def test_a_torn_note_is_a_damaged_artifact(built: Make, tmp_path: Path, kept: Ma
 # --- by hand -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_prune_says_what_would_go_and_does_it(copied: Callable[[str], Path]) -> None:
     folder = copied("counting")
     cwd, store = folder.parent, Store(folder.parent / "store")

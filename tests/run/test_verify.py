@@ -191,6 +191,7 @@ def test_a_forgery_is_found_by_computing_again(run: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_dropped_weights_are_no_damage_and_can_be_checked_all_the_same(run: Path) -> None:
     """What reads them is computed again from trainings computed again, in the temporary store."""
     pruning(RunFolder(run), "none").apply(Store(run.parent / "store"))
@@ -268,6 +269,7 @@ def test_the_command(run: Path) -> None:
     assert (code, found) == (2, {}) and "nothing holds no run; runs beside it: tiny" in said
 
 
+@pytest.mark.slow
 def test_elsewhere_it_speaks_of_the_machine_that_made_the_run(
     tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
