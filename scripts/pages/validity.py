@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from lab.report import exact
+from lab.run.exact import read
 from pages import studies
 from pages.writing import RESULTS, filled, table
 
@@ -14,7 +15,7 @@ SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexi
 
 def against_theory() -> str:
     """Return the lines of the last generations that say most, and how many agree in all."""
-    rows = exact.read(RESULTS / "exact.csv")
+    rows = read(RESULTS / "exact.csv")
     shown = [row for row in exact.last(rows) if row.column in SHOWN]
     agree = sum(row.verdict == "agrees" for row in rows)
     wide = sum(row.verdict == "too wide" for row in rows)
@@ -69,7 +70,7 @@ def lost() -> str:
 
 def checked() -> str:
     """Return what was checked in one sentence each, for the README."""
-    rows = exact.read(RESULTS / "exact.csv")
+    rows = read(RESULTS / "exact.csv")
     agree = sum(row.verdict == "agrees" for row in rows)
     counts = _counts()
     kills = counts["instants"][0] + counts["random kills"][0]
