@@ -77,10 +77,15 @@ def details() -> str:
 
 
 def headline() -> str:
-    """Return the table that `lab run quick` prints in a terminal of 100 characters, as a block of code."""
+    """Return the table that `lab run quick` prints in a terminal of 100 characters, and how to read a row of it."""
     found = report.headline(_rows(), 100)
     legend = textwrap.wrap(found.legend, 100, break_on_hyphens=False)
-    return textwrap.indent("\n".join([found.title, found.heading, *found.body, *legend]), "    ")
+    shown = textwrap.indent("\n".join([found.title, found.heading, *found.body, *legend]), "    ")
+    explained = f"""**How to read the row `replace`.** To its model, held-out human text is as surprising as a choice among
+        {_mean("replace", _last(), "perplexity"):.1f} equally likely tokens. The bars draw generations 0 to {_last()}.
+        Then comes the change against the control; a star marks a 95 % interval without 0, and where it is missing, the
+        seeds do not decide. Distinct-2 rises because the text of a small model drifts towards noise."""
+    return f"{shown}\n\n{filled(explained)}"
 
 
 def every_generation() -> str:
