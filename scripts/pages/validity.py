@@ -75,10 +75,11 @@ def checked() -> str:
     counts = _counts()
     kills = counts["instants"][0] + counts["random kills"][0]
     wrong = sum(wrong for _, wrong in counts.values())
+    changed = f"{wrong or 'no'} table{'s' if wrong > 1 else ''} changed"
     return filled(
         f"""`lab run exact` compares the lab with chains whose outcome is known in closed form: {agree} of {len(rows)}
         numbers agree, and the rest have intervals that are too wide to tell. The lab was killed {kills:,} times and its
-        artifacts were damaged {counts["corruptions"][0]:,} times; {wrong or "no"} table{"s" * (wrong > 1)} changed. {studies.agreement()}"""
+        artifacts were damaged {counts["corruptions"][0]:,} times; {changed}. {studies.agreement()}"""
     )
 
 

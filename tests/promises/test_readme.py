@@ -92,7 +92,9 @@ def required(model: type[BaseModel]) -> list[str]:
 def test_the_example_study_explains_every_required_field():
     text = block("yaml", "regimes")
     study = StudyConfig.model_validate(yaml.safe_load(text))
-    commented = {name for line in text.splitlines() if "#" in line for name in re.findall(r"(\w+):", line.split("#")[0])}
+    commented = {
+        name for line in text.splitlines() if "#" in line for name in re.findall(r"(\w+):", line.split("#")[0])
+    }
     sections = [getattr(study, name) for name in ("corpus", "tokenizer", "model", "train", "sample", "metrics")]
     names = {name for section in (study, *sections) for name in required(type(section))}
     assert names - commented <= {"corpus", "sample", "metrics", "kind"}  # headings of sections
