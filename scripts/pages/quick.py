@@ -81,8 +81,9 @@ def headline() -> str:
     found = report.headline(_rows(), 100)
     legend = textwrap.wrap(found.legend, 100, break_on_hyphens=False)
     shown = textwrap.indent("\n".join([found.title, found.heading, *found.body, *legend]), "    ")
+    last = _last()
     explained = f"""**How to read the row `replace`.** To its model, held-out human text is as surprising as a choice
-        among {_mean("replace", _last(), "perplexity"):.1f} equally likely tokens. The bars draw generations 0 to {_last()}.
+        among {_mean("replace", last, "perplexity"):.1f} equally likely tokens. The bars draw generations 0 to {last}.
         Then comes the change against the control; a star marks a 95 % interval without 0, and where it is missing, the
         seeds do not decide. Distinct-2 rises because the text of a small model drifts towards noise."""
     return f"{shown}\n\n{filled(explained)}"
