@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lab.metrics.columns import headline as headline_columns
+from lab.report import headline as report
 from lab.report.figure import figure
-from lab.report.tables import as_markdown, caption, lines
+from lab.report.render import as_markdown
+from lab.report.tables import caption
 from lab.run.folder import RunFolder
 from pages.writing import RESULTS, filled, table
 
@@ -74,27 +77,17 @@ def details() -> str:
     )
 
 
-SHORT = {
-    "perplexity": ("perplexity", lambda x: f"{x:,.1f}", lambda x: f"{x:+.0%}"),
-    "nll_rare": ("rare loss", lambda x: f"{x:.2f}", lambda x: f"{x:+.2f}"),
-    "distinct_2": ("distinct-2", lambda x: f"{x:.3f}", lambda x: f"{x:+.3f}"),
-    "rare_survival": ("rare words kept, %", lambda x: f"{100 * x:.1f}", lambda x: f"{100 * x:+.1f}"),
-}
-"""Column of results.csv -> heading, form of a value, form of a change."""
-
-
 def headline() -> str:
-    """Return one table: the last generation of each regime, with the change against the control."""
-    cells: dict[str, list[str]] = {}
-    for column, (_, value, change) in SHORT.items():
-        for line in lines(_rows(), [column]):
-            text = value(line.mean(line.last))
-            interval = line.against_control()
-            if interval is not None:
-                text += f" ({change(interval.mean)} [{change(interval.low)}, {change(interval.high)}])"
-            cells.setdefault(line.regime, []).append(text)
-    head = ["regime", *(heading for heading, _, _ in SHORT.values())]
-    return table(head, ([f"`{regime}`", *row] for regime, row in cells.items()))
+    """Return the table that `lab run quick` prints in a terminal of 100 characters, and how to read a row of it."""
+    found = report.headline(_rows(), 100)
+    legend = textwrap.wrap(found.legend, 100, break_on_hyphens=False)
+    shown = textwrap.indent("\n".join([found.title, found.heading, *found.body, *legend]), "    ")
+    last = _last()
+    explained = f"""**How to read the row `replace`.** To its model, held-out human text is as surprising as a choice
+        among {_mean("replace", last, "perplexity"):.1f} equally likely tokens. The bars draw generations 0 to {last}.
+        Then comes the change against the control; a star marks a 95 % interval without 0, and where it is missing, the
+        seeds do not decide. Distinct-2 rises because the text of a small model drifts towards noise."""
+    return f"{shown}\n\n{filled(explained)}"
 
 
 def every_generation() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from lab.report import exact
+from lab.run.exact import read
 from pages import studies
 from pages.writing import RESULTS, filled, table
 
@@ -14,7 +15,7 @@ SHOWN = ("heterozygosity", "types", "lost_1", "unseen", "share_first", "perplexi
 
 def against_theory() -> str:
     """Return the lines of the last generations that say most, and how many agree in all."""
-    rows = exact.read(RESULTS / "exact.csv")
+    rows = read(RESULTS / "exact.csv")
     shown = [row for row in exact.last(rows) if row.column in SHOWN]
     agree = sum(row.verdict == "agrees" for row in rows)
     wide = sum(row.verdict == "too wide" for row in rows)
@@ -69,16 +70,16 @@ def lost() -> str:
 
 def checked() -> str:
     """Return what was checked in one sentence each, for the README."""
-    rows = exact.read(RESULTS / "exact.csv")
+    rows = read(RESULTS / "exact.csv")
     agree = sum(row.verdict == "agrees" for row in rows)
     counts = _counts()
     kills = counts["instants"][0] + counts["random kills"][0]
     wrong = sum(wrong for _, wrong in counts.values())
+    changed = f"{wrong or 'no'} table{'s' if wrong > 1 else ''} changed"
     return filled(
         f"""`lab run exact` compares the lab with chains whose outcome is known in closed form: {agree} of {len(rows)}
         numbers agree, and the rest have intervals that are too wide to tell. The lab was killed {kills:,} times and its
-        artifacts were damaged {counts["corruptions"][0]:,} times; {wrong or "no"} table{"s" * (wrong > 1)} changed.
-        {studies.agreement()}"""
+        artifacts were damaged {counts["corruptions"][0]:,} times; {changed}. {studies.agreement()}"""
     )
 
 
