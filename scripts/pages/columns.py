@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from lab.metrics.columns import BY_NAME, Column, names
+from lab.metrics.columns import COLUMNS, Column
 from pages.writing import cell, table
 
-HEAD = ["column", "definition", "unit", "better", "source"]
 
-
-def listed(kind: str) -> str:
-    """Return the table of the columns that a kind of corpus has, in the order of results.csv."""
-    return table(HEAD, (_cells(BY_NAME[name]) for name in names(kind)))
-
-
-def _cells(column: Column) -> list[str]:
+def _row(column: Column) -> list[str]:
+    definition = cell(column.definition) + (f" Source: {column.source}." if column.source else "")
     better = "" if column.better == "neither" else column.better
-    return [f"`{column.name}`", cell(column.definition), cell(column.unit), better, cell(column.source)]
+    function = f"`{column.group.__name__}`" if column.group else ""
+    return [f"`{column.name}`", definition, cell(column.unit), better, function]
 
 
-PARTS = {"text-columns": lambda: listed("text"), "source-columns": lambda: listed("source")}
+def _listed(chosen: list[Column]) -> str:
+    return table(["column", "what it is", "unit", "better", "function in groups.py"], map(_row, chosen))
+
+
+def text() -> str:
+    """Return the table of the columns that a study of text has."""
+    return _listed([column for column in COLUMNS if "text" in column.kinds])
+
+
+def source() -> str:
+    """Return the table of the columns that only a study of a known source has."""
+    return _listed([column for column in COLUMNS if column.kinds == ("source",)])
+
+
+PARTS = {"text-columns": text, "source-columns": source}
