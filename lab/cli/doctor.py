@@ -19,7 +19,7 @@ def examine_machine(checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJ
 
     Versions, threads, memory, disk, GPU, locks and leftovers.  The exit code is 1 if something is bad.
     """
-    from lab.run import doctor as examining
+    from lab.checks import doctor as examining
 
     checks = examining.examine(checkpoints)
     if as_json:

@@ -139,7 +139,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
 
 def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
     """Write the tables and print the results.  Return the exit code."""
-    from lab.run import exact
+    from lab.checks import exact
 
     folder.link(graph, store)
     rows = folder.write_tables(graph, store)

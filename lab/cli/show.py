@@ -77,8 +77,8 @@ def _graph(config: Any) -> Any:
 
 def _exact_markdown(config: Any, rows: list[dict[str, Any]]) -> str:
     """Return the comparison with exact theory as Markdown; empty where none applies."""
+    from lab.checks.exact import compare
     from lab.report import exact
-    from lab.run.exact import compare
 
     compared = compare(_graph(config), rows) if config.corpus.kind == "source" else []
     return exact.as_markdown(exact.last(compared)) if compared else ""

@@ -127,9 +127,9 @@ def print_exact(rows: list[dict[str, Any]], graph: Any) -> bool | None:
     Returns:
         Whether all numbers agree; None where theory says nothing of this run, and nothing is printed.
     """
+    from lab.checks.exact import compare
     from lab.report import exact
     from lab.report.tables import caption
-    from lab.run.exact import compare
 
     compared = compare(graph, rows)
     if not compared:

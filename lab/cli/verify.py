@@ -29,7 +29,7 @@ def verify_run(
 
     Every artifact is hashed and the tables are rebuilt.  Nothing is changed.  The exit code is 1 if there is a problem.
     """
-    from lab.run import verify
+    from lab.checks import verify
 
     verified = verify.verify_run(folder_of(run, checkpoints), recompute=recompute, seed=seed)
     if as_json:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lab.checks.exact import ROUNDING, Row
 from lab.report.render import markdown_table
-from lab.run.exact import ROUNDING, Row
 
 HEADING = ("arm", "gen", "column", "measured", "99.9 % interval", "exact", "detects", "verdict", "exact is")
 

@@ -1,1 +1,1 @@
-"""The graph at work: run folders, the walk, workers, plans, retention, verification."""
+"""The graph at work: run folders, the walk, executors, workers, plans, retention."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from lab.checks.exact import read
 from lab.report import exact
-from lab.run.exact import read
 from pages import studies
 from pages.writing import RESULTS, filled, table
 

@@ -8,12 +8,12 @@ import pandas
 import pytest
 from support.tiny import Reports, run_study
 
+from lab.checks.exact import compare
 from lab.config.files import parse_study
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
 from lab.errors import InputError
 from lab.loop import build
-from lab.run.exact import compare
 from lab.run.folder import RunFolder, keys
 
 

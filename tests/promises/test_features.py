@@ -22,6 +22,7 @@ from transformers import (
     OPTForCausalLM,
 )
 
+from lab.checks import exact
 from lab.config.files import parse_study
 from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
@@ -38,7 +39,6 @@ from lab.models.schedule import batch_at
 from lab.models.train import fit
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.report.compare import pivot
-from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.run.plan import make_plan
 from lab.steps.record import as_record, load_evidence

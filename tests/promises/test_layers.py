@@ -16,6 +16,7 @@ ROOMS = [
     {"steps"},
     {"loop"},
     {"run"},
+    {"checks"},
     {"report"},
     {"cli"},
     {"__init__", "__main__", "evaluate_modules"},
@@ -25,7 +26,7 @@ LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 PLAIN = {"numpy", "pydantic", "yaml", "scipy"}
 """Beside the standard library: what the rooms below `store` may import."""
 HEAVY = {
-    "torch": {"models", "steps", "run"},
+    "torch": {"models", "steps", "run", "checks"},
     "accelerate": {"models"},
     "transformers": {"models", "text"},
     "datasets": {"text"},

@@ -16,6 +16,7 @@ import pytest
 from support.tiny import run_study
 
 from lab import regimes, seeds
+from lab.checks import exact
 from lab.config.files import load_study, parse_study
 from lab.config.named import RegimeConfig
 from lab.loop import Study, build
@@ -25,7 +26,6 @@ from lab.models.sampling import sample
 from lab.models.sampling.decoding import Decoding
 from lab.recipe import Lineage, OnTable, Part, Recipe
 from lab.regimes import REGIMES, Regime
-from lab.run import exact
 from lab.run.folder import RunFolder
 from lab.steps import STEPS
 from lab.steps import sample as sampling_step

@@ -29,6 +29,7 @@ from support.tiny import (
     write_study,
 )
 
+from lab.checks.verify import inspect
 from lab.config.files import parse_study
 from lab.errors import InputError
 from lab.hashing import digest
@@ -38,7 +39,6 @@ from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.plan import make_plan
 from lab.run.retention import FIRST, Keeper, bytes_by_group, drop, leftovers, pruning, weights_of
-from lab.run.verify import inspect
 from lab.run.walk import lacking
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of

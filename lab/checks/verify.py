@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lab import machine
+from lab.checks import exact
 from lab.hashing import digest
 from lab.loop import Study
-from lab.run import exact
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.retention import study_of

@@ -12,13 +12,13 @@ import pytest
 from scipy.special import nctdtr, stdtrit
 from support.tiny import PROJECT
 
+from lab.checks import exact
+from lab.checks.exact import CONFIDENCE, POWER, Row, compare
 from lab.cli import run as cli
 from lab.cli import terminal
 from lab.config.files import load_study, parse_study
 from lab.loop import Study, build
 from lab.report import exact as table
-from lab.run import exact
-from lab.run.exact import CONFIDENCE, POWER, Row, compare
 from lab.run.folder import RunFolder
 from lab.run.signals import StopSignals
 from lab.seeds import generator

@@ -10,11 +10,11 @@ import pytest
 from support.tiny import lab, listing, run_study, steps_of, tiny_config
 
 from lab import machine
+from lab.checks.verify import Verified, compute_again, differences, verify_run
 from lab.hashing import digest
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
 from lab.run.retention import pruning
-from lab.run.verify import Verified, compute_again, differences, verify_run
 from lab.store.atomic import file_sha256
 from lab.store.manifest import MANIFEST, PRUNED, Manifest, seal_of
 from lab.store.step import Step

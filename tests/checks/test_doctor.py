@@ -14,8 +14,8 @@ import pytest
 from support.tiny import ENVIRONMENT, Finished, lab, listing
 
 from lab import machine
-from lab.run import doctor
-from lab.run.doctor import Check, examine
+from lab.checks import doctor
+from lab.checks.doctor import Check, examine
 from lab.store.atomic import host
 from lab.store.manifest import MANIFEST
 
