@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass
 class Verified:
-    """What `lab verify` found."""
+    """What `lab verify` result."""
 
     run: str
     artifacts: int = 0
@@ -106,16 +106,16 @@ def verify_run(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1
         InputError: the folder holds no run, or its study cannot be built here.
     """
     study, store = study_of(folder), folder.store
-    found = Verified(study.config.name)
-    manifests = _hash_all(study, store, found)
-    _check_links(folder, study, store, found)
-    _check_tables(folder, study, store, found)
+    result = Verified(study.config.name)
+    manifests = _hash_all(study, store, result)
+    _check_links(folder, study, store, result)
+    _check_tables(folder, study, store, result)
     environments = {step: manifest.environment for step, manifest in manifests.items()}
-    found.differences = differences(environments, machine.here())
-    bad = {problem.what for problem in found.problems}
+    result.differences = differences(environments, machine.here())
+    bad = {problem.what for problem in result.problems}
     fit = {step: manifest for step, manifest in manifests.items() if _name(step, store) not in bad}
-    _compute_some_again(study, store, found, fit, recompute, random.Random(seed), workers)
-    return found
+    _compute_some_again(study, store, result, fit, recompute, random.Random(seed), workers)
+    return result
 
 
 def _name(step: Step, store: Store) -> str:
@@ -123,8 +123,8 @@ def _name(step: Step, store: Store) -> str:
     return f"{step.label} ({store.folder(step.name, step.key)})"
 
 
-def _hash_all(study: Study, store: Store, found: Verified) -> dict[Step, Manifest]:
-    """Return the manifests of the steps that are there.  What is wrong goes into `found`."""
+def _hash_all(study: Study, store: Store, result: Verified) -> dict[Step, Manifest]:
+    """Return the manifests of the steps that are there.  What is wrong goes into `result`."""
     manifests: dict[Step, Manifest] = {}
     absent: list[Step] = []
     for step in study.steps:
@@ -133,27 +133,27 @@ def _hash_all(study: Study, store: Store, found: Verified) -> dict[Step, Manifes
             absent.append(step)
             continue
         manifest, wrong = inspect(folder, step)
-        found.problems += [Problem(_name(step, store), fault, AGAIN) for fault in wrong]
+        result.problems += [Problem(_name(step, store), fault, AGAIN) for fault in wrong]
         if manifest is not None:
-            found.artifacts += 1
+            result.artifacts += 1
             manifests[step] = manifest
             gone = 0 if wrong else len(dropped_files(folder))
-            found.dropped += gone
-            found.files += len(manifest.files) - gone
+            result.dropped += gone
+            result.files += len(manifest.files) - gone
     needed = {parent for step in manifests for parent in step.inputs.values()}
     text = "is not there, though others were made from it"
-    found.problems += [Problem(_name(step, store), text, AGAIN) for step in absent if step in needed]
-    found.missing = len([step for step in absent if step not in needed])
+    result.problems += [Problem(_name(step, store), text, AGAIN) for step in absent if step in needed]
+    result.missing = len([step for step in absent if step not in needed])
     for step, manifest in manifests.items():
         for role, parent in step.inputs.items():
             stated = manifest.inputs.get(role)
             if parent in manifests and (stated is None or stated.content != manifests[parent].content):
                 text = f"was made from another {role} than the one that is there"
-                found.problems.append(Problem(_name(step, store), text, AGAIN))
+                result.problems.append(Problem(_name(step, store), text, AGAIN))
     stale = {s.name for s, m in manifests.items() if STEPS[s.name].cost and m.source != source_hash(STEPS[s.name])}
     if stale:
         names = ", ".join(sorted(stale))
-        found.notes.append(f"the lab's code for {names} has changed since some artifacts were made")
+        result.notes.append(f"the lab's code for {names} has changed since some artifacts were made")
     return manifests
 
 
@@ -191,20 +191,20 @@ def _misstated(manifest: Manifest, step: Step) -> list[str]:
     return [name for name, value in expected.items() if digest(stated[name]) != digest(value)]
 
 
-def _check_links(folder: RunFolder, study: Study, store: Store, found: Verified) -> None:
+def _check_links(folder: RunFolder, study: Study, store: Store, result: Verified) -> None:
     for generation in study.generations:
         for name, step in generation.artifacts.items():
             link = folder.path / generation.chain / f"gen-{generation.t:02d}" / name
             target = store.folder(step.name, step.key)
             if link.is_symlink() and link.resolve() != target.resolve():
-                found.problems.append(Problem(str(link), f"does not lead to {target}", "lab run links it again"))
+                result.problems.append(Problem(str(link), f"does not lead to {target}", "lab run links it again"))
 
 
-def _check_tables(folder: RunFolder, study: Study, store: Store, found: Verified) -> None:
+def _check_tables(folder: RunFolder, study: Study, store: Store, result: Verified) -> None:
     """Make each table again from the records, and compare the bytes."""
     records = {_name(step, store) for generation in study.generations for step in generation.ends}
-    if any(problem.what in records for problem in found.problems):
-        found.notes.append("the tables were not compared: a record is damaged")
+    if any(problem.what in records for problem in result.problems):
+        result.notes.append("the tables were not compared: a record is damaged")
         return
     with tempfile.TemporaryDirectory(prefix="lab-verify-") as temporary:
         again = RunFolder(Path(temporary))
@@ -215,10 +215,10 @@ def _check_tables(folder: RunFolder, study: Study, store: Store, found: Verified
             table = folder.path / path.name
             if not table.exists():
                 if rows:
-                    found.problems.append(Problem(str(table), "is missing", "lab run writes it again"))
+                    result.problems.append(Problem(str(table), "is missing", "lab run writes it again"))
             elif table.read_bytes() != path.read_bytes() and not _same_parquet(table, path):
                 problem = "is not what the records in the store give"
-                found.problems.append(Problem(str(table), problem, "lab run writes it again"))
+                result.problems.append(Problem(str(table), problem, "lab run writes it again"))
 
 
 def _same_parquet(a: Path, b: Path) -> bool:
@@ -279,7 +279,7 @@ class _Quiet:
 def _compute_some_again(
     study: Study,
     store: Store,
-    found: Verified,
+    result: Verified,
     fit: Mapping[Step, Manifest],
     count: int,
     chance: random.Random,
@@ -293,12 +293,12 @@ def _compute_some_again(
     for step in chance.sample(able, min(count, len(able))):
         problem = compute_again(step, store, fit[step], study.machine.threads, workers)
         if problem is None:
-            found.recomputed.append(step.label)
+            result.recomputed.append(step.label)
         else:
             todo = "compare the environment above; on the machine that made it, this is a fault: report it"
-            found.problems.append(Problem(_name(step, store), problem, todo))
+            result.problems.append(Problem(_name(step, store), problem, todo))
     if len(able) < count:
-        found.notes.append(f"{len(able)} steps can be computed again, fewer than the {count} that were asked for")
+        result.notes.append(f"{len(able)} steps can be computed again, fewer than the {count} that were asked for")
 
 
 def compute_again(step: Step, store: Store, manifest: Manifest, threads: int, workers: int) -> str | None:

@@ -55,7 +55,7 @@ def check_compiler(study: Study, store: Store) -> None:
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:
     """Make the steps that read human text, in this process, so that bad text shows before a run's folder is written.
 
-    Steps before a bad one stay in the store: they are whole, and the next run begins behind them.  Where nothing was
+    Steps before a bad one stay in the store: they are whole, and the next run continues after them.  Where nothing was
     made, no folder stays that was not there before.
 
     Args:

@@ -59,7 +59,7 @@ class Walk:
     """Failed steps, with the reason."""
     children: dict[Step, list[Step]] = field(default_factory=lambda: defaultdict(list))
     weight: dict[Step, float] = field(default_factory=dict)
-    """Operations on the longest way from a step to the end of the graph."""
+    """Operations of the longest chain of steps that begins with this one."""
     repairs: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
     """How often an input of a step was found damaged."""
     deaths: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
