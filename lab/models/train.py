@@ -151,10 +151,7 @@ def _step(
     lr: float,
     clip: float,
 ) -> float:
-    """Update the weights once; return the mean loss of the batch, over all ranks, before the update.
-
-    To read that loss at the end is the only wait for a GPU.
-    """
+    """Update the weights once; return the mean loss of the batch, over all ranks, before the update."""
     indices = batch[accelerator.process_index :: accelerator.num_processes]
     taken = rows.take(indices)
     learned = rows.learned(indices, taken)
@@ -173,7 +170,7 @@ def _step(
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(value)
+    return float(value)  # the only wait for a GPU
 
 
 def _moved(numbers: np.ndarray, device: torch.device) -> Tensor:
@@ -199,10 +196,7 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def _accelerator(model: Trainable, processes: int, batch_rows: int) -> Accelerator:
-    """Return accelerate's view of this process, without its mixed precision.
-
-    The loss casts for itself, without autocast's work at every operation.
-    """
+    """Return accelerate's view of the process, without mixed precision: the loss casts for itself, which costs less."""
     AcceleratorState._reset_state(reset_partial_state=True)  # the last training of this process may have been another
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     if accelerator.num_processes != processes:
