@@ -31,11 +31,13 @@ class MetricsConfig(Frozen):
     """Tokens of the test fold on which every model is measured."""
     extra: tuple[Annotated[str, Field(max_length=100)], ...] = ()
     """Metrics of your own, "module:function" each: functions of Evidence (lab/metrics/evidence.py) that return numbers
-    by name, which are columns of results.csv.  A run may gain or lose them: nothing is trained again."""
+    by name, which are columns of results.csv.  A run may gain or lose them: nothing is trained again.  Default:
+    none."""
 
     @field_validator("extra")
     @classmethod
     def functions(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse names that are no "module:function", and names given twice."""
         for name in given:
             if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name, re.ASCII):
                 raise ValueError(f'"{one_line(name, 60)}" names no metric of your own; write "module:function"')

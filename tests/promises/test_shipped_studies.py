@@ -167,7 +167,7 @@ def test_regimes_are_whole_at_full_size(name: str) -> None:
     """Every arm is a study, its regimes have the options that they are given, and mixes come out in whole rows."""
     for arm in arms(load_study(name)):
         for regime in arm.config.regimes:
-            regimes.check_options(regime.name, regime.options)
+            regimes.check_regime(regime.name, regime.options)
             if regime.name == "mix":
                 regimes.recipe(regime.name, regime.options, lineage(arm.config, 2), 0, 2)
 
