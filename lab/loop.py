@@ -27,7 +27,7 @@ from lab.steps.train import base, train
 from lab.store.step import Step, in_order
 
 MOST_STEPS = 500_000
-"""Largest graph of one run: it is known before anything runs, and takes some 20 seconds and 2 GB to plan."""
+"""Most steps in one run.  To plan that many takes about 20 seconds and 2 GB."""
 
 
 def chain(
@@ -134,11 +134,11 @@ class Study:
 
 
 def build(config: StudyConfig, on: Machine | None = None) -> Study:
-    """Build the whole graph of a study.  Nothing runs; only the bytes of the corpus are read, for their hash.
+    """Build the whole graph of a study.  Nothing runs; files of corpus, tokenizer and model are read for their hash.
 
     Args:
         config: the study.
-        on: the arithmetic of the machine that ran it.  None: this machine's.
+        on: device, dtype and threads of the machine that ran it.  None: this machine's.
 
     Raises:
         InputError: what can be known to be wrong before anything runs.
@@ -160,7 +160,7 @@ def build(config: StudyConfig, on: Machine | None = None) -> Study:
 
 
 def resolve(config: StudyConfig) -> Machine:
-    """Return the arithmetic of a study on this machine."""
+    """Return the device, dtype and threads of a study on this machine."""
     device = machine.resolve_device(config.compute.device)
     return Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
 
@@ -180,7 +180,7 @@ def _check_size(swept: Sequence[Arm]) -> None:
 
 
 def _check_functions(study: StudyConfig) -> None:
-    """Check what regimes, curators and extras would refuse later: options, shares, an archive that runs out."""
+    """Check the options of regimes and curators, the regimes' shares and archive, and that peft is there for LoRA."""
     last = study.generations - 1
     for regime in study.regimes:
         regimes.check_regime(regime.name, regime.options)

@@ -37,7 +37,7 @@ Examples:
   lab run quick --set seeds=[11,12,13] --run other-seeds
   lab run my-study.yaml --workers 4"""
 NARROW, PAGE = 60, 120
-"""Characters of a line: fewer than NARROW are not used; PAGE where there is no terminal and COLUMNS is not set."""
+"""Characters of a line: tables are at least NARROW wide, and PAGE wide if the width of the output is unknown."""
 
 
 def run_study(
@@ -56,7 +56,7 @@ def run_study(
     """Run a study, or continue it, and print its results.
 
     A run that was stopped continues where it was, and steps that another run has done are reused.  A finished run can
-    gain seeds, regimes and generations.  Ctrl-C stops a run: steps in progress leave a checkpoint.
+    gain seeds, regimes and generations.  Ctrl-C stops a run: a training leaves a checkpoint, other steps end.
     """
     began, stopping = time.monotonic(), StopSignals()
     from lab.config.files import load_study
@@ -214,5 +214,5 @@ def _note_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
     if stale:
         _note(
             f"the lab's code for {', '.join(sorted(stale))} has changed since some artifacts were made; they are used "
-            f"as they are (--fresh {sorted(stale)[0]} makes these again)"
+            f"as they are ({' '.join(f'--fresh {kind}' for kind in sorted(stale))} makes these again)"
         )

@@ -28,7 +28,7 @@ class Training:
     fed_rows: Mapping[str, int]
     """Rows of all batches by origin: "-1" human, "-2" the archive of human text, "3" generation 3's sample."""
     fed_tokens: int
-    """Tokens of text in all batches, each time they came."""
+    """Tokens of text in all batches; a row fed twice counts twice."""
     unique_tokens: int
     """Tokens of text in the recipe."""
     validation: float | None = None
@@ -58,11 +58,11 @@ class Evidence:
     human: Tokens
     """[N, T] the seed's own human training rows."""
     sample: Tokens
-    """[N, T] the generation's whole sample, prompts included.  Model i modulo their number wrote row i."""
+    """[N, T] the generation's whole sample, prompts included.  Row i was written by model i mod M, for M models."""
     resample: Tokens
-    """[N, T] other human rows: what an equal-size human text scores."""
+    """[N, T] a second human text of equal size: its scores show what unchanged text would get."""
     budget: int
-    """Tokens at which texts are compared (metrics.tokens)."""
+    """All compared texts are cut to this number of tokens (metrics.tokens)."""
     prompt: int
     """Human tokens at the beginning of each sampled row, left out of all texts that are compared."""
     layout: str

@@ -6,7 +6,7 @@ A checkpoint is a folder `step-00000120` of two files:
     state.json          the step, the learning curve and the rows counted so far, with the hashes of both files
 
 It is written under a temporary name, synced to the disk and renamed; the two newest are kept.  The folder around them
-names the training that they fit (see lab/run/walk.py), so no other training reads them.
+names the training that they fit (see lab/run/worker.py), so no other training reads them.
 
 Batches and learning rates follow from the step number, so nothing else has to be kept.  No model of the lab draws
 random numbers while it is trained (dropout is off); the generators are kept for one that does.

@@ -30,14 +30,14 @@ LOG_POINTS = 20
 
 
 @dataclass
-class _Course:
-    """The state of a training between two steps, except for what the model and the optimizer hold."""
+class _Progress:
+    """What a training remembers between two steps, besides model and optimizer."""
 
     step: int
     """Steps done."""
     log: list[dict[str, Any]]
     """The learning curve so far."""
-    since: list[float]
+    losses: list[float]
     """Losses of the steps since the last line of the log."""
 
 
@@ -71,10 +71,10 @@ def fit(
         row_tokens: mean number of tokens of text in a row, which turns train.tokens into rows; None means T.
         seed: decides the order of the rows.
         dtype: bfloat16 or float32, of the matrix products; weights and optimizer stay float32.
-        processes: the world size expected.  Batches are global, and each rank takes its share.
+        processes: number of processes that train together.  Batches are global, and each process takes its share.
         progress: called after each step with the tokens seen so far.
         checkpoints: for one process only.  The training continues from the newest checkpoint and writes new ones.
-            All arguments must be as they were at the start of the attempt that wrote it.
+            Call with the same arguments as the attempt that wrote it, and with the model in its initial state.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -88,19 +88,19 @@ def fit(
     optimizer = _optimizer(model.module, config)
     mean_loss = accelerator.prepare(MeanLoss(model, getattr(torch, dtype), compiled=config.compile))
     if (course := _resumed(checkpoints, model, optimizer, rows, processes)) is None:
-        course = _Course(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
+        course = _Progress(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
     with private_cache(config.compile):
         for step in range(course.step, steps):
             lr = lr_at(step, steps, config)
             batch = batch_at(step, seed=seed, rows=len(rows), batch_rows=config.batch_rows, total=total)
-            course.since.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
-            _check_finite(course.since[-1], step, steps, lr, config)
+            course.losses.append(_step(accelerator, mean_loss, optimizer, rows, batch, lr, config.clip))
+            _check_finite(course.losses[-1], step, steps, lr, config)
             seen = round(min((step + 1) * config.batch_rows, total) * row_tokens)
             progress(seen)
             if completes_part(step, steps, LOG_POINTS):
                 nats = model.nats(validation)[counted] if completes_part(step, steps, 2) else None
-                course.log.append(_line(step + 1, seen, lr, float(np.mean(course.since)), nats))
-                course.since = []
+                course.log.append(_line(step + 1, seen, lr, float(np.mean(course.losses)), nats))
+                course.losses = []
             course.step = step + 1
             if checkpoints is not None and course.step < steps:
                 checkpoints.after_step(model.module, optimizer, course.step, partial(_state, course, rows))
@@ -119,17 +119,17 @@ def _resumed(
     optimizer: torch.optim.Optimizer,
     rows: RecipeRows,
     processes: int,
-) -> _Course | None:
+) -> _Progress | None:
     """Restore the newest checkpoint and return where it ends; None if there is no checkpoint."""
-    assert checkpoints is None or processes == 1, "what each rank has counted of its rows is not kept"
+    assert checkpoints is None or processes == 1, "checkpoints hold the row counts of one process only"
     state = None if checkpoints is None else checkpoints.resume(model.module, optimizer)
     if state is None:
         return None
     rows.resume(state.pop("rows"))
-    return _Course(**state)
+    return _Progress(**state)
 
 
-def _state(course: _Course, rows: RecipeRows) -> dict[str, Any]:
+def _state(course: _Progress, rows: RecipeRows) -> dict[str, Any]:
     """Return what `_resumed` needs besides the tensors of model and optimizer."""
     return {**vars(course), "rows": rows.so_far()}
 
@@ -197,7 +197,7 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
 def _accelerator(model: Trainable, processes: int, batch_rows: int) -> Accelerator:
     """Return accelerate's view of the process, without mixed precision: the loss casts for itself, which costs less."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # the last training of this process may have been another
+    AcceleratorState._reset_state(reset_partial_state=True)  # what an earlier training here has set
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     if accelerator.num_processes != processes:
         raise RuntimeError(

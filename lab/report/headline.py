@@ -16,7 +16,7 @@ from lab.metrics.stats import Interval
 from lab.report.tables import CONTROL, Line, Rows, lines, scale, shown_generations, sparkline
 
 MOST_BARS = 8
-"""Most bars of a sparkline; of more generations, some between the first and the last are left out."""
+"""Most bars of a sparkline; with more generations, some in the middle are skipped."""
 LARGE = 1e6
 """Numbers from here on are written as 1.2e+06."""
 
@@ -166,7 +166,7 @@ def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bar
 
 
 def _unit(metric: str, column: Short, change: Interval) -> tuple[int, float, str]:
-    """Return digits, factor and unit of a change.  Per cent have one digit where all numbers are below 10."""
+    """Return digits, factor and unit of a change.  Percentages have one decimal if all are below 9.95 %, else none."""
     if not named(metric).relative:
         return column.digits, 100.0 if column.percent else 1.0, ""
     sizes = [abs(x) for x in (change.mean, change.low, change.high) if math.isfinite(x)]
@@ -187,9 +187,10 @@ LEADS = {"text": "perplexity", "source": "excess_nll"}
 
 
 def reading(rows: Rows) -> str:
-    """Return the result in two sentences: the regime (or arm) that lost most, and the one that lost least.
+    """Return one or two sentences: the regime (or arm) with the largest change of the leading column, and the smallest.
 
-    A difference is claimed only where its 95 % interval excludes 0.
+    With several seeds a difference is claimed only where its 95 % interval excludes 0.  With one seed it is given and
+    marked as having no interval.
     """
     group = lines(rows, [LEADS[kind_of(rows)]])
     if max(line.last for line in group) == 0:
@@ -205,7 +206,7 @@ def reading(rows: Rows) -> str:
 
 
 def _damage(line: Line) -> float:
-    """Return what the reading ranks by: the change where there is one, else the value; infinite where not finite."""
+    """Return what the reading ranks by: the change, or the value without one.  A NaN counts as infinite."""
     interval = _compared(line)[0]
     size = interval.mean if interval else line.mean(line.last)
     return size if math.isfinite(size) else math.inf
@@ -248,16 +249,20 @@ def _size(line: Line, interval: Interval, number: float) -> str:
 
 def _rest(rows: Rows, line: Line, *, first: bool) -> str:
     """Return the words for rare words (or, on a known source, for diversity) in the same regime and generation."""
-    mine = [r for r in rows if r["regime"] == line.regime and r["generation"] == line.last]
-    mine = [r for r in mine if all(r[name] == value for name, value in line.axes.items())]
+    own_rows = [r for r in rows if r["regime"] == line.regime and r["generation"] == line.last]
+    own_rows = [r for r in own_rows if all(r[name] == value for name, value in line.axes.items())]
     column = "rare_survival" if kind_of(rows) == "text" else "heterozygosity"
-    value = fmean(row[column] for row in mine)
+    value = fmean(row[column] for row in own_rows)
     if not math.isfinite(value):
         return ""
     if column == "heterozygosity":
         return f"; two generated rows differ at a locus with chance {value:.3f}"
-    fresh = fmean(row["rare_survival_human"] for row in mine)
-    mark = f" ({_share(1 - fresh)} are missing from as much fresh human text)" if first and math.isfinite(fresh) else ""
+    human_survival = fmean(row["rare_survival_human"] for row in own_rows)
+    mark = (
+        f" ({_share(1 - human_survival)} are missing from as much fresh human text)"
+        if first and math.isfinite(human_survival)
+        else ""
+    )
     return f"; {_share(1 - value)} of the rare words are no longer written{mark}"
 
 

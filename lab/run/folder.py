@@ -24,7 +24,7 @@ from lab.metrics import columns as measured
 from lab.steps import job_of
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
-from lab.store import crash_points as faults
+from lab.store import crash_points
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
 from lab.store.space import nearest
@@ -325,9 +325,9 @@ def _link(path: Path, target: Path) -> None:
     temporary = beside(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
-    faults.at("link/made")
+    crash_points.at("link/made")
     temporary.replace(path)
-    faults.at("link/renamed")
+    crash_points.at("link/renamed")
 
 
 def _no_run(path: Path) -> str:

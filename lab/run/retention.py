@@ -23,7 +23,7 @@ from lab.loop import Study, build
 from lab.run.folder import RunFolder
 from lab.run.walk import Reporter
 from lab.steps import STEPS, job_of
-from lab.store import crash_points as faults
+from lab.store import crash_points
 from lab.store.atomic import write_text
 from lab.store.leftovers import left, sweep, untouched
 from lab.store.manifest import PRUNED
@@ -169,7 +169,7 @@ def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
             write_text(folder / PRUNED, note)
         for name in names:
             (folder / name).unlink(missing_ok=True)
-            faults.at("weights/dropped")
+            crash_points.at("weights/dropped")
         sweep(folder)
         return True
 

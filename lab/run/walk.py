@@ -16,7 +16,7 @@ from lab.store.step import Step
 from lab.store.store import Damaged, Store
 
 ATTEMPTS = 2
-"""How often a step is tried whose worker dies (killed, out of memory)."""
+"""Most attempts at a step if its worker process dies (killed, out of memory)."""
 
 
 class Reporter(Protocol):
@@ -31,7 +31,7 @@ class Reporter(Protocol):
 
 
 def lacking(store: Store, step: Step) -> list[Step]:
-    """Return the inputs of a step whose weights it reads and which were dropped: they are made again first."""
+    """Return the inputs whose weights a step reads but which were dropped to save room: they are made again first."""
     if not STEPS[step.name].reads_weights:
         return []
     return [parent for parent in dict.fromkeys(step.inputs.values()) if store.dropped(parent.name, parent.key)]
@@ -46,7 +46,7 @@ class Walk:
     order: Sequence[Step]
     """All steps, inputs before what needs them."""
     fresh: frozenset[str]
-    """Kinds of steps to do again where the lab's code has changed since."""
+    """Kinds of steps to run again if their code has changed since the artifact was made."""
     first: frozenset[str] = frozenset()
     """Kinds of steps that go before all others."""
     waiting: dict[Step, int] = field(default_factory=dict)
@@ -58,17 +58,17 @@ class Walk:
     failures: dict[Step, str] = field(default_factory=dict)
     """Failed steps, with the reason."""
     children: dict[Step, list[Step]] = field(default_factory=lambda: defaultdict(list))
-    weight: dict[Step, float] = field(default_factory=dict)
-    """Operations of the longest chain of steps that begins with this one."""
+    remaining: dict[Step, float] = field(default_factory=dict)
+    """Operations on the longest path from a step to an end of the graph, itself included."""
     repairs: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
     """How often an input of a step was found damaged."""
     deaths: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
     """How often the worker of a step died."""
     missed: set[Step] = field(default_factory=set)
-    """Steps whose artifact disappeared, which was reported."""
+    """Steps whose missing artifact was reported."""
     again: set[Step] = field(default_factory=set)
     """Steps in the store that must be made again, because their weights were dropped and are needed."""
-    cut: bool = False
+    interrupted: bool = False
     """Whether a step was interrupted and must be continued in another run."""
 
     def __post_init__(self) -> None:
@@ -76,7 +76,9 @@ class Walk:
             for parent in set(step.inputs.values()):
                 self.children[parent].append(step)
         for step in reversed(self.order):
-            self.weight[step] = step.work + max((self.weight[child] for child in self.children[step]), default=0.0)
+            self.remaining[step] = step.work + max(
+                (self.remaining[child] for child in self.children[step]), default=0.0
+            )
         self.waiting = {step: len(set(step.inputs.values())) for step in self.order}
         self.release([step for step in self.order if not self.waiting[step]])
 
@@ -88,7 +90,7 @@ class Walk:
             if self.waiting[step] or step in self.running or step in self.failures:
                 continue
             if self.must_run(step):
-                if step in self.done:  # it was, before an input was made again with other bytes
+                if step in self.done:  # it was done, but an input was made again with other bytes
                     stack += self.reopened(step)
                 elif dropped := lacking(self.store, step):
                     self.again.update(dropped)
@@ -104,8 +106,8 @@ class Walk:
                 stack.extend(self.unblocked(step))
 
     def _urgency(self, step: Step) -> tuple[bool, float, str, str]:
-        """Return the place of a ready step in the queue: the longest way to the end goes first."""
-        return step.name not in self.first, -self.weight[step], step.label, step.key
+        """Return the sort key of a ready step: the kinds in `first`, then the longest remaining path."""
+        return step.name not in self.first, -self.remaining[step], step.label, step.key
 
     def must_run(self, step: Step) -> bool:
         """Return whether a step is not in the store as it should be."""
@@ -113,7 +115,7 @@ class Walk:
         self.store.forget(job)
         if step in self.again or not self.store.whole(job):
             return True
-        if not self.children[step]:  # no step will hash it
+        if not self.children[step]:  # no later step reads it and would notice damage
             try:
                 self.store.verify(step.name, step.key)
             except Damaged:
@@ -141,7 +143,7 @@ class Walk:
         return [child for child in self.children[step] if not self.waiting[child]]
 
     def miss(self, step: Step) -> None:
-        """Report, once, that an artifact disappeared.  One that was moved aside was reported then."""
+        """Report once that an artifact disappeared, unless `set_aside` moved it and reported that."""
         folder = self.store.folder(step.name, step.key)
         aside = any(folder.parent.glob(f".corrupt-{step.key}-*"))
         if step not in self.missed and not folder.exists() and not aside:
@@ -155,8 +157,8 @@ class Walk:
         self.reporter.started(step)
         return step
 
-    def told(self, step: Step, event: Mapping[str, Any], *, stopping: bool) -> None:
-        """Take an event of a running step: see lab/run/executors/__init__.py."""
+    def handle(self, step: Step, event: Mapping[str, Any], *, stopping: bool) -> None:
+        """Update the walk for an event of a running step: see lab/run/executors/__init__.py."""
         match event["event"]:
             case "progress":
                 self.reporter.advanced(step, event["tokens"])
@@ -164,7 +166,7 @@ class Walk:
                 self.reporter.noted(event["message"])
             case "stopped":
                 self.running.discard(step)
-                self.cut = True
+                self.interrupted = True
             case "done":
                 self.finish(step, event["seconds"])
             case "failed":
@@ -208,11 +210,11 @@ class Walk:
         self.put_back(step)
 
     def died(self, step: Step, code: int, *, stopping: bool) -> None:
-        """Give a step whose worker died to another one, or fail it after ATTEMPTS.  `code`: its exit code."""
+        """Try a step again in another worker, or fail it after ATTEMPTS.  `code`: exit code of the worker that died."""
         self.deaths[step] += 1
         if stopping:
             self.running.discard(step)
-            self.cut = True
+            self.interrupted = True
         elif self.deaths[step] < ATTEMPTS:
             self.put_back(step)
         else:

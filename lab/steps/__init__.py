@@ -1,4 +1,4 @@
-"""Every kind of step in ONE table: its file declares it, runs it, and says what the rest of the lab asks about it."""
+"""The ONE table of all kinds of steps.  Each kind is defined, with its properties, in one file of this folder."""
 
 from __future__ import annotations
 

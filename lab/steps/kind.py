@@ -30,7 +30,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kind of expensive step does per second where the store has no timing yet: orders of magnitude."""
+    """Rough speed of an expensive kind of step, for estimates until the store has a measured time."""
 
     cpu: float
     """Floating-point operations per second of one CPU thread."""
@@ -49,11 +49,11 @@ class Kind:
     modules: tuple[str, ...]
     """Files below lab/ whose code decides what the step does, such as "metrics/*.py"."""
     version: str = ""
-    """A number raised by hand when the meaning of an expensive step changes.  Empty: the hash of the modules."""
+    """A number raised by hand when the meaning of the step changes.  Empty: the hash of `modules` is used."""
     cost: Cost | None = None
     """None for cheap steps.  The expensive ones are what a study is for, and what `lab verify` computes again."""
     takes: str = "other"
-    """Under what its bytes are counted: models, samples, evidence, other."""
+    """The group under which its bytes are counted: models, samples, evidence or other."""
     libraries: frozenset[str] | None = None
     """Libraries that decide its bytes beside numpy and Python.  None: all of them."""
     reads_text: bool = False
@@ -68,11 +68,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class NoParams:
-    """The parameters of a kind of step whose inputs say all."""
+    """For kinds of steps without parameters."""
 
 
 def unkeyed(default: Any = MISSING) -> Any:
-    """Field of parameters that the key leaves out, because another one states by content what it names."""
+    """Declare a parameter that is not in the key, such as a path: another parameter holds the hash of what is there."""
     return field(default=default, metadata={UNKEYED: True})
 
 
@@ -118,8 +118,9 @@ def write_json(path: Path, value: Any) -> None:
 def function_hash(kind: str, name: str, function: Callable[..., Any], *, own: bool) -> str:
     """Hash the code of a function that a study names.
 
-    Of the lab's `own` functions it is the code that the function reaches in its module, so that a new neighbour changes
-    no key.  Of a user's it is the whole module with its import statements, because the function may call anything.
+    Of the lab's `own` functions it is the code that the function reaches in its module, so that adding another function
+    to the file changes no key.  Of a user's it is the whole module with its import statements,
+    because the function may call anything.
 
     Args:
         kind: what the function is, for messages: "regime".

@@ -1,4 +1,4 @@
-"""The step `pool`: what a regime puts on the table for a generation, as a recipe of rows."""
+"""The step `pool`: the rows that a regime chooses for a generation, as a recipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.steps.place import Place
 from lab.store.step import Attempt, Step
 
 SYNTHETIC = "synthetic-"
-"""Role of a sample among the inputs, before the number of its generation."""
+"""Prefix of an input's role: synthetic-3 is the sample of generation 3."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class PoolParams:
     seed: int
     generation: int
     source: str | None = None
-    """Hash of the regime's code.  None where there is no synthetic text: every regime is then the human rows."""
+    """Hash of the regime's code.  None in generation 0, where every regime uses the human rows."""
 
 
 def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Step:
-    """Declare what is on the table for generation t.  Without synthetic text it is one step for all regimes.
+    """Declare the rows that a regime chooses for generation t.  In generation 0 it is one step for all regimes.
 
     Args:
         place: the seed, the generation t and the study.
@@ -58,7 +58,7 @@ def human_pool(rows: Step, seed: int, t: int, label: str) -> Step:
 
 
 def corpora(inputs: Folders) -> dict[int, np.ndarray]:
-    """Return the token arrays on the table, memory-mapped, by the number of their corpus."""
+    """Return the token arrays that a regime may choose from, memory-mapped, by the number of their corpus."""
     paths = {int(role.removeprefix(SYNTHETIC)): path for role, path in inputs.items() if role.startswith(SYNTHETIC)}
     paths[HUMAN] = inputs["human"]
     if "archive" in inputs:

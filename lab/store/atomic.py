@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab.hashing import digest
-from lab.store import crash_points as faults
+from lab.store import crash_points
 
 
 def file_sha256(path: Path) -> str:
@@ -83,16 +83,16 @@ def write_file(path: Path, write: Callable[[Path], None], *, point: str = "") ->
     temporary = beside(path)
     try:
         write(temporary)
-        faults.at(f"{point}/written")
+        crash_points.at(f"{point}/written")
         fsync(temporary)
-        faults.at(f"{point}/synced")
+        crash_points.at(f"{point}/synced")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    faults.at(f"{point}/renamed")
+    crash_points.at(f"{point}/renamed")
     fsync(path.parent)
-    faults.at(f"{point}/kept")
+    crash_points.at(f"{point}/kept")
 
 
 def fsync(path: Path) -> None:

@@ -21,7 +21,7 @@ class Step:
     name: str
     """The kind of step: "train"."""
     version: str
-    """A number raised by hand for an expensive step, or a hash of the code of a cheap one."""
+    """A number raised by hand when the meaning of the kind changes, or the hash of its code."""
     params: Mapping[str, Any]
     inputs: Mapping[str, Step]
     """Role ("model", "human", "synthetic-3") -> the step that makes it."""

@@ -1,7 +1,7 @@
 """The store: one folder per step, store/<kind>/<key>/, that is whole or absent.  README.md says what is promised.
 
-Two runs in one store agree by a lock per step, which the kernel releases when its owner dies.  On another machine,
-where locks may not reach, the rename decides: it fails on a name that is taken, and the loser discards its copy.
+Runs on one machine take a lock per step; the kernel releases it if its owner dies.  Between machines locks may not
+work: there the first rename wins, because it fails on a name that is taken, and the other run discards its copy.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from typing import Any
 
 from lab.errors import Stopped
 from lab.hashing import canonical
-from lab.store import atomic as disk
-from lab.store import crash_points as faults
+from lab.store import atomic, crash_points
 from lab.store import manifest as manifests
 from lab.store.atomic import file_sha256, inode, make_folder, renamed, write_text
 from lab.store.manifest import MANIFEST, InputEntry, Manifest, dropped_files
@@ -45,7 +44,7 @@ class Job:
     source: str
     """Hash of the lab modules with the step's code; differs from the manifest's when the code was edited."""
     disk: int = 0
-    """Bytes it will write, about.  Without its checkpoints: where these do not fit, it continues without them."""
+    """Estimated bytes of the artifact, without checkpoints: on a full disk a training continues without these."""
 
     @classmethod
     def of(cls, step: Step, source: str) -> Job:
@@ -88,7 +87,7 @@ class Store:
     root: Path
     note: Callable[[str], None] = _ignore
     """Called with a line for every artifact that is moved aside."""
-    host: str = field(default_factory=disk.host)
+    host: str = field(default_factory=atomic.host)
     _manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     _verified: set[tuple[str, str, int]] = field(default_factory=set)
     """Kind, key and the manifest's inode of artifacts that were hashed."""
@@ -102,7 +101,10 @@ class Store:
         return self.root / ".scratch" / key
 
     def manifest(self, name: str, key: str) -> Manifest | None:
-        """Return the manifest of a committed artifact; None unless its files, except dropped ones, have their sizes."""
+        """Return the manifest of a committed artifact.
+
+        None if there is none, or if a file that was not dropped is missing or has another size than recorded.
+        """
         if (name, key) not in self._manifests:
             manifest = manifests.read(self.folder(name, key))
             if manifest is None:
@@ -116,7 +118,11 @@ class Store:
             self._manifests.pop(ref, None)
 
     def verify(self, name: str, key: str, *, again: bool = False) -> None:
-        """Hash every file of an artifact, once per process or `again`.  Damaged: it is missing or damaged."""
+        """Hash every file of an artifact, once per process unless `again`.
+
+        Raises:
+            Damaged: the artifact is missing, or a file does not match its manifest.
+        """
         if again:
             self._manifests.pop((name, key), None)
         folder, manifest = self.folder(name, key), self.manifest(name, key)
@@ -129,7 +135,7 @@ class Store:
             self._verified.add((name, key, number))
 
     def set_aside(self, name: str, key: str, stopping: Callable[[], bool] = _never) -> None:
-        """Move an artifact that is not what was committed to `.corrupt-<key>-*`, and note it.  A whole one stays.
+        """Move a damaged artifact to `.corrupt-<key>-*`, and note it.  An undamaged one stays where it is.
 
         Raises:
             Stopped: `stopping` became true while another process held the step's lock.
@@ -147,7 +153,7 @@ class Store:
         aside = folder.with_name(f".corrupt-{key}-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):  # it was removed as a whole
             folder.rename(aside)
-            faults.at(f"{name}/commit/aside")
+            crash_points.at(f"{name}/commit/aside")
             self.note(f"{folder} was damaged: it is moved to {aside.name} and made again")
 
     def whole(self, job: Job) -> bool:
@@ -156,7 +162,7 @@ class Store:
         return manifest is not None and manifest.inputs == self._inputs(job)
 
     def edited(self, job: Job) -> bool:
-        """Return whether the artifact was made by other code of the same version."""
+        """Return whether another state of the lab's code, with the same version number, made the artifact."""
         manifest = self.manifest(job.name, job.key)
         return manifest is not None and manifest.source != job.source
 
@@ -165,7 +171,7 @@ class Store:
         return dropped_files(self.folder(name, key)) if self.manifest(name, key) is not None else frozenset()
 
     def _inputs(self, job: Job) -> dict[str, InputEntry]:
-        """Return what a manifest states of the inputs of a job as they are now."""
+        """Return the inputs of a job with the hash of their present content, in the form that manifests store."""
         parents = {role: (*ref, self.manifest(*ref)) for role, ref in job.inputs.items()}
         return {
             role: InputEntry(step=name, key=key, content=parent.content if parent else None)
@@ -192,8 +198,8 @@ class Store:
             job: the step.
             write: writes the files into an empty folder.
             environment: what the manifest shall state of the machine.
-            fresh: whether to make it also where other code has made it.
-            again: whether to make it also where its weights were dropped.
+            fresh: whether to replace an artifact that another state of the lab's code made.
+            again: whether to make it again if its weights were dropped.
             stopping: asked while another process holds the step's lock.
 
         Returns:
@@ -205,22 +211,22 @@ class Store:
         with self.lock(job.key, stopping=stopping):
             self.forget(job)
             final = self.folder(job.name, job.key)
-            stale = inode(final)  # looked at first: what another machine commits from here on is not stale
+            before = inode(final)  # what another machine commits later has another inode, and is not replaced
             if self.whole(job) and not (fresh and self.edited(job)) and not (again and self.dropped(job.name, job.key)):
                 return False
             self._sweep(job)
-            if stale is not None and self.manifest(job.name, job.key) is None:
+            if before is not None and self.manifest(job.name, job.key) is None:
                 self._move_aside(job.name, job.key)
             inputs = self._inputs(job)
             make_folder(final.parent)
             temporary = final.with_name(f".tmp-{job.key}-{self.host}-{uuid.uuid4().hex[:8]}")
             temporary.mkdir()
             try:
-                faults.at(f"{job.name}/commit/made")
+                crash_points.at(f"{job.name}/commit/made")
                 write(temporary)
-                faults.at(f"{job.name}/commit/written")
+                crash_points.at(f"{job.name}/commit/written")
                 self._seal(job, temporary, inputs, environment)
-                return self._publish(job, temporary, stale)
+                return self._publish(job, temporary, before)
             finally:
                 self._sweep(job)
 
@@ -232,8 +238,8 @@ class Store:
         for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
             path.chmod(0o644)  # safetensors writes for its owner alone
             files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            disk.fsync(path)
-        faults.at(f"{job.name}/commit/synced")
+            atomic.fsync(path)
+        crash_points.at(f"{job.name}/commit/synced")
         manifest = {
             "step": job.name,
             "key": job.key,
@@ -245,18 +251,20 @@ class Store:
             "content": manifests.content_of(files),
             "environment": environment,
         }
-        manifest["seal"] = manifests.seal_of(json.loads(json.dumps(manifest)))  # as it is read back: names are text
+        manifest["seal"] = manifests.seal_of(
+            json.loads(json.dumps(manifest))
+        )  # as JSON gives it back, with text for keys
         text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
         write_text(temporary / MANIFEST, text, point=f"{job.name}/commit/manifest")
         for folder in {path.parent for path in temporary.rglob("*")}:
-            disk.fsync(folder)
-        faults.at(f"{job.name}/commit/sealed")
+            atomic.fsync(folder)
+        crash_points.at(f"{job.name}/commit/sealed")
 
-    def _publish(self, job: Job, temporary: Path, stale: int | None) -> bool:
+    def _publish(self, job: Job, temporary: Path, before: int | None) -> bool:
         """Rename onto the absent name.  False: another machine was faster, and its artifact stays."""
         final = self.folder(job.name, job.key)
         self._manifests.pop((job.name, job.key), None)
-        if stale is not None and inode(final) == stale:
+        if before is not None and inode(final) == before:
             self._give_way(job)
         while not renamed(temporary, final):
             self.forget(job)
@@ -266,9 +274,9 @@ class Store:
                 self._move_aside(job.name, job.key)
             else:
                 self._give_way(job)
-        faults.at(f"{job.name}/commit/renamed")
-        disk.fsync(final.parent)
-        faults.at(f"{job.name}/commit/committed")
+        crash_points.at(f"{job.name}/commit/renamed")
+        atomic.fsync(final.parent)
+        crash_points.at(f"{job.name}/commit/committed")
         shutil.rmtree(self.scratch(job.key), ignore_errors=True)
         return True
 
@@ -276,16 +284,16 @@ class Store:
         """Move a stale artifact out of the way of its complete successor."""
         final = self.folder(job.name, job.key)
         final.rename(final.with_name(f".old-{job.key}-{uuid.uuid4().hex[:8]}"))
-        faults.at(f"{job.name}/commit/stale")
+        crash_points.at(f"{job.name}/commit/stale")
 
     def _sweep(self, job: Job) -> None:
-        """Remove what processes on this machine, also crashed ones, left of their work on an artifact."""
+        """Remove this machine's temporary folders for an artifact, and every replaced version of it."""
         for pattern in (f".tmp-{job.key}-{self.host}-*", f".old-{job.key}-*"):
             for leftover in (self.root / job.name).glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def tidy(self, jobs: Iterable[Job]) -> None:
-        """Remove what crashed processes left of those of these artifacts that are whole by now."""
+        """Remove what crashed processes left beside those of these artifacts that are complete now."""
         by_key = {job.key: job for job in jobs}
         kinds = {job.name for job in by_key.values()}
         left = {path.name for path in self.scratch("").glob("*")}
@@ -299,9 +307,10 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, key: str, *, wait: bool = True, stopping: Callable[[], bool] = _never) -> Iterator[bool]:
-        """Context manager: hold the lock of a step.  It yields False where another process has it and not `wait`.
+        """Context manager: hold the lock of a step.
 
-        The wait asks again and again, because a wait inside the kernel would not answer a signal.
+        It yields True.  Without `wait` it yields False at once if another process has the lock.  The wait
+        asks again and again, because a wait inside the kernel would not answer a signal.
 
         Raises:
             Stopped: `stopping` became true during the wait.
@@ -322,7 +331,7 @@ class Store:
 def _try_lock(path: Path) -> int | None:
     """Lock a file, which is made if absent.  Return its open handle; None if another process holds it.
 
-    The holder removes the file at the end.  So a lock on a file that has no name any more is none.
+    The holder removes the file at the end, so a lock on a file that was removed protects nothing and does not count.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_CREAT | os.O_RDWR)

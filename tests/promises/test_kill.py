@@ -1,8 +1,7 @@
 """Killed at any instant, run again: the same tables, byte for byte.  Real SIGKILLs, to forks of one warm process.
 
 The studies are two of a few hundred milliseconds (tests/support/forks.py): counts, fitted at once, and a GPT-2 that
-leaves a
-checkpoint after each step.  scripts/checks/soak.py does by the hundred what is sampled here.
+leaves a checkpoint after each step.  scripts/checks/soak does by the hundred what is sampled here.
 """
 
 import ast

@@ -100,7 +100,7 @@ def execute(
 
 def _work_through(walk: Walk, executor: Executor, wishes: Wishes) -> None:
     def tell(step: Step, event: Mapping[str, Any]) -> None:
-        walk.told(step, event, stopping=wishes.stopping())
+        walk.handle(step, event, stopping=wishes.stopping())
 
     while (walk.ready and not wishes.stopping()) or walk.running:
         if wishes.stopping():
@@ -110,5 +110,5 @@ def _work_through(walk: Walk, executor: Executor, wishes: Wishes) -> None:
                 step = walk.take()
                 executor.give(step, job_of(step), fresh=step.name in walk.fresh, again=step in walk.again)
         executor.wait(tell)
-    if walk.ready or walk.cut:
+    if walk.ready or walk.interrupted:
         raise Stopped
