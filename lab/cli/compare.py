@@ -21,9 +21,10 @@ def print_comparison(
     format_: Annotated[str | None, typer.Option("--format", metavar="KIND", help="md (default: plain).")] = None,
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
-    """Show a run beside what a paper found: numbers, and signs of differences with a verdict each.
+    """Compare a run with the numbers and claims of a paper.
 
-    Levels differ with corpus and model.  What compares is the change since generation 0.
+    Levels differ with corpus and model.  What compares is the change since generation 0, and the sign of differences,
+    each with a verdict.
     """
     from lab.config.files import load_study
     from lab.report import compare as comparing

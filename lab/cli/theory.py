@@ -17,13 +17,16 @@ Examples:
 
 
 def print_theory(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A closed form; without it: all.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A closed form; without it: all.")] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="ARGUMENT=VALUE", help="Its arguments: n=100 p=0.5,0.5.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the closed forms that the lab is verified against, or evaluate one of them."""
+    """Show the closed forms that runs are checked against.
+
+    With a name and its arguments, evaluate one of them.
+    """
     from lab.report.theory import closed_forms, evaluate
 
     forms = closed_forms() if name is None else [evaluate(name, arguments or [])]
