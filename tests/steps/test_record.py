@@ -76,7 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Runs:
 def test_a_metric_in_a_file_of_ones_own(runs: Runs) -> None:
     """Added to a finished run it is the only kind of step that runs; the lab's own columns stay as they are."""
     before = rows_of(runs.cwd)
-    made, printed = runs(MINE, "mine:type_token_ratio", "mine:lengths")
+    made, _ = runs(MINE, "mine:type_token_ratio", "mine:lengths")
     assert kinds(made) == {"extra"} and len(made) == 2 * 3, "generation 0 is shared by the two regimes"
     after = rows_of(runs.cwd)
     assert list(after[0]) == [*before[0], "type_token_ratio", "words", "mean_tokens", "nothing"]
@@ -86,8 +86,9 @@ def test_a_metric_in_a_file_of_ones_own(runs: Runs) -> None:
     assert float(after[-1]["type_token_ratio"]) == len(np.unique(tokens)) / tokens.size
     assert {row["nothing"] for row in after} == {"nan"} and all(float(row["words"]) > 0 for row in after)
     assert (last / "extra-mine.type_token_ratio" / "extra.json").is_file()
-    assert "Distinct tokens per token of the generated text\n" in printed
-    assert "Words of the compared text: mean_tokens\n" in printed
+    everything = lab("show", "tiny", cwd=runs.cwd).stdout
+    assert "Distinct tokens per token of the generated text\n" in everything
+    assert "Words of the compared text: mean_tokens\n" in everything
     shown = lab("show", "tiny", "--metric", "type_token_ratio", cwd=runs.cwd)
     assert shown.returncode == 0 and shown.stdout.startswith("Distinct tokens per token of the generated text\n")
     assert "distinct_2" not in shown.stdout
