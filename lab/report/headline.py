@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from lab.metrics.columns import Short, shortlist
+from lab.metrics.column import Short
 from lab.metrics.columns import column as named
+from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
 from lab.report.tables import CONTROL, Line, Rows, lines, scale, shown_generations, sparkline
 

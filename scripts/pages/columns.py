@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lab.metrics.columns import COLUMNS, Column
+from lab.metrics.column import Column
+from lab.metrics.columns import COLUMNS
 from pages.writing import cell, table
 
 
