@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.metrics.columns import BY_NAME, names
 from lab.metrics.evidence import Evidence, Law, Training
 from lab.metrics.measure import Measured, measure
 from lab.steps.cost import FILES
@@ -24,9 +25,11 @@ from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 @dataclass(frozen=True)
 class RecordParams:
     tokens: int
-    """Tokens at which texts are compared."""
+    """All compared texts are cut to this number of tokens."""
     prompt: int
     layout: str
+    columns: Sequence[Sequence[str]]
+    """Name of each column and of the function that computes it: a title or a definition changes no key."""
 
 
 def record(place: Place, models: Sequence[Step], sampled: Step, probed: Mapping[str, Sequence[Step]]) -> Step:
@@ -41,7 +44,8 @@ def record(place: Place, models: Sequence[Step], sampled: Step, probed: Mapping[
     }
     inputs |= {f"model-{m}": model for m, model in enumerate(models)}
     inputs |= {f"{name}-{m}": step for name, steps in probed.items() for m, step in enumerate(steps)}
-    params = RecordParams(study.metrics.tokens, study.sample.prompt_tokens, study.corpus.layout)
+    columns = [[name, getattr(BY_NAME[name].group, "__name__", "")] for name in names(study.corpus.kind)]
+    params = RecordParams(study.metrics.tokens, study.sample.prompt_tokens, study.corpus.layout, columns)
     return make_step(RECORD, params, inputs, label=f"measure {sampled.chain}", disk=3 * FILES)
 
 
@@ -109,7 +113,7 @@ RECORD = Kind(
     "record",
     RecordParams,
     _run_record,
-    ("steps/record.py", "metrics/*.py", "text/known_source.py", "text/tokenizer.py"),
+    ("steps/record.py", "metrics/[!c]*.py", "text/known_source.py", "text/tokenizer.py"),
     takes="evidence",
     libraries=frozenset({"tokenizers"}),
     reads_weights=False,

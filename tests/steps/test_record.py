@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from support.tiny import lab, run_study, store_at, tiny, tiny_config, write_stud
 from lab.errors import InputError
 from lab.lookup import imported
 from lab.loop import Study, build
+from lab.metrics import columns
 from lab.metrics.evidence import Evidence
 from lab.metrics.measure import measure
 from lab.run.folder import RunFolder
@@ -207,3 +209,14 @@ def test_a_record_is_measured_from_loaded_evidence_alone(built: Callable[..., St
         assert isinstance(rows, np.memmap)
     written = json.loads((store.folder(step.name, step.key) / "record.json").read_text())
     assert as_record(measure(evidence)) == written
+
+
+def test_a_better_title_or_definition_moves_no_key(
+    built: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [generation.record.key for generation in built().generations]
+    better = replace(columns.BY_NAME["nll"], title="loss", definition="A better sentence.", digits=5)
+    monkeypatch.setitem(columns.BY_NAME, "nll", better)
+    assert [generation.record.key for generation in built().generations] == before
+    monkeypatch.setitem(columns.BY_NAME, "nll", replace(better, group=columns.BY_NAME["entropy"].group))
+    assert [generation.record.key for generation in built().generations] != before
