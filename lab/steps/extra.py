@@ -60,9 +60,9 @@ def extras(place: Place, record: Step) -> tuple[Step, ...]:
 def _extra(name: str, record: Step) -> Step:
     function = imported("metric", name)
     code = function_hash("metric", name, function, own=False)
-    params = ExtraParams(name, code, _title(function, name), **record.params)
-    label = f"{name} {record.label.removeprefix('measure ')}"
-    return make_step(EXTRA, params, record.inputs, label=label, disk=FILES)
+    given = {field: record.params[field] for field in ("tokens", "prompt", "layout")}
+    params = ExtraParams(name, code, _title(function, name), **given)
+    return make_step(EXTRA, params, record.inputs, label=f"{name} {record.chain}", disk=FILES)
 
 
 def _title(function: Callable[..., Any], name: str) -> str:
