@@ -329,7 +329,7 @@ def test_prompts_decide_later_trainings_only(corpus_file: Path) -> None:
     for place in (("human", 0), ("human", 1), ("replace", 0)):
         assert len({models[place].key for models in trained}) == 1
     assert len({models["replace", 1].key for models in trained}) == 3
-    assert trained[1]["replace", 1].params["context"] == 4 and "context" not in trained[2]["replace", 1].params
+    assert trained[1]["replace", 1].params["context"] == 4 and trained[2]["replace", 1].params["context"] == 0
     assert trained[1]["replace", 1].inputs["synthetic-0"] == trained[2]["replace", 1].inputs["synthetic-0"]
 
 
