@@ -144,7 +144,8 @@ def test_the_cases_name_every_kind(trials: Trials) -> None:
 def test_damage_while_a_step_runs_that_needs_it(network: Trial, kind: str, how: str, workers: int) -> None:
     """Found before use or by the failing step: it is moved aside, made again, and the step with it, all in one run."""
     folder = network.fresh()
-    hook = ["damaging", "sample/commit/made" if kind == "train" else "train/commit/made", kind, how]
+    reader = {"train": "sample", "human": "pool", "tokenizer": "train"}[kind]
+    hook = ["damaging", f"{reader}/commit/made", kind, how]
     code = network.run(folder, workers=workers, hook=[*hook, "checkpoints/store"], hash_all=True)
     assert code == 0 and network.same(folder), log(folder)
     aside = list(store(folder).glob(f"{kind}/.corrupt-*"))
