@@ -1,6 +1,7 @@
 """Bad and hostile studies, names and folders: one line, exit code 2, nothing written, nothing run, no time lost."""
 
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,7 @@ OPTIONS += (
 @pytest.mark.parametrize("regime", [*(f'"{name}"' for name in REGIMES), *OPTIONS])
 def test_regimes_that_are_none(desk: Path, regime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(desk))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python's own cache is not what the lab writes
     end = call("plan", "s.yaml", "--set", f"regimes=[human,{regime}]", cwd=desk)
     assert not end.fault((2,)), end
 
