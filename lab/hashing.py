@@ -42,22 +42,34 @@ def reached(source: str, name: str) -> str:
 
     reached("a = 1\\nb = 2\\ndef f(): return a", "f") -> "a = 1\\ndef f():\\n    return a"
     """
-    definitions = {defined: node for node in ast.parse(source).body for defined in _defines(node)}
-    names, wanted = [name], dict[str, ast.stmt]()
+    statements: dict[str, list[ast.stmt]] = {}
+    for node in ast.parse(source).body:
+        for changed in _changes(node):
+            statements.setdefault(changed, []).append(node)
+    names, wanted = [name], set[str]()
     while names:
         used = names.pop()
-        if used in definitions and used not in wanted:
-            wanted[used] = definitions[used]
-            names += [node.id for node in ast.walk(definitions[used]) if isinstance(node, ast.Name)]
-    return "\n".join(ast.unparse(wanted[each]) for each in sorted(wanted))
+        if used in statements and used not in wanted:
+            wanted.add(used)
+            names += [node.id for each in statements[used] for node in ast.walk(each) if isinstance(node, ast.Name)]
+    return "\n".join(ast.unparse(each) for used in sorted(wanted) for each in statements[used])
 
 
-def _defines(node: ast.stmt) -> list[str]:
-    """Return the names that a statement of a module defines."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+def _changes(node: ast.stmt) -> set[str]:
+    """Return the names that a statement of a module defines or changes: K = 1, K += 1, D["a"] = 1, L.append(1)."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return _roots(node.value.func)
+    stored = [part for part in ast.walk(node) if isinstance(getattr(part, "ctx", None), ast.Store)]
+    return {name for part in stored for name in _roots(part)}
+
+
+def _roots(node: ast.AST) -> set[str]:
+    """Return the name at the root of an expression such as a.b["c"]."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _plain(node: Any, imports: bool) -> Any:

@@ -44,7 +44,7 @@ def double(x: float) -> float:
         ("  # rows", ""),
         ("    # why\n", "    # for another reason\n\n"),
         ('"""Twice x."""', '"""Double x."""'),
-        ("from lab.recipe import Part", "from lab.recipe import Part"),
+        ("from lab.recipe import Part", "from lab.types import Part"),
         ("return 2 * x + math.pi", "return (2 * x) + math.pi"),
     ],
 )
@@ -85,6 +85,13 @@ def test_what_a_function_reaches() -> None:
     assert reached(source, "f") == "A = 1\ndef f():\n    return g()\ndef g():\n    return A"
 
 
+@pytest.mark.parametrize("change", ["A += 1", "A = 2", "A.append(3)", 'A["b"] = 1', "if True:\n    A = 4"])
+def test_what_changes_a_constant_is_reached(change: str) -> None:
+    source = "A = 1\nB = 2\ndef f(): return A\n"
+    assert reached(f"{source}{change}\n", "f") != reached(source, "f")
+    assert reached(f"{source}{change.replace('A', 'B')}\n", "f") == reached(source, "f")
+
+
 def test_a_regime_hears_its_own_constants_and_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path(regimes.__file__).read_text()
 
@@ -94,7 +101,8 @@ def test_a_regime_hears_its_own_constants_and_no_neighbour(monkeypatch: pytest.M
 
     before = hashes(source)
     assert len(set(before.values())) == len(before)
-    assert hashes(source.replace('"""The newest sample only', '"""Only the newest sample')) == before
+    assert '"""Return the newest sample only' in source
+    assert hashes(source.replace('"""Return the newest sample only', '"""Give the newest sample only')) == before
     looser = hashes(source.replace("DRIFT = 0.01", "DRIFT = 0.02"))
     assert {name for name in before if looser[name] != before[name]} == {"mix"}
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from lab.curators import filters
 from lab.curators.table import Table
-from lab.errors import InputError
+from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
+from lab.seeds import generator
 
 Rule = Callable[..., Sequence[str | None]]
 CURATORS: dict[str, Rule] = {"duplicates": filters.duplicates, "random": filters.uniform}
@@ -38,8 +39,12 @@ class Decisions:
 
 
 def check_curator(name: str, options: Mapping[str, Any]) -> None:
-    """Check a curator's options.  InputError for an unknown one, or one that is needed and not given."""
+    """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
+    if name in CURATORS:
+        rows = np.arange(200).reshape(100, 2)
+        sample = Table(rows, np.full(100, 2), lambda some: [""] * len(some))
+        curator(name)(sample, rng=generator(0), **options)
 
 
 def curate(table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: np.random.Generator) -> Decisions:
@@ -56,8 +61,14 @@ def curate(table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: n
     kept = np.arange(len(table))
     reasons = [""] * len(table)
     for name, options in wanted:
-        answers = curator(name)(table.take(kept), rng=rng, **options)
-        if not isinstance(answers, Sequence) or isinstance(answers, str) or len(answers) != len(kept):
+        try:
+            answers = curator(name)(table.take(kept), rng=rng, **options)
+        except InputError:
+            raise
+        except Exception as error:  # a user's own function may raise anything
+            raise InputError(f'curator "{name}" failed: {type(error).__name__}: {brief(error, 200)}') from error
+        several = isinstance(answers, Sequence) and not isinstance(answers, str) and len(answers) == len(kept)
+        if not several or not all(answer is None or isinstance(answer, str) for answer in answers):
             raise InputError(f'curator "{name}" must return one reason or None for each of {len(kept):,} rows')
         for row, answer in zip(kept, answers, strict=True):
             if answer is not None:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from lab.metrics.column import Short
 from lab.metrics.columns import column as named
@@ -196,6 +197,7 @@ def reading(rows: Rows) -> str:
     group = lines(rows, [LEADS[kind_of(rows)]])
     if max(line.last for line in group) == 0:
         return "Only generation 0 is measured: there every regime has trained on human text, so nothing differs yet."
+    group = [line for line in group if line.last > 0]  # a chain that stopped at generation 0 shows nothing yet
     others = [line for line in group if line.regime != CONTROL] or group
     ranked = sorted(others, key=_damage)
     chosen = [ranked[-1], ranked[0]] if len(ranked) > 1 else ranked
@@ -258,13 +260,21 @@ def _rest(rows: Rows, line: Line, *, first: bool) -> str:
         return ""
     if column == "heterozygosity":
         return f"; two generated rows differ at a locus with chance {value:.3f}"
+    marks = []
+    if line.regime != CONTROL and line.last in line.control:
+        control = fmean(row[column] for row in rows if _is_control(row, line))
+        marks.append(f"{_share(1 - control)} under the control" if math.isfinite(control) else "")
     human_survival = fmean(row["rare_survival_human"] for row in own_rows)
-    mark = (
-        f" ({_share(1 - human_survival)} are missing from as much fresh human text)"
-        if first and math.isfinite(human_survival)
-        else ""
-    )
+    if first and math.isfinite(human_survival):
+        marks.append(f"{_share(1 - human_survival)} in as much fresh human text")
+    mark = f" ({', '.join(filter(None, marks))})" if any(marks) else ""
     return f"; {_share(1 - value)} of the rare words are no longer written{mark}"
+
+
+def _is_control(row: Mapping[str, Any], line: Line) -> bool:
+    """Return whether a row is of the control in the same arm and generation as the end of a line."""
+    same = all(row[name] == value for name, value in line.axes.items())
+    return row["regime"] == CONTROL and row["generation"] == line.last and same
 
 
 def _share(share: float) -> str:

@@ -169,10 +169,11 @@ def caption(config: StudyConfig, rows: Rows) -> str:
     name = printable(model.title) + (f", {config.population} models a generation" if config.population > 1 else "")
     tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
     room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
+    curated = f"; curated by {', '.join(each.label for each in config.curators)}" if config.curators else ""
     swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
         f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens{layout}; "
-        f"{room}{config.corpus.tokens:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}; "
+        f"{room}{config.corpus.tokens:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}{curated}; "
         f"{room}{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
         f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
         f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "

@@ -199,30 +199,29 @@ def _own_titles(study: Study, store: Store) -> dict[str, str]:
 
     Which columns a metric gives is known from its records: name -> title, over all of them.
 
-    Raises:
-        InputError: two metrics give a column of one name.
+    Where two metrics give a column of one name, the first one keeps it, and a note says so.
     """
     names: dict[str, dict[str, str]] = {}
     for generation in _sorted(study.generations):
         for step in generation.extras:
             given = names.setdefault(step.params["metric"], {})
             for name in _load_own(store, step):
-                given[name] = step.params["title"]
-    owner: dict[str, str] = {}
-    for metric, titles in names.items():
-        for name in titles:
-            if owner.setdefault(name, metric) != metric:
-                raise InputError(f"metrics.extra: {owner[name]} and {metric} both give a column {name}; rename one")
-    return {
-        name: title if len(titles) == 1 else f"{title}: {name}"
-        for titles in names.values()
-        for name, title in titles.items()
-    }
+                given[name] = step.where["title"]
+    taken: dict[str, str] = {}
+    titles: dict[str, str] = {}
+    for metric, own in names.items():
+        for name, title in own.items():
+            if taken.setdefault(name, metric) == metric:
+                titles[name] = title if len(own) == 1 else f"{title}: {name}"
+            else:
+                store.note(f"metrics.extra: {metric} also gives a column {name}, which is {taken[name]}'s; rename one")
+    return titles
 
 
 def _own(store: Store, generation: Generation) -> dict[str, float]:
-    """Return the numbers of the user's own metrics for one generation, of the metrics that did not fail."""
-    return {name: value for step in generation.extras for name, value in _load_own(store, step).items()}
+    """Return the numbers of the user's own metrics for one generation; the first metric with a name keeps it."""
+    loaded = [_load_own(store, step) for step in generation.extras]
+    return {name: value for numbers in reversed(loaded) for name, value in numbers.items()}
 
 
 def _load_own(store: Store, step: Step) -> dict[str, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lab.curators import CURATORS, curate, curator
 from lab.curators.table import Table
+from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import Recipe, RowNumbers
@@ -65,12 +67,19 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     lengths = np.full(len(tokens), tokens.shape[1]) if eos is None else before_end(tokens, eos).sum(axis=1)
     spell = speller(params.layout, inputs["tokenizer"])
     order = rng.permutation(len(tokens))
-    table = Table(tokens, lengths, lambda rows: spell(rows)["text"]).take(order)
+    table = Table(tokens, lengths, partial(_texts, spell)).take(order)
     decisions = curate(table, [(each["name"], each["options"]) for each in params.curators], rng)
     kept, reasons = np.empty(len(order), np.bool_), np.empty(len(order), object)
     kept[order], reasons[order] = decisions.kept, decisions.reasons
     save_recipe(_kept(recipe, numbers, kept), out)
     _write_decisions(out, recipe, numbers, reasons)
+
+
+def _texts(spell: Callable[[np.ndarray], dict[str, list[str]]], rows: np.ndarray) -> list[str]:
+    """Return the texts of rows.  InputError for those of a known source, which have none."""
+    if texts := spell(rows):
+        return texts["text"]
+    raise InputError("a curator asked for text, and rows of a known source have none: use table.tokens")
 
 
 def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], kept: np.ndarray) -> Recipe:

@@ -25,7 +25,7 @@ from lab.lookup import imported
 from lab.metrics.columns import BY_NAME
 from lab.metrics.evidence import Evidence
 from lab.steps.cost import FILES
-from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
+from lab.steps.kind import Folders, Kind, function_hash, make_step, unkeyed, write_json
 from lab.steps.place import Place
 from lab.steps.record import RECORD, load_evidence
 from lab.store.step import Attempt, Step
@@ -41,11 +41,11 @@ class ExtraParams:
     """Its name in the study: mine:type_token_ratio."""
     code: str
     """Hash of the user's file."""
-    title: str
-    """What tables print above its numbers."""
     tokens: int
     prompt: int
     layout: str
+    title: str = unkeyed("")
+    """What tables print above its numbers: prose, so that it changes no key."""
 
 
 def extras(place: Place, record: Step) -> tuple[Step, ...]:
@@ -61,7 +61,7 @@ def _extra(name: str, record: Step) -> Step:
     function = imported("metric", name)
     code = function_hash("metric", name, function, own=False)
     given = {field: record.params[field] for field in ("tokens", "prompt", "layout")}
-    params = ExtraParams(name, code, _title(function, name), **given)
+    params = ExtraParams(name, code, title=_title(function, name), **given)
     return make_step(EXTRA, params, record.inputs, label=f"{name} {record.chain}", disk=FILES)
 
 
@@ -92,7 +92,7 @@ def apply(metric: str, function: Callable[[Evidence], Any], evidence: Evidence) 
         numbers = function(evidence)
     except Stopped:
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise InputError(f"metric {metric} failed: {type(error).__name__}: {brief(error)}") from error
     if not isinstance(numbers, Mapping) or not numbers:
         raise InputError(f"metric {metric} returned {_shown(numbers)}; it must return numbers by name, such as {{...}}")
@@ -114,7 +114,10 @@ def _number(metric: str, name: str, value: Any) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f'metric {metric} returned {_shown(value)} as "{name}"; it must be a number or NaN')
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f'metric {metric} returned {_shown(value)} as "{name}": it is too large for a float') from None
 
 
 def _shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -133,6 +134,7 @@ def function_hash(kind: str, name: str, function: Callable[..., Any], *, own: bo
     """
     try:
         source = inspect.getsource(inspect.getmodule(function) or function)
+        named = source if own else inspect.getsource(sys.modules[name.partition(":")[0]])
     except (TypeError, OSError) as error:
         raise InputError(f'{kind} "{name}" has no Python source to tell its versions apart: {error}') from error
-    return code_hash(reached(source, function.__name__)) if own else code_hash(source, imports=True)
+    return code_hash(reached(source, function.__name__)) if own else code_hash(*{source, named}, imports=True)

@@ -13,6 +13,7 @@ import numpy as np
 from lab.config.model import PretrainedConfig
 from lab.config.study import StudyConfig
 from lab.config.train import TrainConfig
+from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models import counting
 from lab.models.feed import RecipeRows, load_recipe
@@ -180,6 +181,8 @@ def _run_train(params: TrainParams, inputs: Folders, out: Path, attempt: Attempt
         share=(params.member, params.members),
         seed=_chance(params, "members") if params.members > 1 else 0,
     )
+    if not len(rows):
+        raise InputError(f"model {params.member} of {params.members} has no row to train on: curators left too few")
     if params.train is not None:
         curve = _train_network(params, params.train, inputs, special, rows, out, attempt)
     else:

@@ -145,9 +145,9 @@ FRESH = {"rare_survival": {"human": 0.5, "replace": 0.12, "accumulate": 0.3}, "r
 def test_a_difference_and_none() -> None:
     assert reading(table(**FRESH)) == (
         "Under replace, held-out perplexity is 30 % above the control's after 1 generation [95 % interval 29 to 31 %]; "
-        "88 % of the rare words are no longer written (46 % are missing from as much fresh human text). "
+        "88 % of the rare words are no longer written (50 % under the control, 46 % in as much fresh human text). "
         "Under accumulate, held-out perplexity cannot be told apart from the control's after 1 generation: "
-        "5 % above [95 % interval -8 to 18 %]; 70 % of the rare words are no longer written."
+        "5 % above [95 % interval -8 to 18 %]; 70 % of the rare words are no longer written (50 % under the control)."
     )
 
 
@@ -218,3 +218,10 @@ def test_a_known_source_is_read_in_nats() -> None:
         "Under replace, the loss above the source's own is 0.030 nats per token above the control's after 1 generation "
         "[95 % interval 0.029 to 0.031]; two generated rows differ at a locus with chance 0.250."
     )
+
+
+def test_a_chain_that_stopped_at_generation_0_is_not_read() -> None:
+    """replace failed before generation 1: nothing is said of it, and accumulate is the only one left."""
+    rows = [row for row in table(**FRESH) if row["regime"] != "replace" or row["generation"] == 0]
+    assert reading(rows).startswith("Under accumulate, held-out perplexity cannot be told apart")
+    assert "replace" not in reading(rows)

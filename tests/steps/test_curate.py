@@ -103,3 +103,19 @@ def test_parts_keep_their_order_and_repeats(tmp_path: Path) -> None:
 def test_bad_curators_are_refused_before_anything_runs(built: Built, curators: list[Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         built(curators=curators)
+
+
+def test_values_of_options_are_refused_before_anything_runs_too(built: Built) -> None:
+    with pytest.raises(InputError, match="random: keep is 2; it is the share"):
+        built(curators=[{"random": {"keep": 2}}])
+
+
+def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_text_rule.py").write_text(
+        "def short(table, *, rng):\n    return [table.text(i) for i in range(len(table))]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = np.array([[1, 1], [2, 2]], np.uint16)
+    with pytest.raises(InputError, match=r"known source have none: use table\.tokens"):
+        rule = {"name": "own_text_rule:short", "options": {}}
+        decide(tmp_path / "run", Recipe((Part(0, 0, 2),)), {"human": rows, "synthetic-0": rows}, [rule])
