@@ -52,13 +52,15 @@ def reading() -> str:
     """Return two sentences that say what the picture shows."""
     last = _last()
     worse = [_mean(r, last, "perplexity") / _mean("human", last, "perplexity") - 1 for r in REGIMES]
-    kept, fresh = _mean("replace", last, "rare_survival"), _mean("human", 0, "rare_survival_human")
+    kept, control = (_mean(regime, last, "rare_survival") for regime in ("replace", "human"))
+    fresh = _mean("human", 0, "rare_survival_human")
+    assert kept < control / 2, "the sentence below says so"
     return filled(
         f"""A model trained only on its predecessor's text (`replace`) is {worse[0]:.0%} worse on held-out human text
         after {last} generations than the control, which saw human text each time (`human`); keeping the human text and
-        adding every sample to it (`accumulate`) costs {worse[1]:.0%}. Rare words go first: the text of generation
-        {last} under `replace` holds {kept:.1%} of the rare human words, where as much fresh human text holds
-        {fresh:.0%}."""
+        adding every sample to it (`accumulate`) costs {worse[1]:.0%}. As much fresh human text holds {fresh:.0%} of
+        the rare human words. The control's own text holds {control:.1%}, so a small model loses most of them in one
+        step; of what is left, the text of generation {last} under `replace` holds less than half, {kept:.1%}."""
     )
 
 
