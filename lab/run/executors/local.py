@@ -85,7 +85,8 @@ class Processes:
             worker.process.kill()
             return
         if event["event"] == "died":
-            self.selector.unregister(worker.process.stdout)  # type: ignore[arg-type]
+            assert worker.process.stdout is not None
+            self.selector.unregister(worker.process.stdout)
             self.workers.remove(worker)
             worker.stop()
         if event["event"] not in ("progress", "noted"):
