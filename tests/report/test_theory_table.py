@@ -72,7 +72,7 @@ def test_what_cannot_be_evaluated_is_one_line(arguments: list[str], message: str
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("COLUMNS", raising=False)  # then a table is as wide as a page
     monkeypatch.setattr(sys, "argv", ["lab", "theory", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
