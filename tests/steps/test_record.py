@@ -102,6 +102,7 @@ def test_a_metric_in_a_file_of_ones_own(runs: Runs) -> None:
     assert stored[-1]["type_token_ratio"] == table[-1]["type_token_ratio"] and math.isnan(stored[-1]["nothing"])
 
 
+@pytest.mark.slow
 def test_it_is_keyed_by_its_code_and_not_by_its_comments(runs: Runs) -> None:
     names = ("mine:type_token_ratio",)
     runs(MINE, *names)
@@ -113,6 +114,7 @@ def test_it_is_keyed_by_its_code_and_not_by_its_comments(runs: Runs) -> None:
     assert [float(row["type_token_ratio"]) / 2 for row in rows_of(runs.cwd)] == halved
 
 
+@pytest.mark.slow
 def test_it_can_be_removed(runs: Runs) -> None:
     runs(MINE, "mine:type_token_ratio")
     made, _ = runs(MINE)
@@ -122,6 +124,7 @@ def test_it_can_be_removed(runs: Runs) -> None:
     assert asked.returncode == 2 and 'unknown metric "type_token_ratio"' in asked.stderr
 
 
+@pytest.mark.slow
 def test_a_metric_that_fails_leaves_the_others(runs: Runs) -> None:
     """It fails in generation 1 of replace alone: the line names it, its cell there is NaN, all other columns stay."""
     code = MINE + (
@@ -138,6 +141,7 @@ def test_a_metric_that_fails_leaves_the_others(runs: Runs) -> None:
     assert all(math.isfinite(float(row["type_token_ratio"])) for row in found)
 
 
+@pytest.mark.slow
 def test_of_two_metrics_with_one_column_the_first_keeps_it(runs: Runs) -> None:
     code = MINE + "\n\ndef again(evidence):\n    return {'words': -1}\n"
     _, printed = runs(code, "mine:lengths", "mine:again")
