@@ -61,7 +61,8 @@ class Runs:
         (self.cwd / "mine.py").write_text(code)
         study = write_study(self.cwd / "tiny.yaml", tiny(self.corpus, metrics__extra=list(metrics), **changes))
         before = artifacts(self.cwd)
-        done = lab("run", study, "--workers", "0", cwd=self.cwd, PYTHONPATH=f"{self.cwd}:{os.environ['PYTHONPATH']}")
+        path = os.pathsep.join([str(self.cwd), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = lab("run", study, "--workers", "0", cwd=self.cwd, PYTHONPATH=path)
         assert done.returncode == status, done.stderr
         return artifacts(self.cwd) - before, done.stdout + done.stderr
 
