@@ -7,11 +7,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.former import Finder
+
 if TYPE_CHECKING:
     from lab.run.folder import Run
+
+sys.meta_path.append(Finder())
 
 __version__ = "0.1.0"
 

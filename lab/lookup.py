@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lab.errors import InputError
@@ -37,12 +39,25 @@ def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def imported(kind: str, name: str) -> Any:
-    """Return the function that `package.module:function` names.  InputError where it cannot be imported."""
+    """Return the function that `package.module:function` names: of the current folder, or installed.
+
+    The current folder comes last, so that a file of the user's named random.py stands in no library's way.
+
+    Raises:
+        InputError: it cannot be imported, or is no function.
+    """
     module, _, function = name.partition(":")
+    here = Path.cwd()
+    if str(here) not in sys.path:
+        sys.path.append(str(here))
     try:
         value = getattr(importlib.import_module(module), function)
     except (Exception, SystemExit) as error:  # the user's module may raise anything, and may be a script
-        raise InputError(f'{kind} "{name}" cannot be imported: {type(error).__name__}: {error}') from error
+        taken = getattr(sys.modules.get(module), "__file__", None)
+        own = here / f"{module}.py"
+        other = taken and own.is_file() and Path(taken) != own
+        hint = f"; {module} is {taken}, which has the name of your {own.name}: rename yours" if other else ""
+        raise InputError(f'{kind} "{name}" cannot be imported: {type(error).__name__}: {error}{hint}') from error
     if not callable(value):
         raise InputError(f'{kind} "{name}" is {type(value).__name__}, not a function')
     return value

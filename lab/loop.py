@@ -12,6 +12,7 @@ from lab.config.named import RegimeConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
 from lab.curators import check_curator
+from lab.environment import instructions
 from lab.errors import InputError
 from lab.steps import STEPS, probed
 from lab.steps.curate import curated
@@ -162,7 +163,8 @@ def build(config: StudyConfig, on: Machine | None = None) -> Study:
 def resolve(config: StudyConfig) -> Machine:
     """Return the device, dtype and threads of a study on this machine."""
     device = machine.resolve_device(config.compute.device)
-    return Machine(device, machine.resolve_dtype(config.compute.dtype, device), config.compute.threads)
+    dtype = machine.resolve_dtype(config.compute.dtype, device)
+    return Machine(device, dtype, config.compute.threads, instructions())
 
 
 def _check_size(swept: Sequence[Arm]) -> None:

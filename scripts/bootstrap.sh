@@ -11,18 +11,20 @@ lab_stamp() {
 lab_install() {
   local python=${PYTHON:-python3}
   command -v "$python" >/dev/null || lab_fail "no $python; install Python 3.11 or newer, or set PYTHON to one"
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     lab_fail "$("$python" --version) is too old; the lab needs Python 3.11 or newer: set PYTHON to one"
+  [[ $root != *:* ]] || lab_fail "$root: no Python environment can be made where the path has a colon;" \
+    "move the lab, or set LAB_PYTHON to an interpreter of an environment with its libraries"
   # A half-written package can look installed: after an interruption start from an empty environment.
-  if [ -e "$venv/.lab-installing" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+  if [ -e "$venv/.lab-installing" ] || ! "$venv/bin/python" -I -m pip --version >/dev/null 2>&1; then
     echo "lab: making $venv with $("$python" --version) ..." >&2
-    "$python" -m venv --clear "$venv" || lab_fail "python -m venv failed (on Debian: apt install python3-venv)"
+    "$python" -I -m venv --clear "$venv" || lab_fail "python -m venv failed (on Debian: apt install python3-venv)"
   fi
   touch "$venv/.lab-installing"
   echo "lab: installing from pyproject.toml and constraints.txt (1 to 10 minutes the first time) ..." >&2
   local quiet=()
   [ -t 2 ] || quiet=(-qq) # on a terminal pip shows its progress
-  "$venv/bin/python" -m pip install --disable-pip-version-check ${quiet[@]+"${quiet[@]}"} \
+  "$venv/bin/python" -I -m pip install --disable-pip-version-check ${quiet[@]+"${quiet[@]}"} \
     --constraint "$root/constraints.txt" --editable "$root[dev]" >&2 ||
     lab_fail "pip could not install the lab; its message is above (run the same command again to retry)"
   rm "$venv/.lab-installing"
@@ -31,7 +33,7 @@ lab_install() {
 
 if [ -n "${LAB_PYTHON:-}" ]; then
   lab_python=$LAB_PYTHON
-  "$lab_python" -c 'import importlib.util as u, sys
+  "$lab_python" -P -c 'import importlib.util as u, sys
 sys.exit(sys.version_info < (3, 11) or any(u.find_spec(n) is None for n in ("torch", "transformers", "typer", "yaml")))' \
     2>/dev/null || lab_fail "LAB_PYTHON=$lab_python is no Python 3.11 with the lab's libraries; pip install -e . there"
   export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"

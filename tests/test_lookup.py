@@ -45,6 +45,22 @@ def test_what_cannot_be_imported_is_bad_input(tmp_path: Path, monkeypatch: pytes
     assert "broken_module" not in sys.modules
 
 
+def test_a_function_of_a_file_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    (tmp_path / "of_ones_own.py").write_text("from helper_of_ones_own import K\n\n\ndef f(): return K\n")
+    (tmp_path / "helper_of_ones_own.py").write_text("K = 7\n")
+    assert lookup("regime", "of_ones_own:f", TABLE)() == 7
+    assert sys.path[-1] == str(tmp_path), "after the libraries"
+
+
+def test_a_file_with_the_name_of_a_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "colorsys.py").write_text("def mine(): ...\n")
+    with pytest.raises(InputError, match=r"colorsys\.py, which has the name of your colorsys\.py: rename yours"):
+        lookup("regime", "colorsys:mine", TABLE)
+
+
 def test_a_known_seed() -> None:
     """The first 8 bytes of sha256("3/1/train/0"), big-endian, without the lowest bit; the number is from sha256sum."""
     by_hand = int.from_bytes(hashlib.sha256(b"3/1/train/0").digest()[:8], "big") >> 1

@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import lab
-from lab.cli import compare, corpus, doctor, plan, prune, report, run, show, status, theory, verify
+from lab import environment
+from lab.cli import compare, corpus, doctor, plan, prune, report, run, show, status, streams, theory, verify
 from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, warn
 from lab.errors import DiskFull, InputError
 
@@ -72,16 +73,20 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Run the `lab` command.  Bad input ends in one line and exit code 2; no error of the lab's in a traceback."""
+    streams.prepare()
+    dropped = environment.clean()
+    os.environ |= {"MPLBACKEND": "agg"}  # a notebook sets one for its kernel, and nothing is drawn on a screen here
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
+        if dropped:
+            warn(f"note: the lab does not use what a launcher left in the environment: {', '.join(dropped)}")
         code = typer.main.get_command(app).main(prog_name="lab", standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(STOPPED if code == INTERRUPTED else code)
     except InputError as error:
         _fail(error)
-    except OSError as error:  # a folder that cannot be written, a full disk
-        from lab.store import space
-
-        _fail(space.said(error))
+    except OSError as error:  # a folder that cannot be written, a full disk, output that nobody reads
+        _fail_of_system(error)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(STOPPED)
     except Exception as error:
@@ -91,6 +96,17 @@ def main() -> None:
             typer.echo(error.format_message())
             sys.exit(BAD_INPUT)
         _fail(InputError(f"{error.format_message().rstrip('.')}; see --help"))
+
+
+def _fail_of_system(error: OSError) -> NoReturn:
+    from lab.store import space
+
+    if (printing := streams.broken()) or isinstance(error, BrokenPipeError):
+        if isinstance(printing or error, BrokenPipeError):
+            sys.exit(FAILED)  # its reader has gone, as in `lab show quick | head`
+        reason = (printing or error).strerror
+        _fail(DiskFull(f"standard output cannot be written: {reason}; what was computed is in its files"))
+    _fail(space.said(error))
 
 
 def _fail(error: InputError) -> NoReturn:

@@ -113,7 +113,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
         check_base(graph, store)
         check_compiler(graph, store)
         _read_human(store, graph.human)
-        folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **graph.machine.__dict__})
+        folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **vars(graph.machine)})
         _note_stale(store, graph, fresh)
         estimator = Estimator(store, graph.machine.device)
         with RunProgress(graph.steps, estimator, workers, folder.path, err) as progress, stopping.gently():

@@ -81,7 +81,7 @@ class RunFolder:
         """Read the arithmetic that it was run with; None where env.json does not state it."""
         try:
             recorded = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
-            return Machine(recorded["device"], recorded["dtype"], recorded["threads"])
+            return Machine(recorded["device"], recorded["dtype"], recorded["threads"], recorded.get("instructions"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

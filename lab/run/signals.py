@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C, the end of a batch job's time (some systems send SIGUSR1 before it), a closed terminal."""
+
+
+def handle(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
+    """Install a handler, except of signals that are ignored: nohup and a shell's background jobs ask for that."""
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class StopSignals:
@@ -17,8 +24,7 @@ class StopSignals:
     def __init__(self) -> None:
         """Install the handler: each signal raises KeyboardInterrupt, except the first one inside `gently`."""
         self.asked = self.gentle = False
-        for number in STOPPING:
-            signal.signal(number, self._handle)
+        handle(STOPPING, self._handle)
 
     def __call__(self) -> bool:
         return self.asked

@@ -1,6 +1,6 @@
 """How one step is run, and the worker process that runs one after another.
 
-A worker is `python -m lab.run.worker STORE THREADS PARENT`: jobs come in as JSON lines, events go out as JSON lines.
+A worker has the arguments STORE THREADS PARENT: jobs come in as JSON lines, events go out as JSON lines.
 It holds no state that matters: if it is killed, only the work of the running step since its last checkpoint is lost.
 SIGTERM lets it finish the running step if that is short, or leave a checkpoint.
 """
@@ -24,6 +24,7 @@ from lab import machine
 from lab.config.study import ComputeConfig
 from lab.errors import InputError, Stopped, brief
 from lab.hashing import digest
+from lab.run.signals import handle
 from lab.steps import STEPS
 from lab.store import space
 from lab.store.atomic import file_sha256
@@ -219,8 +220,8 @@ def main() -> None:
     """Run the worker process.  What libraries print must not mix with the events, and no worker outlives its run."""
     heard: list[int] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run decides
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):  # from the run, or to the whole group
-        signal.signal(number, lambda number, _: heard.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))  # from the run
+    handle((signal.SIGHUP, signal.SIGUSR1), lambda number, _: heard.append(number))  # to the whole group
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != int(sys.argv[3]):  # the run ended before the line above

@@ -24,6 +24,12 @@ class Machine:
     device: str
     dtype: str
     threads: int
+    instructions: str | None = None
+    """Environment variables that limit the instruction sets (lab/environment.py); None: none is set."""
+
+    def keyed(self, *unused: str) -> dict[str, Any]:
+        """Return the fields as they stand in keys, without the `unused` ones and those that are None."""
+        return {name: value for name, value in vars(self).items() if name not in unused and value is not None}
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ class HeldoutParams:
 
 def heldout(place: Place, model: Step, synthetic: Step) -> Step:
     """Declare the probe of held-out human text: the loss of each token under the model."""
-    study, machine = place.study, place.machine
+    study = place.study
     tokens = study.rows(study.metrics.test_tokens) * place.row
     return make_step(
         HELDOUT,
-        HeldoutParams({"device": machine.device, "threads": machine.threads}),
+        HeldoutParams(place.machine.keyed("dtype")),
         {"model": model, "test": place.human.test},
         label=f"heldout {model.chain}",
         tokens=tokens,

@@ -76,7 +76,7 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
         decoding=study.sample.decoding,
         layout=study.corpus.layout,
         member=member,
-        machine=vars(place.machine),
+        machine=place.machine.keyed(),
         **prompting,
     )
     tokens = len(rows) * place.row

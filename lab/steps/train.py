@@ -135,7 +135,7 @@ def _network(
         layout=study.corpus.layout,
         context=_context(study, recipe),
         train=config.model_dump(exclude={"base", "start"} | unused),
-        machine=vars(place.machine),
+        machine=place.machine.keyed(),
         seed=place.seed,
         generation=place.t,
         member=m,

@@ -7,7 +7,7 @@ import pytest
 from support.tiny import PROJECT
 
 ROOMS = [
-    {"errors", "seeds", "lookup", "machine", "hashing"},
+    {"errors", "seeds", "lookup", "machine", "environment", "hashing", "former"},
     {"config", "recipe"},
     {"regimes", "metrics", "curators", "theory"},
     {"store"},

@@ -63,7 +63,7 @@ from lab.run import worker
 from lab.steps import STEPS
 from lab.steps.kind import Kind
 STEPS["toy"] = Kind("toy", dict, stub_kind.run, ("recipe.py",), version="1")
-sys.argv = ["lab.run.worker", *sys.argv[3:]]
+sys.argv = ["lab.run.worker", *sys.argv[-3:]]
 worker.main()
 """
 

@@ -242,11 +242,11 @@ def prepare(
 
 
 def real_worker(hook: str, *command: str) -> None:
-    """Install a hook and be a worker: a run with real workers starts this instead of `python -m lab.run.worker ...`."""
+    """Install a hook and be a worker: a run with real workers starts this instead of a worker."""
     from lab.run import worker
 
     hooks.install(json.loads(hook))
-    sys.argv = ["lab.run.worker", *command[2:]]
+    sys.argv = ["lab.run.worker", *command[-3:]]
     worker.main()
 
 

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import lab
 from lab.run.worker import Wishes, perform
 from lab.store.step import Step
 from lab.store.store import Job, Store
 
+START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import lab; del sys.path[0]; "
+    "from lab.run.worker import main; main()"
+)
+"""Program of a worker: this very lab, wherever it lies, and else no module of the current folder."""
 Tell = Callable[[Step, Mapping[str, Any]], None]
 
 
@@ -130,7 +136,8 @@ class Worker:
             "TRANSFORMERS_VERBOSITY": "error",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
-        command = [sys.executable, "-m", "lab.run.worker", str(store), str(threads), str(os.getpid())]
+        command = [sys.executable, "-P", "-c", START, str(Path(lab.__file__).parents[1])]
+        command += [str(store), str(threads), str(os.getpid())]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         )

@@ -1,0 +1,52 @@
+"""The environment of a run: what a launcher left is dropped, and what limits the arithmetic is in the key."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support.tiny import tiny_config
+
+from lab import environment
+from lab.loop import build
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE"),
+        *("MV2_COMM_WORLD_RANK", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "FSDP_OFFLOAD_PARAMS"),
+        *("TORCHELASTIC_RUN_ID", "ONEDNN_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE", "OMP_THREAD_LIMIT"),
+        *("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"),
+    ],
+)
+def test_what_a_launcher_left_is_dropped(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "2")
+    assert name in environment.clean() and name not in os.environ
+    assert environment.clean() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HOME", "PATH", "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "SLURM_JOB_ID"),
+        *("OMP_NUM_THREADS", "RANKING", "MASTER", "ATEN_CPU_CAPABILITY", "TMPDIR", "PYTHONPATH"),
+    ],
+)
+def test_all_else_stays(name: str) -> None:
+    assert environment.unwanted([name]) == []
+
+
+def test_limits_of_instruction_sets_are_in_the_key_of_what_computes(
+    monkeypatch: pytest.MonkeyPatch, corpus_file: Path
+) -> None:
+    """Every step that holds a machine has another key; those that read and divide text keep theirs."""
+    for name in environment.INSTRUCTIONS:
+        monkeypatch.delenv(name, raising=False)
+    plain = build(tiny_config(corpus_file))
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    limited = build(tiny_config(corpus_file))
+    assert limited.machine.instructions == "ATEN_CPU_CAPABILITY=avx2" and plain.machine.instructions is None
+    same = {step.key for step in plain.steps} & {step.key for step in limited.steps}
+    assert {step.key for step in plain.human} <= same
+    assert not any(step.key in same for step in plain.steps if "machine" in step.params)
+    assert {step.name for step in plain.steps if "machine" in step.params} == {"train", "sample", "heldout"}
