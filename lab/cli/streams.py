@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -31,6 +32,8 @@ def broken() -> OSError | None:
     """Return the error of writing to standard output; None if it works.  After an error nothing is printed there."""
     try:
         os.write(sys.stdout.fileno(), b"\n")
+    except io.UnsupportedOperation:  # a caller's object, not a file
+        return None
     except OSError as error:
         _silence(sys.stdout)
         return error

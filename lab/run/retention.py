@@ -159,6 +159,7 @@ def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
         folder = store.folder(step.name, step.key)
         names = sorted({*files, *store.dropped(step.name, step.key)})
         note = json.dumps({"files": names, "stated in": "manifest.json"}, indent=1) + "\n"
+        sweep(folder)  # of an earlier attempt that was killed: when all is dropped, nobody looks here again
         try:
             write_text(folder / PRUNED, note)
         except OSError as error:
@@ -170,7 +171,6 @@ def drop(store: Store, step: Step, files: Iterable[str]) -> bool:
         for name in names:
             (folder / name).unlink(missing_ok=True)
             crash_points.at("weights/dropped")
-        sweep(folder)
         return True
 
 

@@ -23,11 +23,23 @@ def example(heading: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+@pytest.fixture(scope="module")
+def finished_copy(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Path:
+    """A folder with a copy of lab/ and a run of the tiny study by it."""
+    folder = tmp_path_factory.mktemp("original")
+    shutil.copytree(PROJECT / "lab", folder / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+    run(folder, corpus_file)
+    return folder
+
+
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A folder with a copy of lab/, to be changed."""
-    shutil.copytree(PROJECT / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+def copy(tmp_path: Path, finished_copy: Path) -> Path:
+    """Such a folder, to be changed."""
+    return Path(shutil.copytree(finished_copy, tmp_path / "copy", symlinks=True))
+
+
+def rows_of(copy: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((copy / "checkpoints" / "tiny" / "results.csv").read_text().splitlines()))
 
 
 def run(copy: Path, corpus: Path, **changes: Any) -> list[dict[str, str]]:
@@ -37,7 +49,7 @@ def run(copy: Path, corpus: Path, **changes: Any) -> list[dict[str, str]]:
     environment = {**ENVIRONMENT, "PYTHONPATH": str(copy)}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return list(csv.DictReader((copy / "checkpoints" / "tiny" / "results.csv").read_text().splitlines()))
+    return rows_of(copy)
 
 
 def artifacts(copy: Path, kind: str) -> set[Path]:
@@ -53,7 +65,7 @@ def into_the_table(copy: Path, module: str, after: str) -> None:
 
 
 def test_add_a_metric(copy: Path, corpus_file: Path) -> None:
-    before = run(copy, corpus_file)
+    before = rows_of(copy)
     trained, sampled = artifacts(copy, "train"), artifacts(copy, "sample")
     name, code = example("Add a metric")
     (copy / name).write_text(code)
@@ -68,13 +80,13 @@ def test_add_a_metric(copy: Path, corpus_file: Path) -> None:
 def test_add_a_curator(copy: Path, corpus_file: Path) -> None:
     name, code = example("Add a curator")
     (copy / name).write_text(code)
-    run(copy, corpus_file, curators=["duplicates", {"mine:short": {"least": 20}}])
+    run(copy, corpus_file, name="curated", curators=["duplicates", {"mine:short": {"least": 20}}])
     (decided,) = artifacts(copy, "curate")
     assert b"mine:short: fewer than 20 characters" in (decided / "curation.json").read_bytes()
 
 
 def test_add_a_probe(copy: Path, corpus_file: Path) -> None:
-    before = run(copy, corpus_file)
+    before = rows_of(copy)
     trained = artifacts(copy, "train")
     name, code = example("Add a probe")
     (copy / name).write_text(code)

@@ -45,8 +45,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize(("workers", "share"), [(0, 0.1), (1, 0.5), (0, 0.8)])
 def test_a_signal_ends_with_75_and_nothing_is_lost(network: Trial, name: str, workers: int, share: float) -> None:
     """While human text is read it stops at once, later behind the step in hand.  One line says so."""
     folder = network.fresh()

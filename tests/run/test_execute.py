@@ -354,9 +354,9 @@ def test_a_run_that_grows_keeps_what_it_had(
 def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     built: Callable[..., Study], tmp_path: Path, corpus_file: Path, once: Mapping[str, bytes]
 ) -> None:
-    """SIGKILL to the whole process group: inside a training, inside a sampling, and wherever chance falls."""
+    """SIGKILL to the whole process group: inside a training, and wherever chance falls."""
     study, chance = write_study(tmp_path / "tiny.yaml", tiny(corpus_file)), random.Random(0)
-    for workers, moment in [(1, "train"), (0, "sample"), (0, "anywhere")]:
+    for workers, moment in [(1, "train"), (0, "anywhere")]:
         kill_run(tmp_path, study, workers, moment, chance)
     reports = run_study(built(), tmp_path / "checkpoints" / "tiny")
     assert reports.of("found") and reports.of("started")

@@ -113,8 +113,17 @@ def leftovers(folder: Path) -> list[Path]:
     return hidden + list(store(folder).glob(".scratch/*"))
 
 
-def killed_in_turn(trial: Trial, *, workers: int, whole: bool = True) -> tuple[list[str], int]:
+def killed_in_turn(
+    trial: Trial, *, workers: int, whole: bool = True, part: int = 0, parts: int = 1
+) -> tuple[list[str], int]:
     """Kill run after run, each at the first instant at which none before it was killed, until all had their turn.
+
+    Args:
+        trial: the study.
+        workers: the number of worker processes of the killed runs.
+        whole: kill the whole process group; False kills only the process that passes the instant.
+        part: kill at the names number part, part + parts, part + 2 parts ... of an uninterrupted run alone.
+        parts: how many parts there are.
 
     An instant after the last rename of its kind does not come again in a store, so such instants get a new one.
 
@@ -122,8 +131,10 @@ def killed_in_turn(trial: Trial, *, workers: int, whole: bool = True) -> tuple[l
         The names of the instants, and the number of stores that ended with other tables.
     """
     fired, differing = trial.base / f"fired-{next(trial.numbers)}", 0
-    fired.touch()
-    while set(trial.points) - set(fired.read_text().splitlines()):
+    names = list(dict.fromkeys(trial.points))
+    spared = [name for number, name in enumerate(names) if number % parts != part]
+    fired.write_text("".join(f"{name}\n" for name in spared))
+    while set(names) - set(fired.read_text().splitlines()):
         folder = trial.fresh()
         while True:
             before = fired.read_text()
@@ -132,7 +143,7 @@ def killed_in_turn(trial: Trial, *, workers: int, whole: bool = True) -> tuple[l
                 break
         assert code == 0, f"code {code}: {(folder / 'log.txt').read_text()}"
         differing += not trial.ends_the_same(folder)
-    return fired.read_text().splitlines(), differing
+    return fired.read_text().splitlines()[len(spared) :], differing
 
 
 def killed_at(trial: Trial, number: int, *, workers: int = 0, whole: bool = True) -> bool:
