@@ -170,7 +170,7 @@ class RunFolder:
             numbers = {name: _number(record["columns"][name]) for name in columns}
             rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **_own(store, generation)})
             for level, several in record["bins"].items():
-                bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in several]
+                bins += [{**key, "level": level, "bin": each["label"], **each} for each in several]
         columns = (*columns, *titles)
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
@@ -195,9 +195,7 @@ class RunFolder:
 
 
 def _own_titles(study: Study, store: Store) -> dict[str, str]:
-    """Return the columns of the user's own metrics with their titles, in the order of the study.
-
-    Which columns a metric gives is known from its records: name -> title, over all of them.
+    """Return the columns that the user's own metrics gave, with their titles, in the order of the study.
 
     Where two metrics give a column of one name, the first one keeps it, and a note says so.
     """
@@ -249,10 +247,6 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _bin_name(name: str) -> str:
-    return "bin" if name == "label" else name
-
-
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Return a table as CSV: floats by repr, so that reading gives the same bits; a field that a row lacks is empty.
 
@@ -298,24 +292,16 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Seque
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {name: _arrow_type([row[name] for row in rows], name) for name in columns}
-    table = pa.table(
-        {name: pa.array([_fitting(row[name], types[name]) for row in rows], types[name]) for name in columns}
-    )
-    write_file(path, lambda temporary: pq.write_table(table, temporary))
-
-
-def _arrow_type(values: Sequence[Any], name: str) -> Any:
-    import pyarrow as pa
-
-    if any(isinstance(value, str) for value in values) or name == "regime":
-        return pa.string()
-    whole = name in ("seed", "generation") or measured.column(name).whole
-    return pa.int64() if whole or (values and all(isinstance(value, int) for value in values)) else pa.float64()
-
-
-def _fitting(value: Any, kind: Any) -> Any:
-    return str(value) if str(kind) == "string" else value
+    arrays = {}
+    for name in columns:
+        values = [row[name] for row in rows]
+        if name == "regime" or any(isinstance(value, str) for value in values):
+            arrays[name] = pa.array([str(value) for value in values], pa.string())
+            continue
+        integers = bool(values) and all(isinstance(value, int) for value in values)
+        whole = integers or name in ("seed", "generation") or measured.column(name).whole
+        arrays[name] = pa.array(values, pa.int64() if whole else pa.float64())
+    write_file(path, lambda temporary: pq.write_table(pa.table(arrays), temporary))
 
 
 def _link(path: Path, target: Path) -> None:
@@ -331,9 +317,8 @@ def _link(path: Path, target: Path) -> None:
 
 def _no_run(path: Path) -> str:
     here = sorted(p.parent.name for p in path.parent.glob("*/config.yaml")) if path.parent.is_dir() else []
-    return f"{path} holds no run" + (
-        f"; runs beside it: {', '.join(here)}" if here else "; start one with lab run STUDY"
-    )
+    hint = f"runs beside it: {', '.join(here)}" if here else "start one with lab run STUDY"
+    return f"{path} holds no run; {hint}"
 
 
 @dataclass(frozen=True)
@@ -352,8 +337,8 @@ class Run:
         """Read a run.  InputError: the folder holds none, or no results yet."""
         import pandas
 
+        text = {"regime", NAME, "level", "bin"}
         config = RunFolder(path).config()
-        results, bins = (
-            _read_csv(path / name, {"regime", NAME, "level", "bin"}) for name in ("results.csv", "bins.csv")
+        return cls(
+            path, config, *(pandas.DataFrame(_read_csv(path / f"{name}.csv", text)) for name in ("results", "bins"))
         )
-        return cls(path, config, pandas.DataFrame(results), pandas.DataFrame(bins))

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +87,9 @@ def study_of(folder: RunFolder) -> Study:
 
 
 def neighbours(own: Path) -> tuple[list[Claim], dict[str, str]]:
-    """Return the claims of the other runs on the store of a run.
+    """Return the claims of the other runs on the store of a run, and why the study of a run cannot be built here.
 
-    Returns:
-        The claims, and for each run whose study cannot be built here the reason.  What such a run wants is not known,
-        so nothing is dropped while it is there.
+    What such a run wants is not known, so nothing is dropped while it is there.
     """
     claims: list[Claim] = []
     unreadable: dict[str, str] = {}
@@ -242,11 +240,8 @@ def pruning(folder: RunFolder, keep: str) -> Pruning:
 def leftovers(store: Store, steps: frozenset[str] | None = None) -> Iterator[Item]:
     """Yield what crashed processes left and damaged copies that were moved aside, unless a process holds their step.
 
-    What a process on another machine may be writing is left out until nothing in it has changed for ABANDONED seconds.
-
-    Args:
-        store: the store.
-        steps: keys of the steps that may still continue from their checkpoints, which stay; None: any step may.
+    What a process on another machine may be writing is left out until nothing in it has changed for ABANDONED seconds,
+    and so are the checkpoints from which one of these `steps` may continue, given by key; None: any step may.
     """
     patterns = ("[a-z]*/.*", ".*/*", "[a-z]*/[0-9a-f]*/.*.tmp")
     for path in sorted(path for pattern in patterns for path in store.root.glob(pattern)):
@@ -292,27 +287,19 @@ def _committed(store: Store, key: str) -> bool:
 
 
 def _what(path: Path) -> str:
-    for part, what in ((".corrupt", "a damaged copy, moved aside"), (".old", "a replaced copy")):
-        if path.name.startswith(part):
-            return what
-    return "what a killed writer left"
+    if path.name.startswith(".corrupt"):
+        return "a damaged copy, moved aside"
+    return "a replaced copy" if path.name.startswith(".old") else "what a killed writer left"
 
 
 def bytes_by_group(root: Path, artifacts: Iterable[tuple[str, str]] | None = None) -> dict[str, int]:
-    """Return the bytes of a store by group (models, samples, evidence, other, leftovers).
+    """Return the bytes of a store by group: models, samples, evidence, other, leftovers.
 
-    Args:
-        root: the store's folder.
-        artifacts: count only these, (kind of step, key) each, and no leftovers.
+    With `artifacts`, (kind of step, key) each, only these count, and no leftovers.
     """
-    sizes = Counter(dict.fromkeys(GROUPS, 0))
-    if artifacts is not None:
-        for name, key in artifacts:
-            sizes[STEPS[name].takes] += size_of(root / name / key)
-        return dict(sizes)
-    sizes["leftovers"] = 0
-    for entry in sorted(root.glob("*/*")):
+    sizes = dict.fromkeys(GROUPS if artifacts is not None else (*GROUPS, "leftovers"), 0)
+    for entry in root.glob("*/*") if artifacts is None else (root / name / key for name, key in artifacts):
         hidden = entry.name.startswith(".") or entry.parent.name.startswith(".")
         kind = STEPS.get(entry.parent.name)
         sizes["leftovers" if hidden else kind.takes if kind else "other"] += size_of(entry)
-    return dict(sizes)
+    return sizes

@@ -61,6 +61,7 @@ class Processes:
     def __init__(self, store: Path, count: int, threads: int, log: IO[str], wishes: Wishes) -> None:
         self.store, self.count, self.threads, self.log, self.wishes = store, count, threads, log, wishes
         self.workers: list[Worker] = []
+        self.asked = False
         self.selector = selectors.DefaultSelector()
 
     def free(self) -> bool:
@@ -102,8 +103,10 @@ class Processes:
 
     def ask_to_stop(self) -> None:
         """Send every worker SIGTERM, once."""
-        for worker in self.workers:
-            worker.ask_to_stop()
+        if not self.asked:
+            for worker in self.workers:
+                worker.process.send_signal(signal.SIGTERM)
+        self.asked = True
 
     def close(self) -> None:
         """Kill all workers."""
@@ -121,8 +124,6 @@ class Worker:
     """What it works on."""
     buffer: str = ""
     """What it has written of an unfinished line."""
-    asked: bool = False
-    """Whether it was asked to stop."""
 
     @classmethod
     def start(cls, store: Path, threads: int, log: IO[str]) -> Worker:
@@ -152,12 +153,6 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it died: its closed output tells so
             self.process.stdin.write(json.dumps({"job": job.to_json(), **order}) + "\n")
             self.process.stdin.flush()
-
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM, once."""
-        if not self.asked:
-            self.process.send_signal(signal.SIGTERM)
-        self.asked = True
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events that it has written by now.  The last one is "died" when it is gone."""
