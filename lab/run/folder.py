@@ -105,8 +105,7 @@ class RunFolder:
     def check_extends(self, new: StudyConfig) -> str | None:
         """Check that this run is absent, or that `new` only adds seeds, regimes and generations to it.
 
-        Returns:
-            A note for the user if config.yaml could not be read.  It is moved aside, and `new` takes its place.
+        Where config.yaml cannot be read it is moved aside, `new` takes its place, and a note for the user is returned.
 
         Raises:
             InputError: the run belongs to another study.  The message lists the differences.

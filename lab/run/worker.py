@@ -138,11 +138,9 @@ def _compatible(store: Store, job: Job) -> str:
 def set_arithmetic(resolved: Mapping[str, Any], *, strict: bool) -> None:
     """Set threads, deterministic kernels and memory, so that a step gives the same bytes on this type of machine.
 
-    Args:
-        resolved: "threads" and "device" of the study.
-        strict: on a GPU, whether an operation without a deterministic form is an error.  Where it only warns, torch
-            also takes the faster, non-deterministic backward pass of fused attention, so training is strict.
-            Sampling is not: it needs a cumsum.
+    With `strict`, an operation on a GPU without a deterministic form is an error.  Where it only warns, torch also
+    takes the faster, non-deterministic backward pass of fused attention, so training is strict.  Sampling is not: it
+    needs a cumsum.
     """
     import torch
 
