@@ -8,7 +8,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,12 @@ from lab.config.sweep import NAME, arms
 from lab.errors import InputError, printable
 from lab.loop import Generation, Study
 from lab.metrics import columns as measured
-from lab.steps import job_of
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
 from lab.store.space import nearest
-from lab.store.step import Step
 from lab.store.store import Store
 
 if TYPE_CHECKING:
@@ -158,16 +156,20 @@ class RunFolder:
     def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
         """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first."""
         rows, bins = [], []
-        titles = _own_titles(study, store)
+        generations = _sorted(study.generations)
+        own = [_own_numbers(store, generation) for generation in generations]
+        titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)
-        for generation in _sorted(study.generations):
+        for generation, metrics in zip(generations, own, strict=True):
             record = read_record(store, generation)
             if record is None:
                 continue
             axes = generation.arm.axes
             key = {"regime": generation.regime, **axes, "seed": generation.seed, "generation": generation.t}
             numbers = {name: _number(record["columns"][name]) for name in columns}
-            rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **_own(store, generation)})
+            # The first metric with a name keeps it.
+            named_own = {name: value for given in reversed(metrics.values()) for name, value in given.items()}
+            rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **named_own})
             for level, several in record["bins"].items():
                 bins += [{**key, "level": level, "bin": each["label"], **each} for each in several]
         columns = (*columns, *titles)
@@ -193,37 +195,28 @@ class RunFolder:
         return _read_csv(self.path / "results.csv", text={"regime", NAME})
 
 
-def _own_titles(study: Study, store: Store) -> dict[str, str]:
+def _own_numbers(store: Store, generation: Generation) -> dict[str, dict[str, float]]:
+    """Return the numbers of the user's own metrics, by metric; none where its step failed or has not run."""
+    made = [step for step in generation.extras if store.manifest(step.name, step.key) is not None]
+    return {step.params["metric"]: load_extra(store.folder(step.name, step.key)) for step in made}
+
+
+def _own_titles(study: Study, own: Sequence[Mapping[str, Any]], note: Callable[[str], None]) -> dict[str, str]:
     """Return the columns that the user's own metrics gave, with their titles, in the order of the study.
 
     Where two metrics give a column of one name, the first one keeps it, and a note says so.
     """
-    names: dict[str, dict[str, str]] = {}
-    for generation in _sorted(study.generations):
-        for step in generation.extras:
-            given = names.setdefault(step.params["metric"], {})
-            for name in _load_own(store, step):
-                given[name] = step.where["title"]
+    metrics = {step.params["metric"]: step.where["title"] for each in study.generations for step in each.extras}
     taken: dict[str, str] = {}
     titles: dict[str, str] = {}
-    for metric, own in names.items():
-        for name, title in own.items():
+    for metric, title in metrics.items():
+        names = dict.fromkeys(name for numbers in own for name in numbers.get(metric, ()))
+        for name in names:
             if taken.setdefault(name, metric) == metric:
-                titles[name] = title if len(own) == 1 else f"{title}: {name}"
+                titles[name] = title if len(names) == 1 else f"{title}: {name}"
             else:
-                store.note(f"metrics.extra: {metric} also gives a column {name}, which is {taken[name]}'s; rename one")
+                note(f"metrics.extra: {metric} also gives a column {name}, which is {taken[name]}'s; rename one")
     return titles
-
-
-def _own(store: Store, generation: Generation) -> dict[str, float]:
-    """Return the numbers of the user's own metrics for one generation; the first metric with a name keeps it."""
-    loaded = [_load_own(store, step) for step in generation.extras]
-    return {name: value for numbers in reversed(loaded) for name, value in numbers.items()}
-
-
-def _load_own(store: Store, step: Step) -> dict[str, float]:
-    """Return the named numbers of one metric of the user's own; none where its step failed or has not run."""
-    return {} if store.manifest(step.name, step.key) is None else load_extra(store.folder(step.name, step.key))
 
 
 def _sorted(generations: Sequence[Generation]) -> list[Generation]:
@@ -235,10 +228,10 @@ def _sorted(generations: Sequence[Generation]) -> list[Generation]:
 
 def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
     """Return the record of a generation; None if it is not in the store."""
-    job = job_of(generation.record)
-    if store.manifest(job.name, job.key) is None:
+    step = generation.record
+    if store.manifest(step.name, step.key) is None:
         return None
-    record: dict[str, Any] = json.loads((store.folder(job.name, job.key) / "record.json").read_text())
+    record: dict[str, Any] = json.loads((store.folder(step.name, step.key) / "record.json").read_text())
     return record
 
 
