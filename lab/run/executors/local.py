@@ -70,14 +70,12 @@ class Processes:
 
     def give(self, step: Step, job: Job, *, fresh: bool, again: bool) -> None:
         """Send the step to an idle worker, or to a new one."""
-        worker = next((worker for worker in self.workers if worker.step is None), None) or self._start()
+        worker = next((worker for worker in self.workers if worker.step is None), None)
+        if worker is None:
+            worker = Worker.start(self.store, self.threads, self.log)
+            self.workers.append(worker)
+            self.selector.register(worker.output, selectors.EVENT_READ, worker)
         worker.give(step, job, {"fresh": fresh, "again": again, "checkpoint_seconds": self.wishes.checkpoint_seconds})
-
-    def _start(self) -> Worker:
-        worker = Worker.start(self.store, self.threads, self.log)
-        self.workers.append(worker)
-        self.selector.register(worker.output, selectors.EVENT_READ, worker)
-        return worker
 
     def wait(self, tell: Tell) -> None:
         """Pass on what workers have written."""
