@@ -23,15 +23,10 @@ def digest(value: Any) -> str:
 
 
 def code_hash(*sources: str, imports: bool = False) -> str:
-    """Return one hash of source texts, in any order, as 64 hexadecimal digits.
+    """Return one hash of Python sources, in any order, as 64 hexadecimal digits.
 
-    Args:
-        sources: Python code.
-        imports: Whether import statements count too.  The lab's own modules leave them out, because a moved file
-            changes them.  In a user's file they may decide what the code does.
-
-    Raises:
-        SyntaxError: a text is no Python.
+    Import statements count only with `imports`: a moved file changes those of the lab's own modules, whereas in a
+    user's file they may decide what the code does.
     """
     trees = sorted(json.dumps(_plain(ast.parse(source), imports)) for source in sources)
     return hashlib.sha256("\0".join(trees).encode()).hexdigest()

@@ -22,13 +22,7 @@ def suggestion(given: str, allowed: Iterable[str]) -> str:
 def lookup(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     """Return the table's entry of this name, or the function that `package.module:function` names.
 
-    Args:
-        kind: What the function is, for messages: "regime".
-        name: The name in the study.
-        table: The lab's own entries.
-
-    Raises:
-        InputError: there is no such entry or function.
+    `kind` is what the function is, for messages: "regime".  InputError: there is no such entry or function.
     """
     if name in table:
         return table[name]
@@ -68,12 +62,7 @@ def check_options(
 ) -> None:
     """Check the options of a function that a study names: its keyword-only arguments, except `rng`.
 
-    Args:
-        kind: what the function is, for messages: "regime".
-        name: its name in the study.
-        function: the function itself, called as function(leading, rng=rng, **options).
-        options: what the study gives.
-        leading: the name of its first argument, for messages.
+    It is called as function(leading, rng=rng, **options), where `leading` is the name of its first argument.
 
     Raises:
         InputError: an option is unknown, one that is needed is missing, or the function cannot be called so.

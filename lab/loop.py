@@ -137,12 +137,7 @@ class Study:
 def build(config: StudyConfig, on: Machine | None = None) -> Study:
     """Build the whole graph of a study.  Nothing runs; files of corpus, tokenizer and model are read for their hash.
 
-    Args:
-        config: the study.
-        on: device, dtype and threads of the machine that ran it.  None: this machine's.
-
-    Raises:
-        InputError: what can be known to be wrong before anything runs.
+    `on` is the machine that ran it, by default this one.  InputError: what is known to be wrong before anything runs.
     """
     resolved = on or resolve(config)
     generations: list[Generation] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
@@ -42,17 +41,13 @@ def cpu_name() -> str:
 
 def cpu_cores() -> int:
     """Return the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota() -> float | None:
     """Return the cores that the control group grants to this process, such as 1.5, or None where it sets no limit."""
-    for _, text in _control_group("cpu.max"):
-        granted, period = text.split()
-        return None if granted == "max" else int(granted) / int(period)
-    return None
+    granted, _, period = _control_group("cpu.max").partition(" ")
+    return int(granted) / int(period) if granted.isdigit() else None
 
 
 def memory_available() -> int | None:
@@ -62,49 +57,44 @@ def memory_available() -> int | None:
     except OSError:
         return None
     fields = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
-    group = dict(_control_group("memory.max", "memory.current", "memory.stat"))
-    if group.get("memory.max", "max").strip() == "max":
+    limit = _control_group("memory.max").strip()
+    if limit in ("", "max"):
         return fields.get("MemAvailable")
-    pages = dict(line.split() for line in group.get("memory.stat", "").splitlines())
-    taken = int(group.get("memory.current", 0)) - int(pages.get("inactive_file", 0))  # these pages are freed on demand
-    return min(fields.get("MemAvailable", 0), int(group["memory.max"]) - taken)
+    pages = dict(line.split() for line in _control_group("memory.stat").splitlines())
+    # The pages of inactive files are freed on demand.
+    taken = int(_control_group("memory.current") or 0) - int(pages.get("inactive_file", 0))
+    return min(fields.get("MemAvailable", 0), int(limit) - taken)
 
 
-def _control_group(*names: str) -> list[tuple[str, str]]:
-    """Return (name, text) of each of these files that this process's control group (version 2) has."""
+def _control_group(name: str) -> str:
+    """Return the text of a file of this process's control group (version 2), or "" where there is none."""
     try:
         own = Path("/proc/self/cgroup").read_text().partition("0::")[2].strip().lstrip("/")
+        return (Path("/sys/fs/cgroup") / own / name).read_text()
     except OSError:
-        return []
-    texts = []
-    for name in names:
-        with contextlib.suppress(OSError):
-            texts.append((name, (Path("/sys/fs/cgroup") / own / name).read_text()))
-    return texts
+        return ""
 
 
 @functools.cache
-def _gpu() -> tuple[str, str] | None:
-    """Return the model and the driver of the first GPU, which nvidia-smi prints, or None where there is none."""
+def _gpu() -> tuple[str, str] | tuple[None, None]:
+    """Return the model and the driver of the first GPU, which nvidia-smi prints, or None for both without one."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         printed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
         name, driver = (part.strip() for part in printed.splitlines()[0].split(","))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
+        return None, None
     return name, driver
 
 
 def gpu_name() -> str | None:
     """Return the model of the first GPU, such as "NVIDIA H100 80GB HBM3", or None where there is none."""
-    gpu = _gpu()
-    return gpu[0] if gpu else None
+    return _gpu()[0]
 
 
 def gpu_driver() -> str | None:
     """Return the driver version of the first GPU, or None where there is none."""
-    gpu = _gpu()
-    return gpu[1] if gpu else None
+    return _gpu()[1]
 
 
 def here() -> dict[str, str]:
@@ -132,12 +122,7 @@ def keep_memory() -> None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the version of Python and of each installed library.  It reads metadata and imports nothing."""
-    installed = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        number = version(name)
-        if number is not None:
-            installed[name] = number
-    return installed
+    return {name: number for name in ("python", *LIBRARIES) if (number := version(name)) is not None}
 
 
 def version(name: str) -> str | None:

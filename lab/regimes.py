@@ -147,16 +147,12 @@ def _need(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
-RegimeFunction = Callable[..., Recipe]
-"""A function (lineage, *, rng, **options) -> Recipe."""
-
-
 @dataclass(frozen=True)
 class Regime:
     """A regime, with the samples that it reads.  Training does not wait for samples that the regime does not read."""
 
-    pool: RegimeFunction
-    """The regime's function."""
+    pool: Callable[..., Recipe]
+    """The regime's function: (lineage, *, rng, **options) -> Recipe."""
     reads: Callable[[Mapping[str, Any]], int | None]
     """A function of the options: how many of the newest samples the regime reads.  None: all."""
     archive: Callable[[Mapping[str, Any]], bool] = lambda options: False

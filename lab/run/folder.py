@@ -8,7 +8,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,12 @@ from lab.config.sweep import NAME, arms
 from lab.errors import InputError, printable
 from lab.loop import Generation, Study
 from lab.metrics import columns as measured
-from lab.steps import job_of
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
 from lab.store.space import nearest
-from lab.store.step import Step
 from lab.store.store import Store
 
 if TYPE_CHECKING:
@@ -105,8 +103,7 @@ class RunFolder:
     def check_extends(self, new: StudyConfig) -> str | None:
         """Check that this run is absent, or that `new` only adds seeds, regimes and generations to it.
 
-        Returns:
-            A note for the user if config.yaml could not be read.  It is moved aside, and `new` takes its place.
+        Where config.yaml cannot be read it is moved aside, `new` takes its place, and a note for the user is returned.
 
         Raises:
             InputError: the run belongs to another study.  The message lists the differences.
@@ -159,18 +156,22 @@ class RunFolder:
     def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
         """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first."""
         rows, bins = [], []
-        titles = _own_titles(study, store)
+        generations = _sorted(study.generations)
+        own = [_own_numbers(store, generation) for generation in generations]
+        titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)
-        for generation in _sorted(study.generations):
+        for generation, metrics in zip(generations, own, strict=True):
             record = read_record(store, generation)
             if record is None:
                 continue
             axes = generation.arm.axes
             key = {"regime": generation.regime, **axes, "seed": generation.seed, "generation": generation.t}
             numbers = {name: _number(record["columns"][name]) for name in columns}
-            rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **_own(store, generation)})
+            # The first metric with a name keeps it.
+            named_own = {name: value for given in reversed(metrics.values()) for name, value in given.items()}
+            rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **named_own})
             for level, several in record["bins"].items():
-                bins += [{**key, "level": level, **{_bin_name(k): v for k, v in bin.items()}} for bin in several]
+                bins += [{**key, "level": level, "bin": each["label"], **each} for each in several]
         columns = (*columns, *titles)
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
@@ -194,39 +195,28 @@ class RunFolder:
         return _read_csv(self.path / "results.csv", text={"regime", NAME})
 
 
-def _own_titles(study: Study, store: Store) -> dict[str, str]:
-    """Return the columns of the user's own metrics with their titles, in the order of the study.
+def _own_numbers(store: Store, generation: Generation) -> dict[str, dict[str, float]]:
+    """Return the numbers of the user's own metrics, by metric; none where its step failed or has not run."""
+    made = [step for step in generation.extras if store.manifest(step.name, step.key) is not None]
+    return {step.params["metric"]: load_extra(store.folder(step.name, step.key)) for step in made}
 
-    Which columns a metric gives is known from its records: name -> title, over all of them.
+
+def _own_titles(study: Study, own: Sequence[Mapping[str, Any]], note: Callable[[str], None]) -> dict[str, str]:
+    """Return the columns that the user's own metrics gave, with their titles, in the order of the study.
 
     Where two metrics give a column of one name, the first one keeps it, and a note says so.
     """
-    names: dict[str, dict[str, str]] = {}
-    for generation in _sorted(study.generations):
-        for step in generation.extras:
-            given = names.setdefault(step.params["metric"], {})
-            for name in _load_own(store, step):
-                given[name] = step.where["title"]
+    metrics = {step.params["metric"]: step.where["title"] for each in study.generations for step in each.extras}
     taken: dict[str, str] = {}
     titles: dict[str, str] = {}
-    for metric, own in names.items():
-        for name, title in own.items():
+    for metric, title in metrics.items():
+        names = dict.fromkeys(name for numbers in own for name in numbers.get(metric, ()))
+        for name in names:
             if taken.setdefault(name, metric) == metric:
-                titles[name] = title if len(own) == 1 else f"{title}: {name}"
+                titles[name] = title if len(names) == 1 else f"{title}: {name}"
             else:
-                store.note(f"metrics.extra: {metric} also gives a column {name}, which is {taken[name]}'s; rename one")
+                note(f"metrics.extra: {metric} also gives a column {name}, which is {taken[name]}'s; rename one")
     return titles
-
-
-def _own(store: Store, generation: Generation) -> dict[str, float]:
-    """Return the numbers of the user's own metrics for one generation; the first metric with a name keeps it."""
-    loaded = [_load_own(store, step) for step in generation.extras]
-    return {name: value for numbers in reversed(loaded) for name, value in numbers.items()}
-
-
-def _load_own(store: Store, step: Step) -> dict[str, float]:
-    """Return the named numbers of one metric of the user's own; none where its step failed or has not run."""
-    return {} if store.manifest(step.name, step.key) is None else load_extra(store.folder(step.name, step.key))
 
 
 def _sorted(generations: Sequence[Generation]) -> list[Generation]:
@@ -238,19 +228,15 @@ def _sorted(generations: Sequence[Generation]) -> list[Generation]:
 
 def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
     """Return the record of a generation; None if it is not in the store."""
-    job = job_of(generation.record)
-    if store.manifest(job.name, job.key) is None:
+    step = generation.record
+    if store.manifest(step.name, step.key) is None:
         return None
-    record: dict[str, Any] = json.loads((store.folder(job.name, job.key) / "record.json").read_text())
+    record: dict[str, Any] = json.loads((store.folder(step.name, step.key) / "record.json").read_text())
     return record
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _bin_name(name: str) -> str:
-    return "bin" if name == "label" else name
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -298,24 +284,16 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Seque
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {name: _arrow_type([row[name] for row in rows], name) for name in columns}
-    table = pa.table(
-        {name: pa.array([_fitting(row[name], types[name]) for row in rows], types[name]) for name in columns}
-    )
-    write_file(path, lambda temporary: pq.write_table(table, temporary))
-
-
-def _arrow_type(values: Sequence[Any], name: str) -> Any:
-    import pyarrow as pa
-
-    if any(isinstance(value, str) for value in values) or name == "regime":
-        return pa.string()
-    whole = name in ("seed", "generation") or measured.column(name).whole
-    return pa.int64() if whole or (values and all(isinstance(value, int) for value in values)) else pa.float64()
-
-
-def _fitting(value: Any, kind: Any) -> Any:
-    return str(value) if str(kind) == "string" else value
+    arrays = {}
+    for name in columns:
+        values = [row[name] for row in rows]
+        if name == "regime" or any(isinstance(value, str) for value in values):
+            arrays[name] = pa.array([str(value) for value in values], pa.string())
+            continue
+        integers = bool(values) and all(isinstance(value, int) for value in values)
+        whole = integers or name in ("seed", "generation") or measured.column(name).whole
+        arrays[name] = pa.array(values, pa.int64() if whole else pa.float64())
+    write_file(path, lambda temporary: pq.write_table(pa.table(arrays), temporary))
 
 
 def _link(path: Path, target: Path) -> None:
@@ -331,9 +309,8 @@ def _link(path: Path, target: Path) -> None:
 
 def _no_run(path: Path) -> str:
     here = sorted(p.parent.name for p in path.parent.glob("*/config.yaml")) if path.parent.is_dir() else []
-    return f"{path} holds no run" + (
-        f"; runs beside it: {', '.join(here)}" if here else "; start one with lab run STUDY"
-    )
+    hint = f"runs beside it: {', '.join(here)}" if here else "start one with lab run STUDY"
+    return f"{path} holds no run; {hint}"
 
 
 @dataclass(frozen=True)
@@ -352,8 +329,8 @@ class Run:
         """Read a run.  InputError: the folder holds none, or no results yet."""
         import pandas
 
+        text = {"regime", NAME, "level", "bin"}
         config = RunFolder(path).config()
-        results, bins = (
-            _read_csv(path / name, {"regime", NAME, "level", "bin"}) for name in ("results.csv", "bins.csv")
+        return cls(
+            path, config, *(pandas.DataFrame(_read_csv(path / f"{name}.csv", text)) for name in ("results", "bins"))
         )
-        return cls(path, config, pandas.DataFrame(results), pandas.DataFrame(bins))

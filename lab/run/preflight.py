@@ -56,12 +56,7 @@ def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None
     """Make the steps that read human text, in this process, so that bad text shows before a run's folder is written.
 
     Steps before a bad one stay in the store: they are whole, and the next run continues after them.  Where nothing was
-    made, no folder stays that was not there before.
-
-    Args:
-        store: the store of the run.
-        human: the steps, inputs before what needs them.
-        say: called with the label of a step before it runs.
+    made, no folder stays that was not there before.  `say` is called with the label of a step before it runs.
 
     Raises:
         InputError: the text cannot be used, or the disk is full.

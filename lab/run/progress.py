@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from lab.errors import printable
 from lab.run import timings
 from lab.run.plan import Estimator
-from lab.run.timings import append
 from lab.store.step import Step
 
 QUICK = 1.0
@@ -42,15 +41,7 @@ class RunProgress:
     def __init__(
         self, order: Sequence[Step], estimator: Estimator, workers: int, folder: Path, console: Console
     ) -> None:
-        """Prepare the display.
-
-        Args:
-            order: All steps of the run.
-            estimator: Estimates how long a step takes.
-            workers: Number of worker processes; 0 counts as 1.
-            folder: The run's folder, for the two logs.
-            console: Where progress is printed.
-        """
+        """Prepare the display on `console`.  The two logs go to `folder`, the run's."""
         self.estimator, self.workers, self.folder, self.console = estimator, max(1, workers), folder, console
         self.left = dict.fromkeys(order)
         self.kinds = Counter((step.name, step.work) for step in self.left)  # thousands of steps, few kinds
@@ -85,8 +76,14 @@ class RunProgress:
         return max(0.0, ahead - begun) / self.workers
 
     def found(self, step: Step) -> None:
-        """Count a step that is in the store already."""
-        self._over(step)
+        """Count a step that is in the store already, or is done now."""
+        if step in self.left:
+            del self.left[step]
+            self.kinds[step.name, step.work] -= 1
+            self.done += 1
+        self.inside.pop(step, None)
+        self._close_bar(step)
+        self._refresh()
 
     def started(self, step: Step) -> None:
         """Show a bar for a step that begins."""
@@ -105,17 +102,17 @@ class RunProgress:
         self.computed += 1
         self.estimator.learn(step.name, step.work, seconds)
         spent = {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
-        append(self.folder / timings.FILE, spent)
+        timings.append(self.folder / timings.FILE, spent)
         if self.console.is_terminal:
-            self._over(step)
+            self.found(step)
         elif seconds < QUICK:
-            self._over(step)
+            self.found(step)
             self.quick.append(step.label.split()[0])
             if not self.left or time.monotonic() - self.printed > SILENCE:
                 self._sum_up(self._left())
         else:
             self._sum_up()
-            self._over(step)
+            self.found(step)
             rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens else ""
             self._line(f"{step.label}  {seconds:.1f}s{rate}{self._left()}")
 
@@ -124,7 +121,8 @@ class RunProgress:
         self._close_bar(step)
         self._sum_up()
         self._say(f"failed: {step.label}: {printable(reason)}", "red")
-        append(self.folder / "failures.jsonl", {"label": step.label, "key": step.key, "reason": reason, "trace": trace})
+        failure = {"label": step.label, "key": step.key, "reason": reason, "trace": trace}
+        timings.append(self.folder / "failures.jsonl", failure)
 
     def noted(self, message: str) -> None:
         """Print a note."""
@@ -145,15 +143,6 @@ class RunProgress:
 
     def _say(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
-
-    def _over(self, step: Step) -> None:
-        if step in self.left:
-            del self.left[step]
-            self.kinds[step.name, step.work] -= 1
-            self.done += 1
-        self.inside.pop(step, None)
-        self._close_bar(step)
-        self._refresh()
 
     def _close_bar(self, step: Step) -> None:
         if step in self.bars:

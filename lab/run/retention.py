@@ -13,8 +13,8 @@ import json
 import os
 import re
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +45,10 @@ FIRST = frozenset(kind.name for kind in STEPS.values() if kind.reads_text or kin
 class Claim:
     """What one run still wants: some weights by its keep_models, others until the steps that read them are done."""
 
-    run: str
-    steps: frozenset[str]
-    """Keys of all its steps."""
-    kept: frozenset[str]
+    study: Study
+    kept: set[str]
     """Keys of the models whose weights it keeps."""
-    readers: dict[str, list[Step]]
+    readers: Mapping[str, list[Step]]
     """Key of a model -> the steps that read its weights."""
     fresh: frozenset[str] = frozenset()
     """Kinds of steps that it does again where the lab's code has changed since."""
@@ -58,19 +56,18 @@ class Claim:
     @classmethod
     def of(cls, study: Study, keep: str, fresh: frozenset[str] = frozenset()) -> Claim:
         """Return what a study wants if it keeps the weights that `keep` (all, last or none) says."""
-        steps = study.steps
         readers: dict[str, list[Step]] = defaultdict(list)
-        for step in steps:
+        for step in study.steps:
             if STEPS[step.name].reads_weights:
                 for parent in step.inputs.values():
                     readers[parent.key].append(step)
-        last = {generation.chain: generation for generation in study.generations}
         kept: set[str] = set()
         if keep == "all":  # those of a fitted base too
-            kept = {step.key for step in steps if STEPS[step.name].trains}
+            kept = {step.key for step in study.steps if STEPS[step.name].trains}
         elif keep == "last":
+            last = {generation.chain: generation for generation in study.generations}
             kept = {model.key for generation in last.values() for model in generation.models}
-        return cls(study.config.name, frozenset(step.key for step in steps), frozenset(kept), dict(readers), fresh)
+        return cls(study, kept, readers, fresh)
 
     def wants(self, store: Store, model: Step) -> bool:
         """Return whether the weights of a model must stay for this run."""
@@ -87,11 +84,9 @@ def study_of(folder: RunFolder) -> Study:
 
 
 def neighbours(own: Path) -> tuple[list[Claim], dict[str, str]]:
-    """Return the claims of the other runs on the store of a run.
+    """Return the claims of the other runs on the store of a run, and why the study of a run cannot be built here.
 
-    Returns:
-        The claims, and for each run whose study cannot be built here the reason.  What such a run wants is not known,
-        so nothing is dropped while it is there.
+    What such a run wants is not known, so nothing is dropped while it is there.
     """
     claims: list[Claim] = []
     unreadable: dict[str, str] = {}
@@ -230,23 +225,20 @@ def pruning(folder: RunFolder, keep: str) -> Pruning:
         files = weights_of(store, model)
         if not files or claim.wants(store, model):
             continue
-        if runs := [other.run for other in claims if other.wants(store, model)] + list(unreadable):
+        if runs := [other.study.config.name for other in claims if other.wants(store, model)] + list(unreadable):
             wanted[model.label] = runs
             continue
         artifact = store.folder(model.name, model.key)
         weights += [Item(f"weights of {model.label}", artifact / name, size, model) for name, size in files.items()]
-    steps = None if unreadable else claim.steps.union(*(other.steps for other in claims))
-    return Pruning(weights, list(leftovers(store, steps)), wanted, unreadable)
+    steps = {step.key for each in (claim, *claims) for step in each.study.steps}
+    return Pruning(weights, list(leftovers(store, None if unreadable else steps)), wanted, unreadable)
 
 
-def leftovers(store: Store, steps: frozenset[str] | None = None) -> Iterator[Item]:
+def leftovers(store: Store, steps: Set[str] | None = None) -> Iterator[Item]:
     """Yield what crashed processes left and damaged copies that were moved aside, unless a process holds their step.
 
-    What a process on another machine may be writing is left out until nothing in it has changed for ABANDONED seconds.
-
-    Args:
-        store: the store.
-        steps: keys of the steps that may still continue from their checkpoints, which stay; None: any step may.
+    What a process on another machine may be writing is left out until nothing in it has changed for ABANDONED seconds,
+    and so are the checkpoints from which one of these `steps` may continue, given by key; None: any step may.
     """
     patterns = ("[a-z]*/.*", ".*/*", "[a-z]*/[0-9a-f]*/.*.tmp")
     for path in sorted(path for pattern in patterns for path in store.root.glob(pattern)):
@@ -292,27 +284,19 @@ def _committed(store: Store, key: str) -> bool:
 
 
 def _what(path: Path) -> str:
-    for part, what in ((".corrupt", "a damaged copy, moved aside"), (".old", "a replaced copy")):
-        if path.name.startswith(part):
-            return what
-    return "what a killed writer left"
+    if path.name.startswith(".corrupt"):
+        return "a damaged copy, moved aside"
+    return "a replaced copy" if path.name.startswith(".old") else "what a killed writer left"
 
 
 def bytes_by_group(root: Path, artifacts: Iterable[tuple[str, str]] | None = None) -> dict[str, int]:
-    """Return the bytes of a store by group (models, samples, evidence, other, leftovers).
+    """Return the bytes of a store by group: models, samples, evidence, other, leftovers.
 
-    Args:
-        root: the store's folder.
-        artifacts: count only these, (kind of step, key) each, and no leftovers.
+    With `artifacts`, (kind of step, key) each, only these count, and no leftovers.
     """
-    sizes = Counter(dict.fromkeys(GROUPS, 0))
-    if artifacts is not None:
-        for name, key in artifacts:
-            sizes[STEPS[name].takes] += size_of(root / name / key)
-        return dict(sizes)
-    sizes["leftovers"] = 0
-    for entry in sorted(root.glob("*/*")):
+    sizes = dict.fromkeys(GROUPS if artifacts is not None else (*GROUPS, "leftovers"), 0)
+    for entry in root.glob("*/*") if artifacts is None else (root / name / key for name, key in artifacts):
         hidden = entry.name.startswith(".") or entry.parent.name.startswith(".")
         kind = STEPS.get(entry.parent.name)
         sizes["leftovers" if hidden else kind.takes if kind else "other"] += size_of(entry)
-    return dict(sizes)
+    return sizes

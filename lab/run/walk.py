@@ -76,9 +76,8 @@ class Walk:
             for parent in set(step.inputs.values()):
                 self.children[parent].append(step)
         for step in reversed(self.order):
-            self.remaining[step] = step.work + max(
-                (self.remaining[child] for child in self.children[step]), default=0.0
-            )
+            longest = max((self.remaining[child] for child in self.children[step]), default=0.0)
+            self.remaining[step] = step.work + longest
         self.waiting = {step: len(set(step.inputs.values())) for step in self.order}
         self.release([step for step in self.order if not self.waiting[step]])
 
@@ -126,8 +125,7 @@ class Walk:
     def reopened(self, step: Step) -> list[Step]:
         """Mark a step as not done because its artifact disappeared, and block its children again.
 
-        Returns:
-            [step] if it can run now, else [].
+        Return [step] if it can run now, else [].
         """
         self.done.discard(step)
         for child in self.children[step]:

@@ -29,15 +29,10 @@ from lab.steps import STEPS
 from lab.store import space
 from lab.store.atomic import file_sha256
 from lab.store.step import Attempt
-from lab.store.store import Damaged, Job, Store
+from lab.store.store import Damaged, Job, Store, never
 
 REPORT_EVERY = 0.5
 """Seconds between two reports of progress inside a step."""
-
-
-def never() -> bool:
-    """Return False: nobody stops the run."""
-    return False
 
 
 @dataclass(frozen=True)
@@ -55,18 +50,9 @@ UNATTENDED = Wishes()
 def run_job(
     store: Store, job: Job, report: Callable[[int], None], wishes: Wishes, *, fresh: bool, again: bool = False
 ) -> float:
-    """Make one artifact, unless it is in the store.
+    """Make one artifact, unless it is in the store, and return the seconds it took.
 
-    Args:
-        store: the store.
-        job: the step.
-        report: called with the number of tokens done so far.
-        wishes: whether to stop, and how often to leave a checkpoint.
-        fresh: whether to make it also where other code has made it.
-        again: whether to make it also where its weights were dropped.
-
-    Returns:
-        The seconds it took.
+    `report` is called with the number of tokens done so far; `fresh`, `again`: see Store.run.
 
     Raises:
         Damaged: an input is missing, damaged or lacks weights.  A damaged one is moved aside.
@@ -152,11 +138,9 @@ def _compatible(store: Store, job: Job) -> str:
 def set_arithmetic(resolved: Mapping[str, Any], *, strict: bool) -> None:
     """Set threads, deterministic kernels and memory, so that a step gives the same bytes on this type of machine.
 
-    Args:
-        resolved: "threads" and "device" of the study.
-        strict: on a GPU, whether an operation without a deterministic form is an error.  Where it only warns, torch
-            also takes the faster, non-deterministic backward pass of fused attention, so training is strict.
-            Sampling is not: it needs a cumsum.
+    With `strict`, an operation on a GPU without a deterministic form is an error.  Where it only warns, torch also
+    takes the faster, non-deterministic backward pass of fused attention, so training is strict.  Sampling is not: it
+    needs a cumsum.
     """
     import torch
 
@@ -174,23 +158,22 @@ def perform(
     store: Store, job: Job, wishes: Wishes, say: Callable[[dict[str, Any]], None], *, fresh: bool, again: bool
 ) -> None:
     """Run a step and call `say` with its events: see lab/run/executors/__init__.py."""
+
+    def report(tokens: int) -> None:
+        say({"event": "progress", "tokens": tokens})
+
     try:
-        seconds = run_job(
-            store, job, lambda tokens: say({"event": "progress", "tokens": tokens}), wishes, fresh=fresh, again=again
-        )
+        seconds = run_job(store, job, report, wishes, fresh=fresh, again=again)
     except Stopped:
         say({"event": "stopped"})
     except Damaged as error:
         say({"event": "damaged", "key": error.key})
     except Exception as error:
-        say({"event": "failed", "reason": reason_of(error), "trace": traceback.format_exc()})
+        # One line, with the type of the error unless it is the user's.
+        reason = brief(error) if isinstance(error, InputError) else f"{type(error).__name__}: {brief(error)}"
+        say({"event": "failed", "reason": reason, "trace": traceback.format_exc()})
     else:
         say({"event": "done", "seconds": seconds})
-
-
-def reason_of(error: Exception) -> str:
-    """Return an error on one line, with its type unless it is the user's."""
-    return brief(error) if isinstance(error, InputError) else f"{type(error).__name__}: {brief(error)}"
 
 
 def work(root: Path, threads: int, jobs: IO[str], events: IO[str], stopping: Callable[[], bool]) -> None:

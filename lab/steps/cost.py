@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.config.model import (
-    AnyModel,
-    LlamaConfig,
-    ModelConfig,
-    Network,
-    NgramConfig,
-    PositionsConfig,
-    PretrainedConfig,
-)
+from lab.config.model import AnyModel, LlamaConfig, ModelConfig, Network, NgramConfig, PositionsConfig, PretrainedConfig
 from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.config.train import TrainConfig

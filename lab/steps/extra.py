@@ -49,11 +49,7 @@ class ExtraParams:
 
 
 def extras(place: Place, record: Step) -> tuple[Step, ...]:
-    """Declare a step for each metric of the user's own, with the inputs of the generation's record.
-
-    Raises:
-        InputError: a metric cannot be imported, is no function or has no Python source.
-    """
+    """Declare a step for each metric of the user's own, with the inputs of the generation's record."""
     return tuple(_extra(name, record) for name in place.study.metrics.extra)
 
 
@@ -78,16 +74,7 @@ def load_extra(folder: Path) -> dict[str, float]:
 
 
 def apply(metric: str, function: Callable[[Evidence], Any], evidence: Evidence) -> dict[str, float]:
-    """Call a metric of the user's own.
-
-    Args:
-        metric: its name in the study, for messages.
-        function: the metric: Evidence -> {name: number}.
-        evidence: of one generation.
-
-    Raises:
-        InputError: the metric fails, or returns anything but named numbers with names of their own.
-    """
+    """Call a metric of the user's own.  InputError: it fails, or returns other than numbers with names of their own."""
     try:
         numbers = function(evidence)
     except Stopped:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
 from lab.hashing import code_hash, reached
@@ -22,11 +22,8 @@ Folders = Mapping[str, Path]
 """Role of an input -> the folder of its artifact."""
 ROOT = Path(__file__).parents[1]
 UNKEYED = "unkeyed"
-
-
-class Run(Protocol):
-    def __call__(self, params: Any, inputs: Folders, out: Path, attempt: Attempt) -> None:
-        """Write the artifact of a step into the empty folder `out`."""
+Run = Callable[[Any, Folders, Path, Attempt], None]
+"""A function (params, inputs, out, attempt) that writes the artifact of a step into the empty folder `out`."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +117,8 @@ def function_hash(kind: str, name: str, function: Callable[..., Any], *, own: bo
     """Hash the code of a function that a study names.
 
     Of the lab's `own` functions it is the code that the function reaches in its module, so that adding another function
-    to the file changes no key.  Of a user's it is the whole module with its import statements,
-    because the function may call anything.
-
-    Args:
-        kind: what the function is, for messages: "regime".
-        name: its name in the study.
-        function: the function itself.
-        own: whether it is the lab's.
+    to the file changes no key.  Of a user's it is the whole module with its import statements, because the function may
+    call anything.  `kind` and `name` are for messages: "regime" and its name in the study.
 
     Raises:
         InputError: the function has no Python source, so its versions cannot be told apart.

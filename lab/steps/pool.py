@@ -35,15 +35,11 @@ class PoolParams:
 def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Step:
     """Declare the rows that a regime chooses for generation t.  In generation 0 it is one step for all regimes.
 
-    Args:
-        place: the seed, the generation t and the study.
-        regime: its name and options.
-        samples: generation -> the step of its synthetic corpus, for all generations before t.
+    `samples` holds the synthetic corpora of all generations before t, by generation.
     """
     human = place.human
     if not samples:
-        label = f"pool shared seed {place.seed} gen {place.t}"
-        return human_pool(human.human, place.seed, place.t, label)
+        return human_pool(human.human, place.seed, place.t, f"pool shared seed {place.seed} gen {place.t}")
     seen = regimes.visible(regime.name, regime.options, len(samples))
     inputs = {"human": human.human, **{f"{SYNTHETIC}{t}": step for t, step in samples.items() if t in seen}}
     if human.archive is not None and regimes.regime(regime.name).archive(regime.options):

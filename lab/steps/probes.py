@@ -54,15 +54,9 @@ def _run_heldout(params: HeldoutParams, inputs: Folders, out: Path, attempt: Att
 
 
 def held_out_nats(model: LanguageModel, rows: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
-    """Score every token of held-out rows, each row after one BOS.
+    """Score every token of held-out rows, each row after one BOS: [N, T] -> losses in nats, float32 [N, T].
 
-    Args:
-        model: the model that scores.
-        rows: token ids, [N, T].
-        progress: called with the number of tokens scored so far.
-
-    Returns:
-        The loss of each token in nats, float32 [N, T].
+    `progress` is called with the number of tokens scored so far.
     """
     nats = np.empty(rows.shape, dtype=np.float32)
     for start in range(0, len(rows), ROWS):

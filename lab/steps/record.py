@@ -50,12 +50,12 @@ def record(place: Place, models: Sequence[Step], sampled: Step, probed: Mapping[
 
 
 def load_evidence(inputs: Folders, *, budget: int, prompt: int, layout: str) -> Evidence:
-    """Return the evidence of one generation.
+    """Return the evidence of one generation from the inputs of its record step.
 
     Token arrays stay memory-mapped; losses of the test rows are read.
 
     Args:
-        inputs: the folders of a record step: tokenizer, test, human, resample, synthetic, model-<m>, heldout-<m>.
+        inputs: the folders of tokenizer, test, human, resample, synthetic, model-<m> and heldout-<m>.
         budget: tokens at which texts are compared.
         prompt: human tokens at the beginning of each sampled row.
         layout: blocks or documents.

@@ -184,11 +184,7 @@ SAMPLE = Kind(
     "sample",
     SampleParams,
     _run_sample,
-    (
-        "steps/sample.py",
-        "models/sampling/*.py",
-        *MODELS,
-    ),
+    ("steps/sample.py", "models/sampling/*.py", *MODELS),
     version="3",
     cost=Cost(cpu=4e10, cuda=1e12),
     takes="samples",

@@ -88,11 +88,5 @@ def _run_source_rows(params: SourceRowsParams, inputs: Folders, out: Path, attem
 
 SOURCE = Kind("source", SourceParams, _run_source, MODULES, version="1", libraries=frozenset[str](), reads_text=True)
 SOURCE_ROWS = Kind(
-    "source-rows",
-    SourceRowsParams,
-    _run_source_rows,
-    MODULES,
-    version="1",
-    libraries=frozenset({"pyarrow"}),
-    reads_text=True,
+    "source-rows", SourceRowsParams, _run_source_rows, MODULES, "1", libraries=frozenset({"pyarrow"}), reads_text=True
 )

@@ -14,8 +14,8 @@ import numpy as np
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.recipe import ARCHIVE, HUMAN
-from lab.steps.cost import FILES, TOKENIZER
-from lab.steps.kind import Folders, Kind, make_step, unkeyed
+from lab.steps.cost import FILES, TOKENIZER, vocabulary
+from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed
 from lab.steps.place import Human, speller, where_at
 from lab.steps.source import human_of_source, rows_beside
 from lab.store.step import Attempt, Step
@@ -23,25 +23,12 @@ from lab.text import corpus as corpora
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
 
-MODULES = (
-    "steps/text.py",
-    "steps/place.py",
-    "text/corpus.py",
-    "text/folds.py",
-    "text/rows.py",
-    "text/tokenizer.py",
-    "seeds.py",
-)
+_TEXT = ("text/corpus.py", "text/folds.py", "text/rows.py", "text/tokenizer.py")
+MODULES = ("steps/text.py", "steps/place.py", *_TEXT, "seeds.py")
 
 
 def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
-    """Declare the human side of one seed.
-
-    Args:
-        study: the study, without a sweep.
-        identity: what the corpus and a pretrained tokenizer are, by content.
-        seed: the seed whose rows are drawn.
-    """
+    """Declare the human side of one seed.  `identity`: what the corpus and a pretrained tokenizer are, by content."""
     if isinstance(study.corpus, SourceConfig):
         return human_of_source(study, study.corpus, seed)
     text = _corpus(study, identity)
@@ -49,7 +36,14 @@ def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
     rows = _rows(study, text, tokenizer)
 
     def own(name: str, count: int, after: int, origin: int = HUMAN, beside: Step | None = None) -> Step:
-        return _drawn(study, rows, tokenizer, name=name, seed=seed, count=count, after=after, origin=origin, own=beside)
+        """Rows of the train fold.  `beside`: of a resample, the seed's own rows that it is compared with."""
+        inputs, budget = {"rows": rows, "tokenizer": tokenizer}, dict[str, int]()
+        if beside is not None and study.corpus.layout == "documents":
+            budget = {"tokens": study.metrics.tokens, "prompt": study.sample.prompt_tokens}
+            inputs["beside"] = beside
+        params = HumanParams(seed, after, count, origin, study.corpus.layout, **budget)
+        disk = 5 * count * study.model.n_positions + FILES
+        return make_step(HUMAN_ROWS, params, inputs, label=f"{name} seed {seed}", disk=disk)
 
     # The resample comes last, so that what is compared moves no row that is trained on.
     mine, archive, base = study.rows(study.corpus.tokens), *rows_beside(study)
@@ -101,11 +95,7 @@ class TokenizerParams:
 def _tokenizer(study: StudyConfig, identity: Mapping[str, str], text: Step) -> Step:
     where = where_at(study.words.pretrained, identity["tokenizer"])
     params = TokenizerParams(identity["tokenizer"], study.words.vocab_size, **where)
-    return make_step(TOKENIZER_KIND, params, {"corpus": text}, disk=TOKENIZER * _vocabulary(study))
-
-
-def _vocabulary(study: StudyConfig) -> int:
-    return study.words.vocab_size or 50_257
+    return make_step(TOKENIZER_KIND, params, {"corpus": text}, disk=TOKENIZER * vocabulary(study))
 
 
 def _run_tokenizer(params: TokenizerParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
@@ -128,7 +118,7 @@ def _rows(study: StudyConfig, text: Step, tokenizer: Step) -> Step:
     assert isinstance(study.corpus, CorpusConfig)
     params = RowsParams(study.model.n_positions, study.corpus.layout)
     # Each token with the number of its document, 6 bytes; a token of a larger vocabulary spells more of the text.
-    bytes_per_token = min(4.5, 0.58 * math.log2(_vocabulary(study)) - 3)
+    bytes_per_token = min(4.5, 0.58 * math.log2(vocabulary(study)) - 3)
     disk = int(6 * corpora.text_bytes(study.corpus.path) / bytes_per_token) + FILES
     return make_step(ROWS, params, {"corpus": text, "tokenizer": tokenizer}, disk=disk)
 
@@ -181,29 +171,6 @@ class HumanParams:
     """The same: tokens at the head of each row that do not count."""
 
 
-def _drawn(
-    study: StudyConfig,
-    rows: Step,
-    tokenizer: Step,
-    *,
-    name: str,
-    seed: int,
-    count: int,
-    after: int,
-    origin: int,
-    own: Step | None,
-) -> Step:
-    """Rows of the train fold for one seed.  `own`: of a resample, the seed's own rows that it is compared with."""
-    inputs = {"rows": rows, "tokenizer": tokenizer}
-    budget: dict[str, int] = {}
-    if own is not None and study.corpus.layout == "documents":
-        budget = {"tokens": study.metrics.tokens, "prompt": study.sample.prompt_tokens}
-        inputs["beside"] = own
-    params = HumanParams(seed, after, count, origin, study.corpus.layout, **budget)
-    disk = 5 * count * study.model.n_positions + FILES
-    return make_step(HUMAN_ROWS, params, inputs, label=f"{name} seed {seed}", disk=disk)
-
-
 def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
     tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
     owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
@@ -229,13 +196,12 @@ def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt
     cutting.write_rows(out, (len(drawn), tokens.shape[1]), block, origin=params.origin)
 
 
-def _kind(name: str, params: type[Any], run: Any, version: str, libraries: frozenset[str]) -> Kind:
-    return Kind(name, params, run, MODULES, version=version, libraries=libraries, reads_text=True)
+def _kind(name: str, params: type[Any], run: Run, version: str, *libraries: str) -> Kind:
+    return Kind(name, params, run, MODULES, version=version, libraries=frozenset(libraries), reads_text=True)
 
 
-_WRITES = frozenset({"tokenizers", "pyarrow"})
-CORPUS = _kind("corpus", CorpusParams, _run_corpus, "1", frozenset({"datasets", "pyarrow"}))
-TOKENIZER_KIND = _kind("tokenizer", TokenizerParams, _run_tokenizer, "1", _WRITES)
-ROWS = _kind("rows", RowsParams, _run_rows, "2", _WRITES)
-HELDOUT_ROWS = _kind("heldout-rows", HeldoutRowsParams, _run_heldout_rows, "1", frozenset())
-HUMAN_ROWS = _kind("human", HumanParams, _run_human, "1", _WRITES)
+CORPUS = _kind("corpus", CorpusParams, _run_corpus, "1", "datasets", "pyarrow")
+TOKENIZER_KIND = _kind("tokenizer", TokenizerParams, _run_tokenizer, "1", "tokenizers", "pyarrow")
+ROWS = _kind("rows", RowsParams, _run_rows, "2", "tokenizers", "pyarrow")
+HELDOUT_ROWS = _kind("heldout-rows", HeldoutRowsParams, _run_heldout_rows, "1")
+HUMAN_ROWS = _kind("human", HumanParams, _run_human, "1", "tokenizers", "pyarrow")

@@ -106,11 +106,11 @@ def train(place: Place, recipe: Step, recipe_rows: int, began: Sequence[Step | N
     A counting model is a function of its recipe.  A network is one also of the seed, the generation, the arithmetic and
     the model whose weights it starts from, `began`, if these are not random.
     """
-    study, members = place.study, place.study.population
-    if study.train is None:
-        return tuple(_counted(place, recipe, recipe_rows // members, (m, members)) for m in range(members))
+    config, members = place.study.train, place.study.population
     rows = recipe_rows // members
-    return tuple(_network(place, study.train, recipe, rows, began[m], (m, members)) for m in range(members))
+    if config is None:
+        return tuple(_counted(place, recipe, rows, (m, members)) for m in range(members))
+    return tuple(_network(place, config, recipe, rows, began[m], (m, members)) for m in range(members))
 
 
 def _counted(place: Place, recipe: Step, rows: int, member: tuple[int, int]) -> Step:
@@ -172,7 +172,6 @@ def _context(study: StudyConfig, recipe: Step) -> int:
 
 
 def _run_train(params: TrainParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    special = tokenizers.load_special(inputs["tokenizer"])
     rows = RecipeRows(
         load_recipe(inputs["pool"]),
         corpora(inputs),
@@ -184,9 +183,9 @@ def _run_train(params: TrainParams, inputs: Folders, out: Path, attempt: Attempt
     if not len(rows):
         raise InputError(f"model {params.member} of {params.members} has no row to train on: curators left too few")
     if params.train is not None:
-        curve = _train_network(params, params.train, inputs, special, rows, out, attempt)
+        curve = _train_network(params, inputs, rows, out, attempt)
     else:
-        curve = []
+        curve, special = [], tokenizers.load_special(inputs["tokenizer"])
         counting.fit(params.model, rows.take(np.arange(len(rows))), **special).save(out)
     rows.check_shares()
     for file in inputs["tokenizer"].glob("tokenizer*.json"):
@@ -202,22 +201,16 @@ def _chance(params: TrainParams, purpose: str, member: int = 0) -> int:
 
 
 def _train_network(
-    params: TrainParams,
-    settings: Mapping[str, Any],
-    inputs: Folders,
-    special: Mapping[str, int],
-    rows: RecipeRows,
-    out: Path,
-    attempt: Attempt,
+    params: TrainParams, inputs: Folders, rows: RecipeRows, out: Path, attempt: Attempt
 ) -> list[dict[str, Any]]:
     """Train and save a network; return its learning curve."""
     from lab.models.checkpoints import Checkpoints
     from lab.models.train import fit
 
-    assert params.machine is not None
-    config, eos = TrainConfig(**settings), end_of(params.layout, inputs["tokenizer"])
+    assert params.train is not None and params.machine is not None
+    config, eos = TrainConfig(**params.train), end_of(params.layout, inputs["tokenizer"])
     validation = np.load(inputs["validation"] / "tokens.npy")
-    model = _first_weights(params, inputs, special, config, validation.shape[1])
+    model = _first_weights(params, inputs, config, positions=validation.shape[1])
     curve = fit(
         model,
         rows,
@@ -234,14 +227,13 @@ def _train_network(
     return curve
 
 
-def _first_weights(
-    params: TrainParams, inputs: Folders, special: Mapping[str, int], config: TrainConfig, positions: int
-) -> Any:
+def _first_weights(params: TrainParams, inputs: Folders, config: TrainConfig, positions: int) -> Any:
     """Return a network with random weights, or with those of the base or the generation before; LoRA where asked."""
     from lab.models.initial_weights import fresh, start
     from lab.models.lora import Lora
 
     assert params.machine is not None
+    special = tokenizers.load_special(inputs["tokenizer"])
     vocabulary_of = {"vocab_size": special["vocab_size"], "bos": special["bos"]}
     device, seed = params.machine["device"], _chance(params, "init", params.member)
     if "began" not in inputs:

@@ -64,20 +64,13 @@ def beside(path: Path) -> Path:
 
 def write_text(path: Path, text: str, *, point: str = "") -> None:
     """Write a text file atomically: a reader sees the old file or the new one, also after a crash."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_file(path, write, point=point)
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), point=point)
 
 
-def write_file(path: Path, write: Callable[[Path], None], *, point: str = "") -> None:
-    """Write a file atomically.
+def write_file(path: Path, write: Callable[[Path], object], *, point: str = "") -> None:
+    """Write a file atomically: `write` is given its temporary name.
 
-    Args:
-        path: the file.
-        write: writes it under the temporary name that it is given.
-        point: how its instants in lab/store/crash_points.py are called; by default like the file.
+    `point` is how its instants in lab/store/crash_points.py are called; by default like the file.
     """
     point = point or path.name
     temporary = beside(path)

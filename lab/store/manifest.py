@@ -98,13 +98,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def faults(folder: Path, manifest: Manifest, *, large: bool = True) -> Iterator[str]:
-    """Yield what is wrong with the files of an artifact, a line each.
-
-    Args:
-        folder: where the artifact lies.
-        manifest: what it states.
-        large: whether files of more than HASHED_AT_ONCE bytes are hashed too.
-    """
+    """Yield what is wrong with the files of an artifact, a line each.  Unless `large`, larger files are not hashed."""
     try:
         dropped_files(folder)
     except (OSError, ValueError):

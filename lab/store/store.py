@@ -72,11 +72,8 @@ class Damaged(Exception):
         self.name, self.key = name, key
 
 
-def _ignore(message: str) -> None:
-    """Take a note that nobody reads."""
-
-
-def _never() -> bool:
+def never() -> bool:
+    """Return False: nobody asks the run to stop."""
     return False
 
 
@@ -85,7 +82,7 @@ class Store:
     """The artifacts below a folder, as one process sees them."""
 
     root: Path
-    note: Callable[[str], None] = _ignore
+    note: Callable[[str], None] = lambda message: None
     """Called with a line for every artifact that is moved aside."""
     host: str = field(default_factory=atomic.host)
     _manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict)
@@ -118,11 +115,7 @@ class Store:
             self._manifests.pop(ref, None)
 
     def verify(self, name: str, key: str, *, again: bool = False) -> None:
-        """Hash every file of an artifact, once per process unless `again`.
-
-        Raises:
-            Damaged: the artifact is missing, or a file does not match its manifest.
-        """
+        """Hash every file of an artifact, once per process unless `again`.  Damaged: it is not as it was committed."""
         if again:
             self._manifests.pop((name, key), None)
         folder, manifest = self.folder(name, key), self.manifest(name, key)
@@ -134,12 +127,8 @@ class Store:
                 raise Damaged(name, key)
             self._verified.add((name, key, number))
 
-    def set_aside(self, name: str, key: str, stopping: Callable[[], bool] = _never) -> None:
-        """Move a damaged artifact to `.corrupt-<key>-*`, and note it.  An undamaged one stays where it is.
-
-        Raises:
-            Stopped: `stopping` became true while another process held the step's lock.
-        """
+    def set_aside(self, name: str, key: str, stopping: Callable[[], bool] = never) -> None:
+        """Move a damaged artifact to `.corrupt-<key>-*`, and note it.  An undamaged one stays where it is."""
         with self.lock(key, stopping=stopping):
             try:
                 self.verify(name, key, again=True)
@@ -172,11 +161,11 @@ class Store:
 
     def _inputs(self, job: Job) -> dict[str, InputEntry]:
         """Return the inputs of a job with the hash of their present content, in the form that manifests store."""
-        parents = {role: (*ref, self.manifest(*ref)) for role, ref in job.inputs.items()}
-        return {
-            role: InputEntry(step=name, key=key, content=parent.content if parent else None)
-            for role, (name, key, parent) in parents.items()
-        }
+        inputs = {}
+        for role, (name, key) in job.inputs.items():
+            manifest = self.manifest(name, key)
+            inputs[role] = InputEntry(step=name, key=key, content=manifest.content if manifest else None)
+        return inputs
 
     def paths(self, job: Job) -> dict[str, Path]:
         """Return the folders of a job's inputs, by role."""
@@ -190,9 +179,9 @@ class Store:
         *,
         fresh: bool,
         again: bool = False,
-        stopping: Callable[[], bool] = _never,
+        stopping: Callable[[], bool] = never,
     ) -> bool:
-        """Make an artifact unless it is there.
+        """Make an artifact unless it is there.  Return whether this call made it.
 
         Args:
             job: the step.
@@ -200,13 +189,7 @@ class Store:
             environment: what the manifest shall state of the machine.
             fresh: whether to replace an artifact that another state of the lab's code made.
             again: whether to make it again if its weights were dropped.
-            stopping: asked while another process holds the step's lock.
-
-        Returns:
-            Whether this call made it.
-
-        Raises:
-            Stopped: `stopping` became true during the wait.
+            stopping: asked while another process holds the step's lock; Stopped where it becomes true.
         """
         with self.lock(job.key, stopping=stopping):
             self.forget(job)
@@ -251,9 +234,8 @@ class Store:
             "content": manifests.content_of(files),
             "environment": environment,
         }
-        manifest["seal"] = manifests.seal_of(
-            json.loads(json.dumps(manifest))
-        )  # as JSON gives it back, with text for keys
+        # The seal is taken of what JSON gives back, with text for keys.
+        manifest["seal"] = manifests.seal_of(json.loads(json.dumps(manifest)))
         text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
         write_text(temporary / MANIFEST, text, point=f"{job.name}/commit/manifest")
         for folder in {path.parent for path in temporary.rglob("*")}:
@@ -306,7 +288,7 @@ class Store:
                         shutil.rmtree(self.scratch(key), ignore_errors=True)
 
     @contextlib.contextmanager
-    def lock(self, key: str, *, wait: bool = True, stopping: Callable[[], bool] = _never) -> Iterator[bool]:
+    def lock(self, key: str, *, wait: bool = True, stopping: Callable[[], bool] = never) -> Iterator[bool]:
         """Context manager: hold the lock of a step.
 
         It yields True.  Without `wait` it yields False at once if another process has the lock.  The wait

@@ -141,7 +141,12 @@ def test_the_cases_name_every_kind(trials: Trials) -> None:
 @pytest.mark.parametrize("how", ["flipped", "deleted", "gone"])
 @pytest.mark.parametrize("kind", ["train", "human", "tokenizer"])
 def test_damage_while_a_step_runs_that_needs_it(network: Trial, kind: str, how: str, workers: int) -> None:
-    """Found before use or by the failing step: it is moved aside, made again, and the step with it, all in one run."""
+    """Found before use or by the failing step: it is moved aside, made again, and the step with it, all in one run.
+
+    A process hashes an artifact once (lab/store/README.md), so human rows are damaged before their first reader, the
+    pool, has hashed them.  At the start of `train` only the resample, which `record` alone reads, is not hashed yet,
+    and the keys would decide which of the two is damaged.
+    """
     folder = network.fresh()
     reader = {"train": "sample", "human": "pool", "tokenizer": "train"}[kind]
     hook = ["damaging", f"{reader}/commit/made", kind, how]

@@ -266,7 +266,7 @@ def fork_worker(kind: Any, store: Path, threads: int, log: Any) -> Any:
         os.close(back_write)
         PIPES.extend([to_write, back_read])
         os.set_blocking(back_read, False)
-        return kind(Forked(process, os.fdopen(to_write, "w"), os.fdopen(back_read)))
+        return kind(Forked(process), os.fdopen(to_write, "w"), os.fdopen(back_read))
     for handle in (*PIPES, to_write, back_read):
         with suppress(OSError):
             os.close(handle)
@@ -285,8 +285,6 @@ class Forked:
     """The part of subprocess.Popen that lab/run/executors/local.py uses, for a forked process."""
 
     pid: int
-    stdin: Any
-    stdout: Any
     code: int | None = None
 
     def wait(self) -> int:

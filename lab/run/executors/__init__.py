@@ -63,7 +63,7 @@ def execute(
     log: Path,
     wishes: Wishes = UNATTENDED,
 ) -> dict[Step, str]:
-    """Work through the steps of a study.
+    """Work through the steps of a study, and return those that failed, with their reasons.
 
     Args:
         store: where the artifacts are.
@@ -74,10 +74,7 @@ def execute(
         fresh: kinds of steps to do again where the lab's code has changed since.
         first: kinds of steps that go before all others.
         log: a file for what workers print.
-        wishes: what the user may want besides the results.
-
-    Returns:
-        The failed steps, with their reasons.
+        wishes: whether to stop, and how often to leave a checkpoint.
 
     Raises:
         Stopped: steps are left because the run was asked to stop.

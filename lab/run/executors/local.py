@@ -61,6 +61,7 @@ class Processes:
     def __init__(self, store: Path, count: int, threads: int, log: IO[str], wishes: Wishes) -> None:
         self.store, self.count, self.threads, self.log, self.wishes = store, count, threads, log, wishes
         self.workers: list[Worker] = []
+        self.asked = False
         self.selector = selectors.DefaultSelector()
 
     def free(self) -> bool:
@@ -69,15 +70,12 @@ class Processes:
 
     def give(self, step: Step, job: Job, *, fresh: bool, again: bool) -> None:
         """Send the step to an idle worker, or to a new one."""
-        worker = next((worker for worker in self.workers if worker.step is None), None) or self._start()
+        worker = next((worker for worker in self.workers if worker.step is None), None)
+        if worker is None:
+            worker = Worker.start(self.store, self.threads, self.log)
+            self.workers.append(worker)
+            self.selector.register(worker.output, selectors.EVENT_READ, worker)
         worker.give(step, job, {"fresh": fresh, "again": again, "checkpoint_seconds": self.wishes.checkpoint_seconds})
-
-    def _start(self) -> Worker:
-        worker = Worker.start(self.store, self.threads, self.log)
-        self.workers.append(worker)
-        assert worker.process.stdout is not None
-        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-        return worker
 
     def wait(self, tell: Tell) -> None:
         """Pass on what workers have written."""
@@ -91,8 +89,7 @@ class Processes:
             worker.process.kill()
             return
         if event["event"] == "died":
-            assert worker.process.stdout is not None
-            self.selector.unregister(worker.process.stdout)
+            self.selector.unregister(worker.output)
             self.workers.remove(worker)
             worker.stop()
         if event["event"] not in ("progress", "noted"):
@@ -102,8 +99,10 @@ class Processes:
 
     def ask_to_stop(self) -> None:
         """Send every worker SIGTERM, once."""
-        for worker in self.workers:
-            worker.ask_to_stop()
+        if not self.asked:
+            for worker in self.workers:
+                worker.process.send_signal(signal.SIGTERM)
+        self.asked = True
 
     def close(self) -> None:
         """Kill all workers."""
@@ -117,12 +116,12 @@ class Worker:
     """A worker process (lab/run/worker.py), as its run sees it."""
 
     process: subprocess.Popen[str]
+    orders: IO[str]
+    output: IO[str]
     step: Step | None = None
     """What it works on."""
     buffer: str = ""
     """What it has written of an unfinished line."""
-    asked: bool = False
-    """Whether it was asked to stop."""
 
     @classmethod
     def start(cls, store: Path, threads: int, log: IO[str]) -> Worker:
@@ -138,31 +137,22 @@ class Worker:
         }
         command = [sys.executable, "-P", "-c", START, str(Path(lab.__file__).parents[1])]
         command += [str(store), str(threads), str(os.getpid())]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
-        assert process.stdout is not None
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment)
+        assert process.stdin is not None and process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process)
+        return cls(process, process.stdin, process.stdout)
 
     def give(self, step: Step, job: Job, order: Mapping[str, Any]) -> None:
         """Send a step.  `order`: fresh, again, checkpoint_seconds."""
-        assert self.process.stdin is not None
         self.step = step
         with contextlib.suppress(BrokenPipeError):  # it died: its closed output tells so
-            self.process.stdin.write(json.dumps({"job": job.to_json(), **order}) + "\n")
-            self.process.stdin.flush()
-
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM, once."""
-        if not self.asked:
-            self.process.send_signal(signal.SIGTERM)
-        self.asked = True
+            self.orders.write(json.dumps({"job": job.to_json(), **order}) + "\n")
+            self.orders.flush()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events that it has written by now.  The last one is "died" when it is gone."""
-        assert self.process.stdout is not None
-        chunk = self.process.stdout.read()
+        chunk = self.output.read()
         self.buffer += chunk or ""
         *lines, self.buffer = self.buffer.split("\n")
         yield from (json.loads(line) for line in lines)
@@ -173,7 +163,6 @@ class Worker:
         """Kill it."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        self.output.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.orders.close()
