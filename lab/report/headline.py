@@ -14,7 +14,7 @@ from lab.metrics.column import Short
 from lab.metrics.columns import column as named
 from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
-from lab.report.tables import CONTROL, Line, Rows, lines, scale, shown_generations, sparkline
+from lab.report.tables import CONTROL, Line, Rows, arm_label, lines, scale, shown_generations, sparkline
 
 MOST_BARS = 8
 """Most bars of a sparkline; with more generations, some in the middle are skipped."""
@@ -141,8 +141,8 @@ def _labelled(group: Sequence[Line], heading: str, numbers: Sequence[str], where
     wide = len(indent) + max(len("regime"), *map(len, labels))
     table, arm = [f"{'regime'.ljust(wide)}  {heading}"], ""
     for line, label, row in zip(group, labels, numbers, strict=True):
-        if where == "arm" and line.arm != arm:
-            arm = line.arm
+        if where == "arm" and arm_label(line.axes) != arm:
+            arm = arm_label(line.axes)
             table.append(arm)
         table.append(f"{(indent + label).ljust(wide)}  {row}")
     return table
@@ -166,7 +166,7 @@ def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bar
     change = _change(line, group)
     if layout.changes == "none" or change is None:
         return value, trend, "", ""
-    digits, factor, unit = _unit(line.metric, column, change)
+    digits, factor, unit = _unit(line.metric, change)
     size = f"{change.mean * factor:+,.{digits}f}{unit}"
     if math.isnan(change.low):
         return value, trend, size, ""
@@ -174,10 +174,12 @@ def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bar
     return value, trend, size, bounds if layout.changes == "interval" else "" if _holds_zero(change) else "*"
 
 
-def _unit(metric: str, column: Short, change: Interval) -> tuple[int, float, str]:
+def _unit(metric: str, change: Interval) -> tuple[int, float, str]:
     """Return digits, factor and unit of a change.  Percentages have one decimal if all are below 9.95 %, else none."""
-    if not named(metric).relative:
-        return column.digits, 100.0 if column.percent else 1.0, ""
+    column = named(metric)
+    assert column.short is not None, metric
+    if not column.relative:
+        return column.short.digits, 100.0 if column.short.percent else 1.0, ""
     sizes = [abs(x) for x in (change.mean, change.low, change.high) if math.isfinite(x)]
     return (1 if max(sizes) < 0.0995 else 0), 100.0, "%"
 
@@ -251,9 +253,7 @@ def _difference(line: Line) -> str:
 
 
 def _size(line: Line, interval: Interval, number: float) -> str:
-    short = named(line.metric).short
-    assert short is not None, line.metric
-    digits, factor, _ = _unit(line.metric, short, interval)
+    digits, factor, _ = _unit(line.metric, interval)
     return f"{number * factor:,.{digits}f}"
 
 

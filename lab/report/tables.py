@@ -48,16 +48,9 @@ class Line:
     """The values of the human regime in the same arm; empty without one."""
 
     @property
-    def arm(self) -> str:
-        """The swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
-        short = [name.split(".")[-1] for name in self.axes]
-        names = [name if short.count(end) > 1 else end for name, end in zip(self.axes, short, strict=True)]
-        return printable(", ".join(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True)))
-
-    @property
     def label(self) -> str:
         """Name in tables and legends: "replace, temperature 0.7"."""
-        return ", ".join([printable(self.regime), *([self.arm] if self.axes else [])])
+        return label(self.regime, self.axes)
 
     @property
     def last(self) -> int:
@@ -102,6 +95,18 @@ class Line:
 
     def _difference(self, value: float, other: float) -> float:
         return value / other - 1 if column(self.metric).relative else value - other
+
+
+def label(regime: str, axes: Mapping[str, Any]) -> str:
+    """Return the name of a regime in an arm: "replace, temperature 0.7"."""
+    return printable(", ".join(filter(None, (regime, arm_label(axes)))))
+
+
+def arm_label(axes: Mapping[str, Any]) -> str:
+    """Return swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
+    short = [name.split(".")[-1] for name in axes]
+    names = [name if short.count(end) > 1 else end for name, end in zip(axes, short, strict=True)]
+    return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
 
 
 def measured_in(rows: Rows) -> list[str]:
@@ -257,12 +262,6 @@ def _interval(line: Line) -> str:
     if math.isnan(interval.low):
         return f"{mean} (one seed)"
     return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
-
-
-def by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
-    """Return the lines grouped by metric."""
-    names = dict.fromkeys(line.metric for line in found)
-    return [(name, [line for line in found if line.metric == name]) for name in names]
 
 
 def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
