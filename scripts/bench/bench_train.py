@@ -34,7 +34,6 @@ import torch
 from bench_common import (
     Peaks,
     Record,
-    Spread,
     answered,
     clock,
     describe,
@@ -42,7 +41,7 @@ from bench_common import (
     peaks,
     pin,
     print_table,
-    ratio,
+    spreads,
     write_json,
 )
 from torch.optim.lr_scheduler import LambdaLR
@@ -363,9 +362,7 @@ def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak
             name=f"train {work.shape.name}, batch {work.batch_rows}{used}" + ", compiled" * lab.compiled,
             peer=setting.name,
             unit="tokens/s",
-            ours=Spread.of(ours),
-            theirs=Spread.of(theirs),
-            ratio=ratio(ours, theirs),
+            **spreads(ours, theirs),
             roofline=work.shape.operations(work.device) * median(ours) / peak.bfloat16,
             goal=GOAL if setting == best[lab] else None,
             best=setting == best[lab],
