@@ -47,13 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def say(text: str, style: str | None = None, *, to: Console | None = None) -> None:
-    """Print text: wrapped at words on a terminal, as it is elsewhere.
-
-    Args:
-        text: The text; it may be what a user wrote, and is printed as it is.
-        style: A style of rich, such as "dim".
-        to: The console; standard output by default.
-    """
+    """Print text, which a user may have written, as it is.  On a terminal it is wrapped at words."""
     console = to or out
     if console.is_terminal:  # long words, such as paths, stay whole
         wrapper = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)

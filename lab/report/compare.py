@@ -11,7 +11,7 @@ from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, mean_interval, paired_interval
-from lab.report.tables import Line, Rows, label, lines, value_of
+from lab.report.tables import NO_INTERVAL, Line, Rows, label, lines, value_of
 from lab.run.folder import axes_of
 
 HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0", "95 % interval")
@@ -73,13 +73,8 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     There is one line per regime and combination of the other swept fields.  Each cell is the mean over seeds at the
     arm's last generation, with its standard deviation.
 
-    Args:
-        rows: The rows of results.csv.
-        metric: Name of a column.
-        by: Name of the swept field.
-
     Raises:
-        InputError: The run does not sweep this field.
+        InputError: The run does not sweep the field `by`.
     """
     axes = axes_of(rows)
     if by not in axes:
@@ -146,23 +141,16 @@ def side_label(side: Side, direction: Direction) -> str:
 
 
 def check_direction(direction: Direction, config: StudyConfig, rows: Rows) -> Finding:
-    """Hold a published direction against the results of a run.
-
-    Args:
-        direction: The published sign, with the two sides to compare.
-        config: The study of the run, which says what the fields are that it does not sweep.
-        rows: The rows of results.csv.
-    """
-    nothing = Interval(math.nan, math.nan, math.nan)
+    """Hold a published direction against the results of a run.  `config` has the fields that the run does not sweep."""
     found = [_match(side, direction.metric, config, rows) for side in (direction.higher, direction.lower)]
     sides = [line for line in found if line is not None]
     if len(sides) < 2:
-        return Finding(None, nothing, 0, "not in this run")
+        return Finding(None, NO_INTERVAL, 0, "not in this run")
     t = min(line.last for line in sides) if direction.generation is None else direction.generation
     a, b = (_above(line, t, direction.above) for line in sides)
     differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
     if not differences:
-        return Finding(t, nothing, 0, f"no generation {t} of both")
+        return Finding(t, NO_INTERVAL, 0, f"no generation {t} of both")
     interval = paired_interval(differences)
     return Finding(t, interval, len(differences), verdict(interval, direction.least, len(differences)))
 

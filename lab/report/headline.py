@@ -14,7 +14,7 @@ from lab.metrics.column import Short
 from lab.metrics.columns import column as named
 from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
-from lab.report.tables import CONTROL, Line, Rows, arm_label, lines, scale, shown_generations, sparkline
+from lab.report.tables import CONTROL, Line, Rows, arm_label, kind_of, lines, scale, shown_generations, sparkline
 
 MOST_BARS = 8
 """Most bars of a sparkline; with more generations, some in the middle are skipped."""
@@ -67,12 +67,7 @@ class Headline:
 
 
 def headline(rows: Rows, width: int) -> Headline:
-    """Return the headline table in the fullest layout that fits into `width` characters.
-
-    Args:
-        rows: The rows of results.csv, at least one.
-        width: Characters of a line.
-    """
+    """Return the headline table in the fullest layout that fits into `width` characters.  It needs at least one row."""
     columns = shortlist(kind_of(rows))
     groups = [lines(rows, [metric]) for metric in columns]
     for layout in LAYOUTS:
@@ -81,11 +76,6 @@ def headline(rows: Rows, width: int) -> Headline:
         if found.width <= width:
             break
     return found
-
-
-def kind_of(rows: Rows) -> str:
-    """Return the kind of corpus that these rows of results.csv come from: text or source."""
-    return "source" if "source_nll" in rows[0] else "text"
 
 
 def _title(rows: Rows, groups: Sequence[Sequence[Line]], layout: Layout) -> str:

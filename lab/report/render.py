@@ -76,10 +76,7 @@ def latex(text: str) -> str:
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "l") -> str:
     """Return a Markdown table that ends with a line break.
 
-    Args:
-        head: Names of the columns.
-        rows: Cells, row by row.
-        align: One letter per column, l or r.  The last letter holds for all further columns: "lr".
+    `align` has one letter per column, l or r.  The last letter holds for all further columns: "lr".
     """
     sides = align + align[-1] * (len(head) - len(align))
     rule = "|" + "|".join(" ---: " if side == "r" else " --- " for side in sides) + "|"

@@ -32,6 +32,8 @@ Titles = Mapping[str, str]
 """Column of a user's own metric -> its title above a table."""
 NO_TITLES: Titles = {}
 Rows = Sequence[Mapping[str, Any]]
+"""The rows of results.csv."""
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Line:
         """Return the interval of the differences to `other`; NaN for numbers that are not finite."""
         pairs = self._pairs(other)
         if not all(math.isfinite(number) for pair in pairs for number in pair):
-            return Interval(math.nan, math.nan, math.nan)
+            return NO_INTERVAL
         return paired_interval([self._difference(*pair) for pair in pairs]) if pairs else None
 
     def _pairs(self, other: Mapping[int, float]) -> list[tuple[float, float]]:
@@ -109,6 +111,11 @@ def arm_label(axes: Mapping[str, Any]) -> str:
     return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
 
 
+def kind_of(rows: Rows) -> str:
+    """Return the kind of corpus that the rows come from: text or source."""
+    return "source" if rows and "source_nll" in rows[0] else "text"
+
+
 def measured_in(rows: Rows) -> list[str]:
     """Return the measured columns of a table: those after `generation`."""
     columns = list(rows[0]) if rows else ["generation"]
@@ -121,15 +128,7 @@ def headline_of(rows: Rows, kind: str) -> list[str]:
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
-    """Return one line per metric, regime and arm, in the order of the rows.
-
-    Args:
-        rows: The rows of results.csv.
-        metrics: Names of columns.
-
-    Raises:
-        InputError: A metric is not in the table.
-    """
+    """Return one line per metric, regime and arm, in the order of the rows.  InputError for an unknown metric."""
     measured = measured_in(rows)
     for name in metrics:
         if name not in measured:
@@ -273,7 +272,7 @@ def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
     for line in lines(rows, metrics):
         for t in sorted(line.values):
             upto = dataclasses.replace(line, values={k: v for k, v in line.values.items() if k <= t})
-            interval = upto.against_control() or Interval(math.nan, math.nan, math.nan)
+            interval = upto.against_control() or NO_INTERVAL
             numbers = {
                 "mean": line.mean(t),
                 "sd": line.spread(t),
