@@ -31,19 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_common import (
-    Peaks,
-    Record,
-    answered,
-    clock,
-    describe,
-    parser,
-    peaks,
-    pin,
-    print_table,
-    spreads,
-    write_json,
-)
+from bench_common import Peaks, Record, answered, clock, describe, parser, peaks, pin, print_table, spreads, write_json
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
