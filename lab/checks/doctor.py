@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from packaging.requirements import Requirement
 
@@ -19,7 +20,6 @@ from lab.store import space
 from lab.store.manifest import MANIFEST
 from lab.store.store import Store
 
-LEVELS = ("ok", "warn", "bad")
 MEMORY = (500_000_000, 2_000_000_000)
 """Free bytes of memory below which it is bad, or worth a warning.  A worker takes half a GB or more."""
 DISK = (100_000_000, 2_000_000_000)
@@ -30,7 +30,7 @@ DISK = (100_000_000, 2_000_000_000)
 class Check:
     """What one check found."""
 
-    level: str
+    level: Literal["ok", "warn", "bad"]
     what: str
     found: str
     todo: str = ""
@@ -69,7 +69,7 @@ def _threads() -> list[Check]:
     return checks
 
 
-def _level(free: int, limits: tuple[int, int]) -> str:
+def _level(free: int, limits: tuple[int, int]) -> Literal["ok", "warn", "bad"]:
     return "bad" if free < limits[0] else "warn" if free < limits[1] else "ok"
 
 

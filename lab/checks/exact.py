@@ -239,11 +239,7 @@ With fewer, the human rows of a seed may have no such pair, and lost_<count> is 
 
 
 def compare(study: Study, results: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Compare every number of a run that has a closed form.
-
-    Args:
-        study: The study of the run.
-        results: The rows of results.csv.
+    """Compare every number in the rows of results.csv that has a closed form.
 
     Returns:
         One row per arm, generation and column.  None where no law applies or fewer than 2 seeds have a value.

@@ -22,7 +22,7 @@ from lab.run.folder import RunFolder
 from lab.run.retention import study_of
 from lab.steps import STEPS
 from lab.steps.kind import source_hash
-from lab.store.manifest import MANIFEST, FileEntry, Manifest, dropped_files, faults
+from lab.store.manifest import MANIFEST, Manifest, dropped_files, faults
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 
@@ -316,9 +316,6 @@ def compute_again(step: Step, store: Store, manifest: Manifest, threads: int, wo
             return "cannot be computed again: " + "; ".join(f"{s.label}: {why}" for s, why in failures.items())
         made = trial.manifest(step.name, step.key)
         assert made is not None, step
-        return _other_files(manifest.files, made.files)
-
-
-def _other_files(committed: Mapping[str, FileEntry], made: Mapping[str, FileEntry]) -> str | None:
-    other = [name for name in sorted({*committed, *made}) if committed.get(name) != made.get(name)]
+    names = sorted({*manifest.files, *made.files})
+    other = [name for name in names if manifest.files.get(name) != made.files.get(name)]
     return f"computed again, it has other bytes: {', '.join(other)}" if other else None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from lab.cli.terminal import AsJson, out, say
+from lab.cli.terminal import AsJson, print_json, print_table, say
 from lab.errors import printable
 
 EXAMPLES = """\b
@@ -38,15 +36,10 @@ def describe_corpus(
     fields = {"path": path, "text": text, "domain": domain, "author": author, "group": group, "piece": piece}
     described = describe(parse_corpus({**fields, "tokens": 1}))
     if as_json:
-        typer.echo(json.dumps(described, indent=1))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in described["domains"][0]:
-        table.add_column(name, justify="left" if name in ("domain", "fold") else "right")
-    for row in described["domains"]:
-        table.add_row(*map(_cell, row.values()))
-    out.print(table)
-    say(described["summary"])
+        print_json(described)
+    else:
+        print_table(list(described["domains"][0]), [list(map(_cell, row.values())) for row in described["domains"]])
+        say(described["summary"])
 
 
 def _cell(value: int | float | str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
 
-from lab.cli.terminal import FAILED, AsJson, Checkpoints, say
+from lab.cli.terminal import FAILED, AsJson, Checkpoints, print_json, say
 
 EXAMPLES = """\b
 Example:
@@ -23,7 +22,7 @@ def examine_machine(checkpoints: Checkpoints = Path("checkpoints"), as_json: AsJ
 
     checks = examining.examine(checkpoints)
     if as_json:
-        typer.echo(json.dumps([check.__dict__ for check in checks], indent=1))
+        print_json([check.__dict__ for check in checks])
     else:
         for check in checks:
             say(f"{check.level:<4}  {check.what}: {check.found}" + (f"; {check.todo}" if check.todo else ""))

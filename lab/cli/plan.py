@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import typer
-from rich.table import Table
-
-from lab.cli.terminal import AsJson, Checkpoints, Overrides, StudyName, Workers, out, say, worker_count
+from lab.cli.terminal import (
+    AsJson,
+    Checkpoints,
+    Overrides,
+    StudyName,
+    Workers,
+    print_json,
+    print_table,
+    say,
+    worker_count,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -38,7 +44,7 @@ def print_plan(
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     planned = make_plan(graph, Store(checkpoints / "store"), count)
     if as_json:
-        typer.echo(json.dumps(planned.to_json(), indent=1))
+        print_json(planned.to_json())
     else:
         _print(planned, graph)
 
@@ -46,21 +52,18 @@ def print_plan(
 def _print(planned: Any, graph: Any) -> None:
     from lab.run.progress import clock
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("step", "uses", "shared", "steps", "done", "tokens to go", "disk to go", "worker time to go"):
-        table.add_column(column, justify="left" if column == "step" else "right")
-    for line in (line for line in planned.lines if line.uses):
-        table.add_row(
+    cells = [
+        [
             line.step,
-            f"{line.uses:,}",
-            f"{line.uses - line.unique:,}",
-            f"{line.unique:,}",
-            f"{line.done:,}",
+            *(f"{count:,}" for count in (line.uses, line.uses - line.unique, line.unique, line.done)),
             f"{line.tokens:,}" if line.tokens else "",
             f"{line.disk / 1e6:,.1f} MB" if line.disk else "",
             clock(line.seconds),
-        )
-    out.print(table)
+        ]
+        for line in planned.lines
+        if line.uses
+    ]
+    print_table(("step", "uses", "shared", "steps", "done", "tokens to go", "disk to go", "worker time to go"), cells)
     scratch = f" (and {planned.scratch / 1e6:,.0f} MB of checkpoints at times)" if planned.scratch else ""
     source = "timings on this machine" if planned.measured else "a rough guess: this store has no timings yet"
     say(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, say
+from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, print_json, say
 from lab.errors import InputError
 
 KEEP = ("all", "last", "none")
@@ -44,7 +43,7 @@ def prune_run(
     pruning = retention.pruning(folder, keep)
     skipped = [] if dry_run else pruning.apply(folder.store)
     if as_json:
-        typer.echo(json.dumps(_as_json(pruning, skipped, dry_run), indent=1))
+        print_json(_as_json(pruning, skipped, dry_run))
         return
     for item in (*pruning.weights, *pruning.leftovers):
         verb = "in use, stays" if item in skipped else "would go" if dry_run else "gone"

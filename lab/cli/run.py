@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -22,10 +21,10 @@ from lab.cli.terminal import (
     Workers,
     err,
     note_untested,
-    out,
     print_exact,
     say,
     warn,
+    wide_console,
     worker_count,
 )
 from lab.errors import Stopped
@@ -59,42 +58,31 @@ def run_study(
     gain seeds, regimes and generations.  Ctrl-C stops a run: a training leaves a checkpoint, other steps end.
     """
     began, stopping = time.monotonic(), StopSignals()
-    from lab.config.files import load_study
+    from lab.config.files import load_study, parse_study
+    from lab.lookup import lookup
     from lab.loop import build
     from lab.run import timings
     from lab.run.folder import RunFolder
+    from lab.steps import STEPS
 
     config = load_study(study, set_ or [])
     if run_ is not None:
-        config = _renamed(config, run_)
+        config = parse_study({**config.model_dump(mode="json"), "name": run_})
     folder = RunFolder(checkpoints / config.name)
     folder.check_place()
     if message := folder.check_extends(config):
         _note(message)
     graph = build(config)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
+    for kind in fresh or []:
+        lookup("step", kind, STEPS)
     before = len(timings.read(folder.path))
-    code = _run(graph, folder, count, _fresh(fresh or []), stopping)
+    code = _run(graph, folder, count, frozenset(fresh or []), stopping)
     if len(timings.read(folder.path)) > before:
         timings.append(
             folder.path / timings.FILE, {"program": round(time.monotonic() - began, 3), "workers": max(1, count)}
         )
     raise typer.Exit(code)
-
-
-def _renamed(config: Any, name: str) -> Any:
-    from lab.config.files import parse_study
-
-    return parse_study({**config.model_dump(mode="json"), "name": name})
-
-
-def _fresh(names: list[str]) -> frozenset[str]:
-    from lab.lookup import lookup
-    from lab.steps import STEPS
-
-    for name in names:
-        lookup("step", name, STEPS)
-    return frozenset(names)
 
 
 def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals) -> int:
@@ -162,8 +150,7 @@ def _print_headline(rows: list[dict[str, Any]], config: Any) -> None:
     from lab.report.headline import headline, reading
     from lab.report.tables import caption
 
-    width = out.width if out.is_terminal or "COLUMNS" in os.environ else PAGE
-    table = headline(rows, max(NARROW, width))
+    table = headline(rows, max(NARROW, wide_console(PAGE).width))
     say(table.title, "bold")
     say(table.heading, "dim")
     for line in table.body:
@@ -206,13 +193,9 @@ def _note_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
     """Name, once, the kinds of expensive steps whose artifacts were made by other code of the same version."""
     from lab.steps import job_of
 
-    stale = set()
-    for step in graph.steps:
-        job = job_of(step)
-        if store.edited(job) and step.name not in fresh:
-            stale.add(step.name)
+    stale = sorted({step.name for step in graph.steps if store.edited(job_of(step)) and step.name not in fresh})
     if stale:
         _note(
-            f"the lab's code for {', '.join(sorted(stale))} has changed since some artifacts were made; they are used "
-            f"as they are ({' '.join(f'--fresh {kind}' for kind in sorted(stale))} makes these again)"
+            f"the lab's code for {', '.join(stale)} has changed since some artifacts were made; they are used "
+            f"as they are ({' '.join(f'--fresh {kind}' for kind in stale)} makes these again)"
         )

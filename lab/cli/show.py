@@ -47,6 +47,7 @@ def print_tables(
     Each table has the regimes over the generations, with the standard deviation over seeds and the change against the
     human control.
     """
+    from lab.loop import build
     from lab.report import compare as comparing
     from lab.report import tables
     from lab.report.render import formatted
@@ -64,23 +65,18 @@ def print_tables(
         typer.echo(exact or formatted(rows, metrics, kind, folder.titles()), nl=False)
     elif metric or config.corpus.kind == "text":
         _print_blocks(rows, metrics, config, folder.titles())
-    elif print_exact(rows, _graph(config)) is None:
+    elif print_exact(rows, build(config)) is None:
         _print_blocks(rows, metrics, config, folder.titles())
         note_untested(config)
-
-
-def _graph(config: Any) -> Any:
-    from lab.loop import build
-
-    return build(config)
 
 
 def _exact_markdown(config: Any, rows: list[dict[str, Any]]) -> str:
     """Return the comparison with exact theory as Markdown; empty where none applies."""
     from lab.checks.exact import compare
+    from lab.loop import build
     from lab.report import exact
 
-    compared = compare(_graph(config), rows) if config.corpus.kind == "source" else []
+    compared = compare(build(config), rows) if config.corpus.kind == "source" else []
     return exact.as_markdown(exact.last(compared)) if compared else ""
 
 

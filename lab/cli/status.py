@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, out, plain_table, say, worker_count
+from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, print_json, print_table, say, worker_count
 
 EXAMPLES = """\b
 Examples:
@@ -38,18 +38,16 @@ def print_status(
         return
     graph = build(folder.config())
     planned = make_plan(graph, folder.store, worker_count(None, graph.machine.device, graph.machine.threads))
-    measured: dict[str, int] = {}
-    length: dict[str, int] = {}
+    length, measured = Counter[str](), Counter[str]()
     for generation in graph.generations:
-        record = read_record(folder.store, generation)
-        measured[generation.chain] = measured.get(generation.chain, 0) + (record is not None)
-        length[generation.chain] = generation.t + 1
+        length[generation.chain] += 1
+        measured[generation.chain] += read_record(folder.store, generation) is not None
     sizes = {"run": bytes_by_group(folder.store.root, [(s.name, s.key) for s in graph.steps])}
     sizes["store"] = bytes_by_group(folder.store.root)
     done, total = sum(line.done for line in planned.lines), sum(line.unique for line in planned.lines)
     if as_json:
         summary = {"run": graph.config.name, "done": done, "steps": total, "seconds_left": planned.seconds}
-        typer.echo(json.dumps({**summary, "chains": measured, "bytes": sizes}, indent=1))
+        print_json({**summary, "chains": measured, "bytes": sizes})
         return
     for chain, count in measured.items():
         say(f"{chain:<32} {count} of {length[chain]} generations")
@@ -64,11 +62,10 @@ def _print_timings(folder: Path, as_json: bool) -> None:
     spent = timings.time_by_kind(timings.read(folder))
     outside = timings.overhead(spent)
     if as_json:
-        data: dict[str, Any] = {"timings": [timing.__dict__ for timing in spent], "outside_kernels": outside}
-        out.print_json(data=data)
+        print_json({"timings": [timing.__dict__ for timing in spent], "outside_kernels": outside})
         return
-    head = ("step", "done", "worker seconds", "share")
-    out.print(plain_table(head, [(t.step, f"{t.count:,}", f"{t.seconds:,.1f}", f"{t.share:.1%}") for t in spent]))
+    cells = [(t.step, f"{t.count:,}", f"{t.seconds:,.1f}", f"{t.share:.1%}") for t in spent]
+    print_table(("step", "done", "worker seconds", "share"), cells)
     say(f"outside of {', '.join(timings.KERNELS)}: {outside:.1%} of the workers' time")
 
 

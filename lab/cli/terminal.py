@@ -5,6 +5,7 @@ Heavy libraries are imported inside functions, so that `lab --help` answers at o
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 from collections.abc import Sequence
@@ -46,13 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def say(text: str, style: str | None = None, *, to: Console | None = None) -> None:
-    """Print text: wrapped at words on a terminal, as it is elsewhere.
-
-    Args:
-        text: The text; it may be what a user wrote, and is printed as it is.
-        style: A style of rich, such as "dim".
-        to: The console; standard output by default.
-    """
+    """Print text, which a user may have written, as it is.  On a terminal it is wrapped at words."""
     console = to or out
     if console.is_terminal:  # long words, such as paths, stay whole
         wrapper = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
@@ -65,9 +60,14 @@ def warn(text: str, style: str | None = None) -> None:
     say(text, style, to=err)
 
 
-def wide_console() -> Console:
-    """Return the console for tables: the terminal, or PAGE characters where there is none."""
-    return out if out.is_terminal or "COLUMNS" in os.environ else Console(width=PAGE, markup=False, emoji=False)
+def print_json(data: Any) -> None:
+    """Print data as JSON to standard output."""
+    typer.echo(json.dumps(data, indent=1))
+
+
+def wide_console(page: int = PAGE) -> Console:
+    """Return the console for tables: the terminal, or `page` characters where there is none."""
+    return out if out.is_terminal or "COLUMNS" in os.environ else Console(width=page, markup=False, emoji=False)
 
 
 def folder_of(run: str, checkpoints: Path) -> Any:
@@ -97,15 +97,15 @@ def worker_count(asked: int | None, device: str, threads: int) -> int:
     return 1 if device == "cuda" else max(1, machine.cpu_cores() // threads)
 
 
-def plain_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Sequence[bool] = ()) -> Table:
-    """Return a table without lines: numbers to the right, words to the left, `bad` rows in red."""
+def print_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Sequence[bool] = ()) -> None:
+    """Print a table without lines: numbers to the right, words to the left, `bad` rows in red."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column, name in enumerate(heading):
         numeric = all(row[column][:1].isdigit() or row[column][:1] in "-+" for row in cells)
         table.add_column(name, justify="right" if numeric else "left")
     for index, row in enumerate(cells):
         table.add_row(*row, style="red" if index < len(bad) and bad[index] else None)
-    return table
+    wide_console().print(table)
 
 
 def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) -> None:
@@ -116,7 +116,7 @@ def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) ->
     if kind == "md":
         typer.echo(markdown_table([markdown(name) for name in heading], cells))
     elif kind is None:
-        wide_console().print(plain_table(heading, cells))
+        print_table(heading, cells)
     else:
         raise InputError(f'this table is printed plain or as md, not as "{kind}"')
 
@@ -135,8 +135,7 @@ def print_exact(rows: list[dict[str, Any]], graph: Any) -> bool | None:
     if not compared:
         return None
     shown = exact.last(compared)
-    bad = [not row.agrees for row in shown]
-    wide_console().print(plain_table(exact.HEADING, [exact.cells(row) for row in shown], bad))
+    print_table(exact.HEADING, [exact.cells(row) for row in shown], [not row.agrees for row in shown])
     say(caption(graph.config, rows), "dim")
     say(exact.summary(compared))
     return all(row.agrees for row in compared)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli.terminal import AsJson, plain_table, say, wide_console
+from lab.cli.terminal import AsJson, print_json, print_table, say
 
 EXAMPLES = """\b
 Examples:
@@ -32,10 +32,10 @@ def print_theory(
     forms = closed_forms() if name is None else [evaluate(name, arguments or [])]
     if as_json:  # JSON has no number for infinity: it becomes the string "Infinity"
         shown = json.loads(json.dumps([asdict(form) for form in forms]), parse_constant=str)
-        typer.echo(json.dumps(shown if name is None else shown[0], indent=1))
+        print_json(shown if name is None else shown[0])
     elif name is None:
         cells = [[form.call, form.result, form.gives, form.source] for form in forms]
-        wide_console().print(plain_table(("closed form, at an example", "value", "what it gives", "source"), cells))
+        print_table(("closed form, at an example", "value", "what it gives", "source"), cells)
     else:
         say(f"{forms[0].call} = {forms[0].result}")
         say(f"{forms[0].gives}. Source: {forms[0].source}.", "dim")

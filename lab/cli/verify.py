@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lab.cli.terminal import FAILED, AsJson, Checkpoints, RunName, folder_of, say
+from lab.cli.terminal import FAILED, AsJson, Checkpoints, RunName, folder_of, print_json, say
 
 EXAMPLES = """\b
 Examples:
@@ -33,7 +32,7 @@ def verify_run(
 
     verified = verify.verify_run(folder_of(run, checkpoints), recompute=recompute, seed=seed)
     if as_json:
-        typer.echo(json.dumps(verified.to_json(), indent=1))
+        print_json(verified.to_json())
     else:
         for line in verified.lines():
             say(line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _whole(value: Any) -> Any:
@@ -71,10 +71,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-def kind_or(default: str) -> Discriminator:
-    """Return a discriminator that reads `kind`, which a study may leave out where it is the default."""
-
-    def kind(part: Any) -> Any:
-        return part.get("kind", default) if isinstance(part, Mapping) else getattr(part, "kind", None)
-
-    return Discriminator(kind)
+def kind_or(default: str) -> BeforeValidator:
+    """Return a validator that gives a section the default `kind` where a study leaves it out."""
+    return BeforeValidator(lambda part: {"kind": default, **part} if isinstance(part, Mapping) else part)

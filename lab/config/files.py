@@ -23,15 +23,11 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from lab.config import strict_yaml as strictyaml
-from lab.config.fields import Frozen
-from lab.config.model import MODELS
 from lab.config.study import StudyConfig
-from lab.config.text import CORPORA, CorpusConfig
+from lab.config.text import CorpusConfig
 from lab.errors import InputError
 from lab.lookup import suggestion
 
-UNIONS: dict[str, dict[str, type[Frozen]]] = {"corpus": CORPORA, "model": MODELS}
-"""The sections of a study that come in several kinds."""
 OF_ONE_STUDY = ("name", "note", "published")
 """Fields that a study does not take over from the one that it extends."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,7 +165,7 @@ def _explain(error: ValidationError) -> str:
     """Return the first fault in one line, with a suggestion for an unknown key."""
     fault = error.errors()[0]
     loc = [str(part) for part in fault["loc"]]
-    kinds = UNIONS.get(loc[0] if loc else "", {})
+    kinds = _kinds(loc[0]) if loc else {}
     where = ".".join(loc[:1] + loc[2:] if loc[1:2] and loc[1] in kinds else loc)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if fault["type"] == "extra_forbidden":
@@ -195,15 +191,20 @@ def _fields(parents: Sequence[str]) -> list[str]:
     ["model", "gpt2"].
     """
     model: type[BaseModel] = StudyConfig
-    kinds: Mapping[str, type[BaseModel]] = {}
+    kinds = _kinds(parents[0]) if parents else {}
     for name in parents:
         if name in kinds:
-            model, kinds = kinds[name], {}
-        elif name in UNIONS:
-            kinds = UNIONS[name]
+            model = kinds[name]
         elif not name.isdigit():  # a place in a list, whose items are all of one kind
             model = next(models_in(model.model_fields[name].annotation))
     return list(model.model_fields)
+
+
+def _kinds(section: str) -> dict[str, type[BaseModel]]:
+    """Return the kinds of a section of a study by the value of `kind`; none for a section of one kind."""
+    field = StudyConfig.model_fields.get(section)
+    models = list(models_in(field.annotation)) if field and field.discriminator else []
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in models}
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from lab.config.fields import Frozen, Layers, Number, Positions, Text, Whole, Width, kind_or
+from lab.config.fields import Frozen, Layers, Number, Positions, Text, Whole, Width
 
 
 class Network(Frozen):
@@ -131,23 +131,3 @@ class UniformConfig(Frozen):
 AnyModel = ModelConfig | LlamaConfig | PretrainedConfig | NgramConfig | PositionsConfig | UniformConfig
 NETWORKS = (ModelConfig, LlamaConfig, PretrainedConfig)
 """The kinds that are trained; the others count."""
-MODELS: dict[str, type[Frozen]] = {
-    "gpt2": ModelConfig,
-    "llama": LlamaConfig,
-    "pretrained": PretrainedConfig,
-    "ngram": NgramConfig,
-    "positions": PositionsConfig,
-    "uniform": UniformConfig,
-}
-"""The kinds of model, by the value of `kind`."""
-
-
-TaggedModel = Annotated[
-    Annotated[ModelConfig, Tag("gpt2")]
-    | Annotated[LlamaConfig, Tag("llama")]
-    | Annotated[PretrainedConfig, Tag("pretrained")]
-    | Annotated[NgramConfig, Tag("ngram")]
-    | Annotated[PositionsConfig, Tag("positions")]
-    | Annotated[UniformConfig, Tag("uniform")],
-    kind_or("gpt2"),
-]

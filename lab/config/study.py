@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lab.config.fields import Frozen, Number, Positive, Tokens, Whole
-from lab.config.model import NETWORKS, PretrainedConfig, TaggedModel
+from lab.config.fields import Frozen, Number, Positive, Tokens, Whole, kind_or
+from lab.config.model import NETWORKS, AnyModel, PretrainedConfig
 from lab.config.named import CuratorConfig, RegimeConfig
 from lab.config.sample import SampleConfig
-from lab.config.text import SourceConfig, TaggedCorpus, TokenizerConfig
+from lab.config.text import CorpusConfig, SourceConfig, TokenizerConfig
 from lab.config.train import TrainConfig
 from lab.errors import one_line
 
@@ -148,12 +148,12 @@ class StudyConfig(Frozen):
     curators: tuple[CuratorConfig, ...] = ()
     """Rules that drop rows of every pool with synthetic text, in this order, by name or with options.  The pools of the
     regime human hold none to drop.  Default: no curators."""
-    corpus: TaggedCorpus
+    corpus: Annotated[CorpusConfig | SourceConfig, Field(discriminator="kind"), kind_or("text")]
     """Human text, or a known distribution in its place."""
     tokenizer: TokenizerConfig | None = None
     """The tokenizer.  Text needs one; a source, which is made of tokens, and a pretrained model, which has its own,
     take none."""
-    model: TaggedModel
+    model: Annotated[AnyModel, Field(discriminator="kind"), kind_or("gpt2")]
     """The model of each generation."""
     train: TrainConfig | None = None
     """How a network is trained.  Counting models are fitted at once and take none."""

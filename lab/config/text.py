@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from lab.config.fields import Entries, Frozen, Number, Text, Tokens, Whole, kind_or
+from lab.config.fields import Entries, Frozen, Number, Text, Tokens, Whole
 
 
 class CorpusConfig(Frozen):
@@ -76,14 +76,6 @@ class SourceConfig(Frozen):
     @property
     def title(self) -> str:
         return f"a {self.process} source of {self.types:,} types (Zipf {self.zipf:g})"
-
-
-CORPORA: dict[str, type[Frozen]] = {"text": CorpusConfig, "source": SourceConfig}
-"""The kinds of corpus, by the value of `kind`."""
-AnyCorpus = CorpusConfig | SourceConfig
-
-
-TaggedCorpus = Annotated[Annotated[CorpusConfig, Tag("text")] | Annotated[SourceConfig, Tag("source")], kind_or("text")]
 
 
 class TokenizerConfig(Frozen):

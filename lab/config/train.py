@@ -83,12 +83,7 @@ class TrainConfig(Frozen):
         return self
 
     def rows(self, recipe_rows: int, row_tokens: float) -> int:
-        """Return the number of rows that a generation is trained on.
-
-        Args:
-            recipe_rows: Rows of the recipe.
-            row_tokens: Mean tokens of text per row.
-        """
+        """Return the number of rows that a generation is trained on; one has `row_tokens` of text on average."""
         if self.tokens is not None:
             return max(1, int(self.tokens / row_tokens))  # not //, which is one less for 182 // (91 / 9)
         if self.steps is not None:

@@ -50,10 +50,7 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
 def curate(table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: np.random.Generator) -> Decisions:
     """Apply rules one after another, each to the rows that the ones before it have kept.
 
-    Args:
-        table: the rows on offer.
-        wanted: name and options of each rule, in order.
-        rng: the generator that the rules draw from.
+    `wanted` holds the name and the options of each rule, in order.
 
     Raises:
         InputError: a rule answers with anything but one reason or None per row, or no row is kept.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lab.config.study import Direction, Published, PublishedNumbers, Side, StudyConfig
 from lab.config.sweep import arms, get, scalar
@@ -13,10 +11,9 @@ from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, mean_interval, paired_interval
-from lab.report.tables import Line, lines, value_of
+from lab.report.tables import NO_INTERVAL, Line, Rows, label, lines, value_of
 from lab.run.folder import axes_of
 
-Rows = Sequence[Mapping[str, Any]]
 HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0", "95 % interval")
 
 
@@ -28,18 +25,12 @@ def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[s
     """
     table = []
     for numbers in published.numbers:
-        line = _match(numbers, numbers.metric, config, rows)
+        arm, line = label(numbers.regime, numbers.axes), _match(numbers, numbers.metric, config, rows)
         for t, value in sorted(numbers.values.items()):
             first = numbers.values.get(0)
             change = _ratio(numbers.metric, value, first) if first is not None and t else math.nan
-            table.append([_name(numbers), numbers.metric, str(t), f"{value:g}", _times(change), *_measured(line, t)])
+            table.append([arm, numbers.metric, str(t), f"{value:g}", _times(change), *_measured(line, t)])
     return table
-
-
-def _name(numbers: PublishedNumbers | Side) -> str:
-    return printable(
-        ", ".join([numbers.regime, *(f"{name.split('.')[-1]} {value}" for name, value in numbers.axes.items())])
-    )
 
 
 def _match(numbers: PublishedNumbers | Side, metric: str, config: StudyConfig, rows: Rows) -> Line | None:
@@ -82,26 +73,20 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     There is one line per regime and combination of the other swept fields.  Each cell is the mean over seeds at the
     arm's last generation, with its standard deviation.
 
-    Args:
-        rows: The rows of results.csv.
-        metric: Name of a column.
-        by: Name of the swept field.
-
     Raises:
-        InputError: The run does not sweep this field.
+        InputError: The run does not sweep the field `by`.
     """
     axes = axes_of(rows)
     if by not in axes:
         swept = f"; it sweeps {', '.join(axes)}" if axes else "; nothing is swept in this run"
         raise InputError(f'no swept field "{by}" in this run{suggestion(by, axes) or swept}')
     cells: dict[str, dict[str, str]] = {}
+    last: set[int] = set()
     for line in lines(rows, [metric]):
-        others = (f"{name.split('.')[-1]} {value}" for name, value in line.axes.items() if name != by)
-        cells.setdefault(printable(", ".join([line.regime, *others])), {})[str(line.axes[by])] = value_of(
-            line, line.last
-        )
+        others = {name: value for name, value in line.axes.items() if name != by}
+        cells.setdefault(label(line.regime, others), {})[str(line.axes[by])] = value_of(line, line.last)
+        last.add(line.last)
     columns = list(dict.fromkeys(str(row[by]) for row in rows))
-    last = {line.last for line in lines(rows, [metric])}
     when = f"generation {last.pop()}" if len(last) == 1 else "at each arm's last generation"
     heading = [f"{column(metric).title}, {when}", *(f"{by.split('.')[-1]} {value}" for value in columns)]
     return heading, [[name, *(row.get(column, "") for column in columns)] for name, row in cells.items()]
@@ -152,27 +137,20 @@ def directions(published: Published, config: StudyConfig, rows: Rows) -> list[li
 def side_label(side: Side, direction: Direction) -> str:
     """Return the name of a side, with what is subtracted from it: "replace, population 4, above its generation 0"."""
     above = {None: "", "human": ", above human", "start": ", above its generation 0"}[direction.above]
-    return _name(side) + above
+    return label(side.regime, side.axes) + above
 
 
 def check_direction(direction: Direction, config: StudyConfig, rows: Rows) -> Finding:
-    """Hold a published direction against the results of a run.
-
-    Args:
-        direction: The published sign, with the two sides to compare.
-        config: The study of the run, which says what the fields are that it does not sweep.
-        rows: The rows of results.csv.
-    """
-    nothing = Interval(math.nan, math.nan, math.nan)
+    """Hold a published direction against the results of a run.  `config` has the fields that the run does not sweep."""
     found = [_match(side, direction.metric, config, rows) for side in (direction.higher, direction.lower)]
     sides = [line for line in found if line is not None]
     if len(sides) < 2:
-        return Finding(None, nothing, 0, "not in this run")
+        return Finding(None, NO_INTERVAL, 0, "not in this run")
     t = min(line.last for line in sides) if direction.generation is None else direction.generation
     a, b = (_above(line, t, direction.above) for line in sides)
     differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
     if not differences:
-        return Finding(t, nothing, 0, f"no generation {t} of both")
+        return Finding(t, NO_INTERVAL, 0, f"no generation {t} of both")
     interval = paired_interval(differences)
     return Finding(t, interval, len(differences), verdict(interval, direction.least, len(differences)))
 

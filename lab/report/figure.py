@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.errors import InputError
 from lab.metrics.columns import panels
-from lab.report.tables import Line, Rows, lines
+from lab.report.tables import Line, Rows, kind_of, lines
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 STYLES = ("-", ":")
@@ -22,10 +22,7 @@ FORMATS = (".png", ".svg", ".pdf")
 def figure(rows: Rows, heading: str, path: Path) -> None:
     """Draw four panels over the generations: a thin line per seed, a bold line for their mean.
 
-    Args:
-        rows: The rows of results.csv.
-        heading: Title above the panels.
-        path: The file, .png, .svg or .pdf; InputError for another suffix.
+    `path` ends in .png, .svg or .pdf; InputError for another suffix.
     """
     if path.suffix not in FORMATS:
         raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
@@ -34,13 +31,12 @@ def figure(rows: Rows, heading: str, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    kind = "source" if rows and "source_nll" in rows[0] else "text"
     look: dict[Any, Any] = {"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     # Names are plain text, not formulas.  A letter that the font lacks is drawn as a box, without a warning.
     with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-        for axis, (label, metrics) in zip(axes.flat, panels(kind).items(), strict=True):
+        for axis, (label, metrics) in zip(axes.flat, panels(kind_of(rows)).items(), strict=True):
             _panel(axis, rows, metrics)
             axis.set_title(label, loc="left", fontsize=9.5)
             axis.set_xlabel("generation")

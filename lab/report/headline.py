@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from lab.metrics.column import Short
 from lab.metrics.columns import column as named
 from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
-from lab.report.tables import CONTROL, Line, Rows, lines, scale, shown_generations, sparkline
+from lab.report.tables import CONTROL, Line, Rows, arm_label, kind_of, lines, scale, shown_generations, sparkline
 
 MOST_BARS = 8
 """Most bars of a sparkline; with more generations, some in the middle are skipped."""
@@ -68,35 +67,27 @@ class Headline:
 
 
 def headline(rows: Rows, width: int) -> Headline:
-    """Return the headline table in the fullest layout that fits into `width` characters.
-
-    Args:
-        rows: The rows of results.csv, at least one.
-        width: Characters of a line.
-    """
+    """Return the headline table in the fullest layout that fits into `width` characters.  It needs at least one row."""
     columns = shortlist(kind_of(rows))
-    groups = [[line for line in lines(rows, [metric])] for metric in columns]
-    tables = (_table(groups, list(columns.values()), layout) for layout in LAYOUTS)
-    for layout, table in zip(LAYOUTS, tables, strict=True):
-        found = Headline(_title(rows, groups[0], layout), table[0], table[1:], _legend(columns, groups[0], layout))
+    groups = [lines(rows, [metric]) for metric in columns]
+    for layout in LAYOUTS:
+        heading, *body = _table(groups, list(columns.values()), layout)
+        found = Headline(_title(rows, groups, layout), heading, body, _legend(columns, groups[0], layout))
         if found.width <= width:
             break
     return found
 
 
-def kind_of(rows: Rows) -> str:
-    """Return the kind of corpus that these rows of results.csv come from: text or source."""
-    return "source" if "source_nll" in rows[0] else "text"
-
-
-def _title(rows: Rows, group: Sequence[Line], layout: Layout) -> str:
-    final, seeds = max(line.last for line in group), len({row["seed"] for row in rows})
+def _title(rows: Rows, groups: Sequence[Sequence[Line]], layout: Layout) -> str:
+    """Return the title.  It names changes and intervals only where a line of the table has one."""
+    final, seeds = max(line.last for line in groups[0]), len({row["seed"] for row in rows})
     mean = f"Generation {final}, mean of {seeds} seeds" if seeds > 1 else f"Generation {final}, one seed"
-    if layout.changes == "none":
+    changes = [change for group in groups for line in group if (change := _change(line, group))]
+    if layout.changes == "none" or not changes:
         return mean
-    reference = "vs human" if _controlled(group) else "since generation 0"
+    reference = "vs human" if _controlled(groups[0]) else "since generation 0"
     mark = " [95 % interval]" if layout.changes == "interval" else " (* 95 % interval excludes 0)"
-    return f"{mean}; change {reference}{mark if seeds > 1 else ''}"
+    return f"{mean}; change {reference}{mark if any(math.isfinite(change.low) for change in changes) else ''}"
 
 
 def _legend(columns: dict[str, Short], group: Sequence[Line], layout: Layout) -> str:
@@ -107,6 +98,12 @@ def _legend(columns: dict[str, Short], group: Sequence[Line], layout: Layout) ->
 
 def _controlled(group: Sequence[Line]) -> bool:
     return any(line.control for line in group)
+
+
+def _change(line: Line, group: Sequence[Line]) -> Interval | None:
+    """Return the change of a line; None where there is nothing to compare it with, or a number is not finite."""
+    change = line.against_control() if _controlled(group) else line.since_start()
+    return change if change and math.isfinite(change.mean) else None
 
 
 def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Short], layout: Layout) -> list[str]:
@@ -134,8 +131,8 @@ def _labelled(group: Sequence[Line], heading: str, numbers: Sequence[str], where
     wide = len(indent) + max(len("regime"), *map(len, labels))
     table, arm = [f"{'regime'.ljust(wide)}  {heading}"], ""
     for line, label, row in zip(group, labels, numbers, strict=True):
-        if where == "arm" and line.arm != arm:
-            arm = line.arm
+        if where == "arm" and arm_label(line.axes) != arm:
+            arm = arm_label(line.axes)
             table.append(arm)
         table.append(f"{(indent + label).ljust(wide)}  {row}")
     return table
@@ -156,10 +153,10 @@ def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bar
     )
     ts = shown_generations(line.values, MOST_BARS)
     trend = sparkline([line.mean(t) for t in ts], *scale(group)) if bars else ""
-    change = line.against_control() if _controlled(group) else line.since_start()
-    if layout.changes == "none" or change is None or not math.isfinite(change.mean):
+    change = _change(line, group)
+    if layout.changes == "none" or change is None:
         return value, trend, "", ""
-    digits, factor, unit = _unit(line.metric, column, change)
+    digits, factor, unit = _unit(line.metric, change)
     size = f"{change.mean * factor:+,.{digits}f}{unit}"
     if math.isnan(change.low):
         return value, trend, size, ""
@@ -167,10 +164,12 @@ def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bar
     return value, trend, size, bounds if layout.changes == "interval" else "" if _holds_zero(change) else "*"
 
 
-def _unit(metric: str, column: Short, change: Interval) -> tuple[int, float, str]:
+def _unit(metric: str, change: Interval) -> tuple[int, float, str]:
     """Return digits, factor and unit of a change.  Percentages have one decimal if all are below 9.95 %, else none."""
-    if not named(metric).relative:
-        return column.digits, 100.0 if column.percent else 1.0, ""
+    column = named(metric)
+    assert column.short is not None, metric
+    if not column.relative:
+        return column.short.digits, 100.0 if column.short.percent else 1.0, ""
     sizes = [abs(x) for x in (change.mean, change.low, change.high) if math.isfinite(x)]
     return (1 if max(sizes) < 0.0995 else 0), 100.0, "%"
 
@@ -244,37 +243,31 @@ def _difference(line: Line) -> str:
 
 
 def _size(line: Line, interval: Interval, number: float) -> str:
-    short = named(line.metric).short
-    assert short is not None, line.metric
-    digits, factor, _ = _unit(line.metric, short, interval)
+    digits, factor, _ = _unit(line.metric, interval)
     return f"{number * factor:,.{digits}f}"
 
 
 def _rest(rows: Rows, line: Line, *, first: bool) -> str:
     """Return the words for rare words (or, on a known source, for diversity) in the same regime and generation."""
-    own_rows = [r for r in rows if r["regime"] == line.regime and r["generation"] == line.last]
-    own_rows = [r for r in own_rows if all(r[name] == value for name, value in line.axes.items())]
     column = "rare_survival" if kind_of(rows) == "text" else "heterozygosity"
-    value = fmean(row[column] for row in own_rows)
+    value = _mean(rows, line, line.regime, column)
     if not math.isfinite(value):
         return ""
     if column == "heterozygosity":
         return f"; two generated rows differ at a locus with chance {value:.3f}"
-    marks = []
-    if line.regime != CONTROL and line.last in line.control:
-        control = fmean(row[column] for row in rows if _is_control(row, line))
-        marks.append(f"{_share(1 - control)} under the control" if math.isfinite(control) else "")
-    human_survival = fmean(row["rare_survival_human"] for row in own_rows)
-    if first and math.isfinite(human_survival):
-        marks.append(f"{_share(1 - human_survival)} in as much fresh human text")
-    mark = f" ({', '.join(filter(None, marks))})" if any(marks) else ""
-    return f"; {_share(1 - value)} of the rare words are no longer written{mark}"
+    marks = {
+        "under the control": math.nan if line.regime == CONTROL else _mean(rows, line, CONTROL, column),
+        "in as much fresh human text": _mean(rows, line, line.regime, "rare_survival_human") if first else math.nan,
+    }
+    known = ", ".join(f"{_share(1 - kept)} {where}" for where, kept in marks.items() if math.isfinite(kept))
+    return f"; {_share(1 - value)} of the rare words are no longer written{f' ({known})' if known else ''}"
 
 
-def _is_control(row: Mapping[str, Any], line: Line) -> bool:
-    """Return whether a row is of the control in the same arm and generation as the end of a line."""
-    same = all(row[name] == value for name, value in line.axes.items())
-    return row["regime"] == CONTROL and row["generation"] == line.last and same
+def _mean(rows: Rows, line: Line, regime: str, column: str) -> float:
+    """Return the mean of a column over a regime's seeds, in the arm and last generation of a line; NaN without rows."""
+    place = {**line.axes, "regime": regime, "generation": line.last}
+    values = [row[column] for row in rows if all(row[name] == value for name, value in place.items())]
+    return fmean(values) if values else math.nan
 
 
 def _share(share: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, JustifyMethod
 from rich.table import Table
@@ -24,7 +24,6 @@ from lab.report.tables import (
     Rows,
     Titles,
     block,
-    by_metric,
     heading,
     lines,
     shown_generations,
@@ -74,33 +73,26 @@ def latex(text: str) -> str:
     return "{[}" + plain[1:] if plain.startswith("[") else plain
 
 
-def markdown_table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    align: str = "l",
-    escape: Callable[[str], str] = markdown,
-) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "l") -> str:
     """Return a Markdown table that ends with a line break.
 
-    Args:
-        head: Names of the columns.
-        rows: Cells, row by row.
-        align: One letter per column, l or r.  The last letter holds for all further columns: "lr".
-        escape: Applied to every cell of `rows`; `str` leaves Markdown in them as it is.
+    `align` has one letter per column, l or r.  The last letter holds for all further columns: "lr".
     """
     sides = align + align[-1] * (len(head) - len(align))
     rule = "|" + "|".join(" ---: " if side == "r" else " --- " for side in sides) + "|"
-    body = ["| " + " | ".join(map(escape, row)) + " |" for row in rows]
+    body = ["| " + " | ".join(map(markdown, row)) + " |" for row in rows]
     return "\n".join(["| " + " | ".join(head) + " |", rule, *body]) + "\n"
 
 
 def rich_table(rows: Rows, metrics: Sequence[str], width: int, titles: Titles = NO_TITLES) -> Group:
     """Return a block per metric with aligned columns; columns that do not fit into `width` characters are left out."""
-    groups = by_metric(lines(rows, metrics))
-    head, body, widths = next(
-        (layout for layout in _layouts(rows, groups) if sum(layout[2]) + 2 * (len(layout[2]) - 1) <= width),
-        _layout(rows, groups, 2, OPTIONAL),
-    )
+    groups = _grouped(rows, metrics)
+    for most, without in NARROWING:
+        head, body = _cells(rows, groups, most, without)
+        everything = [head, *(row for cells in body.values() for row in cells)]
+        widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
+        if sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
     blocks: list[Text | Table] = []
     for metric, cells in body.items():
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
@@ -115,46 +107,39 @@ def rich_table(rows: Rows, metrics: Sequence[str], width: int, titles: Titles = 
 
 OPTIONAL = ("trend", "since gen 0", "last gen vs human")
 """Columns that a narrow terminal does without, in this order; `lab show --format md` has them all."""
-Layout = tuple[list[str], dict[str, list[list[str]]], list[int]]
-"""Heading, cells by metric, and the width of each column."""
+NARROWING = [(most, OPTIONAL[:dropped]) for dropped in range(4) for most in range(MOST_COLUMNS, 2, -1)]
+NARROWING += [(2, OPTIONAL)]
+"""(most generations, columns left out), from the widest table to the narrowest."""
 
 
-def _layouts(rows: Rows, groups: Sequence[tuple[str, list[Line]]]) -> Iterator[Layout]:
-    """Yield layouts from the widest to the narrowest: fewer generations down to three, then fewer columns."""
-    for dropped in range(len(OPTIONAL) + 1):
-        for most in range(MOST_COLUMNS, 2, -1):
-            yield _layout(rows, groups, most, OPTIONAL[:dropped])
+def _grouped(rows: Rows, metrics: Sequence[str]) -> dict[str, list[Line]]:
+    return {metric: lines(rows, [metric]) for metric in metrics}
 
 
-def _layout(rows: Rows, groups: Sequence[tuple[str, list[Line]]], most: int, without: Sequence[str]) -> Layout:
+def _cells(
+    rows: Rows, groups: Mapping[str, Sequence[Line]], most: int = MOST_COLUMNS, without: Sequence[str] = ()
+) -> tuple[list[str], dict[str, list[list[str]]]]:
+    """Return the heading, and the cells by metric."""
     ts = shown_generations({row["generation"] for row in rows}, most)
     keep = [i for i, name in enumerate(heading(ts)) if name not in without]
-    head = [heading(ts)[i] for i in keep]
-    body = {metric: [[row[i] for i in keep] for row in block(group, ts)] for metric, group in groups}
-    everything = [head, *(row for cells in body.values() for row in cells)]
-    return head, body, [max(map(len, column)) for column in zip(*everything, strict=True)]
+    body = {metric: [[row[i] for i in keep] for row in block(group, ts)] for metric, group in groups.items()}
+    return [heading(ts)[i] for i in keep], body
 
 
 def as_markdown(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
     """Return a titled Markdown table per metric."""
-    ts = shown_generations({row["generation"] for row in rows})
-    groups = by_metric(lines(rows, metrics))
-    tables = (
-        f"**{title(name, rows, titles)}**\n\n{markdown_table(heading(ts), block(group, ts), 'lr')}"
-        for name, group in groups
-    )
+    head, body = _cells(rows, _grouped(rows, metrics))
+    tables = (f"**{title(name, rows, titles)}**\n\n{markdown_table(head, cells, 'lr')}" for name, cells in body.items())
     return "\n".join(tables)
 
 
 def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
     """Return a tabular for booktabs, without the sparklines."""
-    ts = shown_generations({row["generation"] for row in rows})
-    keep = [i for i, name in enumerate(heading(ts)) if name != "trend"]
-    out = [r"\begin{tabular}{l" + "r" * (len(keep) - 1) + "}", r"\toprule"]
-    out.append(" & ".join(latex(heading(ts)[i]) for i in keep) + r" \\")
-    for metric, group in by_metric(lines(rows, metrics)):
-        out += [r"\midrule", rf"\multicolumn{{{len(keep)}}}{{l}}{{{latex(title(metric, rows, titles))}}} \\"]
-        out += [" & ".join(latex(row[i]) for i in keep) + r" \\" for row in block(group, ts)]
+    head, body = _cells(rows, _grouped(rows, metrics), without=("trend",))
+    out = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", " & ".join(map(latex, head)) + r" \\"]
+    for metric, cells in body.items():
+        out += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{latex(title(metric, rows, titles))}}} \\"]
+        out += [" & ".join(map(latex, row)) + r" \\" for row in cells]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 

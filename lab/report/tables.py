@@ -32,6 +32,8 @@ Titles = Mapping[str, str]
 """Column of a user's own metric -> its title above a table."""
 NO_TITLES: Titles = {}
 Rows = Sequence[Mapping[str, Any]]
+"""The rows of results.csv."""
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,9 @@ class Line:
     """The values of the human regime in the same arm; empty without one."""
 
     @property
-    def arm(self) -> str:
-        """The swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
-        short = [name.split(".")[-1] for name in self.axes]
-        names = [name if short.count(end) > 1 else end for name, end in zip(self.axes, short, strict=True)]
-        return printable(", ".join(f"{k} {v}" for k, v in zip(names, self.axes.values(), strict=True)))
-
-    @property
     def label(self) -> str:
         """Name in tables and legends: "replace, temperature 0.7"."""
-        return ", ".join([printable(self.regime), *([self.arm] if self.axes else [])])
+        return label(self.regime, self.axes)
 
     @property
     def last(self) -> int:
@@ -93,7 +88,7 @@ class Line:
         """Return the interval of the differences to `other`; NaN for numbers that are not finite."""
         pairs = self._pairs(other)
         if not all(math.isfinite(number) for pair in pairs for number in pair):
-            return Interval(math.nan, math.nan, math.nan)
+            return NO_INTERVAL
         return paired_interval([self._difference(*pair) for pair in pairs]) if pairs else None
 
     def _pairs(self, other: Mapping[int, float]) -> list[tuple[float, float]]:
@@ -102,6 +97,23 @@ class Line:
 
     def _difference(self, value: float, other: float) -> float:
         return value / other - 1 if column(self.metric).relative else value - other
+
+
+def label(regime: str, axes: Mapping[str, Any]) -> str:
+    """Return the name of a regime in an arm: "replace, temperature 0.7"."""
+    return printable(", ".join(filter(None, (regime, arm_label(axes)))))
+
+
+def arm_label(axes: Mapping[str, Any]) -> str:
+    """Return swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
+    short = [name.split(".")[-1] for name in axes]
+    names = [name if short.count(end) > 1 else end for name, end in zip(axes, short, strict=True)]
+    return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
+
+
+def kind_of(rows: Rows) -> str:
+    """Return the kind of corpus that the rows come from: text or source."""
+    return "source" if rows and "source_nll" in rows[0] else "text"
 
 
 def measured_in(rows: Rows) -> list[str]:
@@ -116,15 +128,7 @@ def headline_of(rows: Rows, kind: str) -> list[str]:
 
 
 def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
-    """Return one line per metric, regime and arm, in the order of the rows.
-
-    Args:
-        rows: The rows of results.csv.
-        metrics: Names of columns.
-
-    Raises:
-        InputError: A metric is not in the table.
-    """
+    """Return one line per metric, regime and arm, in the order of the rows.  InputError for an unknown metric."""
     measured = measured_in(rows)
     for name in metrics:
         if name not in measured:
@@ -259,12 +263,6 @@ def _interval(line: Line) -> str:
     return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
 
 
-def by_metric(found: Sequence[Line]) -> list[tuple[str, list[Line]]]:
-    """Return the lines grouped by metric."""
-    names = dict.fromkeys(line.metric for line in found)
-    return [(name, [line for line in found if line.metric == name]) for name in names]
-
-
 def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row per metric, regime and generation: mean, spread and n over seeds, and the paired difference.
 
@@ -274,7 +272,7 @@ def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
     for line in lines(rows, metrics):
         for t in sorted(line.values):
             upto = dataclasses.replace(line, values={k: v for k, v in line.values.items() if k <= t})
-            interval = upto.against_control() or Interval(math.nan, math.nan, math.nan)
+            interval = upto.against_control() or NO_INTERVAL
             numbers = {
                 "mean": line.mean(t),
                 "sd": line.spread(t),

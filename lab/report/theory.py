@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ zipf_tail b=2 rank=1
 """
 WORKED = {line.split()[0]: line.split()[1:] for line in EXAMPLES.splitlines()}
 """Name of each closed form -> the arguments of its worked value, in the order of the table."""
+MOST_STEPS = 1_000
+"""Largest number of resamplings t: a study has at most so many generations.  The slowest form takes seconds for it."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ def evaluate(name: str, assignments: Sequence[str]) -> ClosedForm:
         example = " ".join([name, *WORKED[name]])
         raise InputError(f"{name} needs {', '.join(missing)} too, as in: lab theory {example}")
     arguments = {argument: _parsed(argument, text, wanted[argument].annotation) for argument, text in texts.items()}
+    if not 0 <= arguments.get("t", 0) <= MOST_STEPS and arguments["t"] != math.inf:
+        allowed = f"a whole number from 0 to {MOST_STEPS:,}, or inf where the form has a limit"
+        raise InputError(f"{name}: t is {texts['t']:.40}; it is {allowed}")
     try:
         value = function(**arguments)
     except (ValueError, ArithmeticError, MemoryError) as error:

@@ -263,6 +263,11 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     return Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
+def spreads(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """Return the fields of a Record that compare speeds: ours, theirs and their ratio."""
+    return {"ours": Spread.of(ours), "theirs": Spread.of(theirs), "ratio": ratio(ours, theirs)}
+
+
 def peaks(device: str, threads: int) -> Peaks:
     """Measure the fastest of several sizes, libraries and processes, in about ten seconds."""
     return functools.reduce(Peaks.raised, [apart(lambda: _peaks(device, threads)) for _ in range(PEAKS_TAKEN)])

@@ -112,9 +112,7 @@ def scoring(name: str, arguments: Any, peaks: bench.Peaks) -> Iterator[bench.Rec
             name=f"score held-out text, {name}, vocabulary {vocabulary:,}, rows of {positions}",
             peer=peer,
             unit="tokens/s",
-            ours=bench.Spread.of(fast),
-            theirs=bench.Spread.of(slow),
-            ratio=bench.ratio(fast, slow),
+            **bench.spreads(fast, slow),
             roofline=bench.median(fast) * operations / peaks.float32,
             best=peer == best,
             machine=bench.describe(device, arguments.threads),
@@ -278,9 +276,7 @@ def bleu(texts: Texts, arguments: Any) -> Iterator[bench.Record]:
         name=f"self-BLEU of {count} rows of {ROW}, vocabulary {texts.vocabulary:,}",
         peer="sacrebleu, row by row",
         unit="rows/s",
-        ours=bench.Spread.of(fast),
-        theirs=bench.Spread.of(slow),
-        ratio=bench.ratio(fast, slow),
+        **bench.spreads(fast, slow),
         machine=bench.describe("cpu", arguments.threads),
     )
 
@@ -323,9 +319,7 @@ def record_step(arguments: Any) -> Iterator[bench.Record]:
             name=f"step {name} at the sizes of `quick`",
             peer="the step heldout: 131,072 tokens scored",
             unit="steps/s",
-            ours=bench.Spread.of(ours),
-            theirs=bench.Spread.of(theirs),
-            ratio=bench.ratio(ours, theirs),
+            **bench.spreads(ours, theirs),
             machine=bench.describe("cpu", arguments.threads),
         )
 

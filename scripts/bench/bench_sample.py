@@ -327,9 +327,7 @@ def compared(
     records = [
         bench.Record(
             peer=str(peer),
-            ours=bench.Spread.of(mine),
-            theirs=bench.Spread.of(theirs),
-            ratio=bench.ratio(mine, theirs),
+            **bench.spreads(mine, theirs),
             goal=goals.get(peer.name) if best[peer.name] == peer else None,
             best=best[peer.name] == peer,
             **common,

@@ -41,8 +41,8 @@ class Limit:
     tokens: int = 0
     """Records of fewer are not meant."""
 
-    def lines(self, found: Sequence[Mapping[str, Any]]) -> list[str]:
-        """One for each record that is meant, or one that says that there is none."""
+    def lines(self, found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+        """Return the cells: one line for each record that is meant, or one that says that there is none."""
         goal = f"at most {self.most:g} {self.unit}"
         whose = [r for r in found if r["name"].startswith(self.name) and tokens(r) >= self.tokens]
         mine = [r for r in whose if r["best"] or r["theirs"] is None]  # once, not beside each peer
@@ -53,8 +53,8 @@ class Limit:
             spent = {key: self.of(record, record["ours"][other]) for key, other in opposite.items()}
             verdict = judged(spent["median"] <= self.most)
             what = (record["name"].partition(":")[0] if self.tokens else self.what) + threads(record)
-            lines.append(f"| {what} |  | {self.unit} | {spread(spent)} |  |  |  | {goal}: {verdict} |")
-        return lines or [f"| {self.what} |  | {self.unit} |  |  |  |  | {goal}: not measured |"]
+            lines.append([what, "", self.unit, spread(spent), "", "", "", f"{goal}: {verdict}"])
+        return lines or [[self.what, "", self.unit, "", "", "", "", f"{goal}: not measured"]]
 
 
 LIMITS = (
@@ -124,7 +124,7 @@ def roofline(record: Mapping[str, Any]) -> str:
     return f"{share:.0%}" + "".join(f" ({goal:.0%}: {judged(share >= goal)})" for goal in mine)
 
 
-def line(record: Mapping[str, Any]) -> str:
+def line(record: Mapping[str, Any]) -> list[str]:
     goal, ratio = record["goal"], record["ratio"]
     verdict = "not measured" if ratio is None else judged(goal is not None and ratio["median"] >= goal)
     # A study takes all cores in the lab's own way; its threads are those of the plain script.
@@ -133,12 +133,11 @@ def line(record: Mapping[str, Any]) -> str:
     if unit == "studies/s":  # nobody counts in these
         unit, ours, theirs = "s", turned(ours), turned(theirs)
     cells = [what, record["peer"], unit, spread(ours), spread(theirs)]
-    cells += [spread(ratio, ".2f"), roofline(record), "" if goal is None else f"{goal:g}: {verdict}"]
-    return "| " + " | ".join(cells) + " |"
+    return [*cells, spread(ratio, ".2f"), roofline(record), "" if goal is None else f"{goal:g}: {verdict}"]
 
 
-def markdown(lines: Sequence[str], head: Sequence[str] = HEAD) -> str:
-    return "\n".join(["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *lines])
+def markdown(lines: Sequence[Sequence[str]], head: Sequence[str] = HEAD) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))
 
 
 def main_row(record: Mapping[str, Any]) -> bool:
@@ -177,10 +176,7 @@ def curves(folder: Path) -> str:
     parts = []
     for path in sorted(folder.glob("train*.json"), reverse=True):
         for name, found in (json.loads(path.read_text(encoding="utf-8")).get("curves") or {}).items():
-            lines = [
-                f"| {who} | " + " | ".join(f"{nats:.4f}" for nats in curve.values()) + " |"
-                for who, curve in found.items()
-            ]
+            lines = [[who, *(f"{nats:.4f}" for nats in curve.values())] for who, curve in found.items()]
             parts.append(markdown(lines, [f"{name}; tokens seen", *next(iter(found.values()))]))
     return "\n\n".join(parts)
 
@@ -196,7 +192,7 @@ def growth(folder: Path) -> str:
     for word, title in (("accumulate, gen", "step"), ("corpus of", "step"), ("tokens, rows", "recipe")):
         sizes = list(dict.fromkeys(size for found in cells.values() for size in found if word in size))
         mine = [step for step, found in cells.items() if any(size in found for size in sizes)]
-        lines = ["| " + " | ".join([step, *(cells[step].get(size, "") for size in sizes)]) + " |" for step in mine]
+        lines = [[step, *(cells[step].get(size, "") for size in sizes)] for step in mine]
         parts.append(markdown(lines, [title, *sizes]))
     return "\n\n".join(parts)
 
@@ -204,9 +200,7 @@ def growth(folder: Path) -> str:
 def profile(folder: Path) -> str:
     """Shares of the time of a loop by group of operations: a line for each loop."""
     rows = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
-    lines = [
-        "| " + " | ".join([row["name"], *(f"{share:.0%}" for share in row["shares"].values())]) + " |" for row in rows
-    ]
+    lines = [[row["name"], *(f"{share:.0%}" for share in row["shares"].values())] for row in rows]
     return markdown(lines, ["time of one process of one thread", *rows[0]["shares"]])
 
 

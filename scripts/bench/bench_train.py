@@ -31,20 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_common import (
-    Peaks,
-    Record,
-    Spread,
-    answered,
-    clock,
-    describe,
-    parser,
-    peaks,
-    pin,
-    print_table,
-    ratio,
-    write_json,
-)
+from bench_common import Peaks, Record, answered, clock, describe, parser, peaks, pin, print_table, spreads, write_json
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -363,9 +350,7 @@ def records(work: Work, threads: int, found: Mapping[Setting, list[float]], peak
             name=f"train {work.shape.name}, batch {work.batch_rows}{used}" + ", compiled" * lab.compiled,
             peer=setting.name,
             unit="tokens/s",
-            ours=Spread.of(ours),
-            theirs=Spread.of(theirs),
-            ratio=ratio(ours, theirs),
+            **spreads(ours, theirs),
             roofline=work.shape.operations(work.device) * median(ours) / peak.bfloat16,
             goal=GOAL if setting == best[lab] else None,
             best=setting == best[lab],

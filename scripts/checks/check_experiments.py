@@ -20,9 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from lab.cli.terminal import print_table
 from lab.config.files import load_study, study_names
 from lab.report.compare import AGREES, check_direction, side_label
 from lab.report.tables import lines
@@ -80,23 +78,11 @@ def levels(study: str, rows: Rows) -> list[dict[str, Any]]:
     ]
 
 
-def printed(found: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("study", "gen", "A", "B", "the paper", "A - B", "95 % interval", "n", "verdict"):
-        table.add_column(name, justify="right" if name in ("gen", "A - B", "n") else "left")
-    for row in found:
-        table.add_row(
-            row["study"].removesuffix("-mini"),
-            str(row["generation"]),
-            row["a"],
-            row["b"],
-            row["says"],
-            f"{row['mean']:+.3f}",
-            f"[{row['low']:+.3f}, {row['high']:+.3f}]",
-            str(row["n"]),
-            row["verdict"],
-        )
-    return table
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return what was found of one direction as the cells of a table."""
+    interval = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+    place = [row["study"].removesuffix("-mini"), str(row["generation"]), row["a"], row["b"], row["says"]]
+    return [*place, f"{row['mean']:+.3f}", interval, str(row["n"]), row["verdict"]]
 
 
 def main() -> int:
@@ -118,7 +104,8 @@ def main() -> int:
         rows = RunFolder(asked.checkpoints / study).results()
         found += lines_of(study, rows)
         measured += levels(study, rows)
-    Console(width=None if sys.stdout.isatty() else 240, markup=False, emoji=False).print(printed(found))
+    head = ("study", "gen", "A", "B", "the paper", "A - B", "95 % interval", "n", "verdict")
+    print_table(head, [cells(row) for row in found])
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     if asked.json is not None:

@@ -44,6 +44,7 @@ from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.columns import BY_NAME
 from lab.metrics.stats import Interval
+from lab.report.render import markdown_table
 from lab.report.tables import CONTROL, lines
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
@@ -243,14 +244,11 @@ def describe(study: Study, pairs: int, shared: tuple[int, int] | None) -> str:
 def table(found: Sequence[Rate]) -> str:
     """Return a Markdown table with a line per metric and a column per group size."""
     sizes = sorted({rate.seeds for rate in found}, reverse=True)
-    out = [
-        "| metric | " + " | ".join(f"{k} + {k} seeds" for k in sizes) + " |",
-        "| --- |" + " ---: |" * len(sizes),
-    ]
-    for metric in dict.fromkeys(rate.metric for rate in found):
-        cells = {rate.seeds: cell(rate) for rate in found if rate.metric == metric}
-        out.append(f"| {metric} | " + " | ".join(cells[k] for k in sizes) + " |")
-    return "\n".join(out)
+    rows: dict[str, dict[int, str]] = {}
+    for rate in found:
+        rows.setdefault(rate.metric, {})[rate.seeds] = cell(rate)
+    body = [[metric, *(cells[k] for k in sizes)] for metric, cells in rows.items()]
+    return markdown_table(["metric", *(f"{k} + {k} seeds" for k in sizes)], body, "lr")
 
 
 def cell(rate: Rate) -> str:
@@ -326,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     spent, shared = time.monotonic() - start, overlap(study, folder)
-    print(f"{table(found)}\n\n{describe(study, options.pairs, shared)}")
+    print(f"{table(found)}\n{describe(study, options.pairs, shared)}")
     outside = [f"{rate.metric} ({rate.seeds} seeds)" for rate in found if not rate.within]
     print(f"{len(found) - len(outside)} of {len(found)} rates within the limits", *outside, sep="; outside: ")
     print(f"{clock(spent)} for {tally.made:,} of {tally.steps:,} steps with {options.workers} workers", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from lab.config.files import models_in
 from lab.config.study import StudyConfig
 from lab.curators import CURATORS
 from pages.writing import cell, filled, table
@@ -70,18 +71,11 @@ def section(heading: str, model: type[BaseModel]) -> str:
     return f"### {heading}\n\n{said}\n\n{table(head, rows)}"
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Return the models of sections that a field's type names, in order."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
-
-
 def sections(heading: str = "", model: type[BaseModel] = StudyConfig) -> dict[type[BaseModel], str]:
     """Return the model of every section of a study with its heading; one that stands in two places has the first."""
     found = {model: heading or "A study"}
     for name, field in model.model_fields.items():
-        inner = _models(field.annotation)
+        inner = list(models_in(field.annotation))
         for each in inner:
             kind = f", kind {get_args(each.model_fields['kind'].annotation)[0]}" if len(inner) > 1 else ""
             path = f"{heading.split(',')[0]}.{name}" if heading else name

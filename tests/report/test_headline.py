@@ -126,6 +126,16 @@ def test_without_a_control_the_change_is_since_generation_0() -> None:
     assert "130.0 ▁█ +30% *" in found.body[0]
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_title_names_no_interval_and_no_change_that_no_line_has(width: int) -> None:
+    one_common_seed = {**PERPLEXITY, ("human", 1): (100.0,)}
+    assert headline(table(one_common_seed), width).title == "Generation 1, mean of 2 seeds; change vs human"
+    alone = table(only("human"))
+    assert headline(alone, width).title == "Generation 1, mean of 2 seeds"
+    infinite = table(only("human", "replace"), **{name: {"replace": math.inf} for name in names("text")})
+    assert headline(infinite, width).title == "Generation 1, mean of 2 seeds"
+
+
 def test_a_chain_that_stopped_early_says_where() -> None:
     found = headline(table({**PERPLEXITY, ("human", 2): (100.0, 100.0)}), 100)
     assert [line.split("  ")[0] for line in found.body] == ["human", "replace (gen 1)", "accumulate (gen 1)"]

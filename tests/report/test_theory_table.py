@@ -63,6 +63,10 @@ def test_worked_values_by_hand(name: str) -> None:
         (["missing_mass", "p=0.5,x", "n=2"], 'p="0.5,x": expected numbers with commas'),
         (["missing_mass", "p=0.5,0.6", "n=2"], "sum 1"),
         (["zipf_tail", "b=1", "rank=3"], "must be > 1"),
+        (["retained", "regime=accumulate", "n=5", "t=1001"], "retained: t is 1001; it is a whole number from 0 to"),
+        (["mean_variance", "regime=replace", "n=5", "t=99999999999"], "from 0 to 1,000, or inf where the form has"),
+        (["count_law", "p=0.5,0.5", "n=2", "t=-1"], "count_law: t is -1; it is a whole number from 0"),
+        (["retained", "regime=replace", "n=5", "t=nan"], "retained: t is nan; it is a whole number from 0"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(arguments: list[str], message: str) -> None:

@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    LlamaConfig,
-    OPTConfig,
-    PhiConfig,
-    PreTrainedConfig,
-)
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PhiConfig, PreTrainedConfig
 
 from lab.config.model import Network
 from lab.models.causal import Causal
