@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
-import importlib
+import importlib.util
 import inspect
+import itertools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,62 @@ def imported(kind: str, name: str) -> Any:
     if not callable(value):
         raise InputError(f'{kind} "{name}" is {type(value).__name__}, not a function')
     return value
+
+
+def users_code(module: str) -> dict[str, str]:
+    """Return name -> source of a user's module and of every module of the user's that it reaches by import statements.
+
+    The standard library, installed packages and the lab itself are left out.  Imports inside functions count.  What is
+    imported by a computed name, and data that the code reads, cannot be seen here.
+
+    Raises:
+        OSError: the module itself has no Python source.
+    """
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        file = _file_of(name) if name not in found else None
+        if file is None or (found and not _is_users(file)):
+            continue
+        found[name] = file.read_text(encoding="utf-8")
+        waiting += _imports(found[name], name if file.name == "__init__.py" else name.rpartition(".")[0])
+    if not found:
+        raise OSError(f"{module} is no Python file")
+    return found
+
+
+def _imports(source: str, package: str) -> Iterator[str]:
+    """Yield the name of every module that a text of this package may import, also "a.b" for `from a import b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            yield from itertools.accumulate(name.split("."), lambda parent, child: f"{parent}.{child}")
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the .py file of a module, or None for one that is built in, compiled or not there."""
+    try:
+        loaded = sys.modules.get(module)
+        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
+    except (Exception, SystemExit):  # a name that is no module, or a parent that fails
+        return None
+    path = getattr(spec, "origin", None) or getattr(loaded, "__file__", None)
+    return Path(path) if path and path.endswith(".py") and Path(path).is_file() else None
+
+
+def _is_users(file: Path) -> bool:
+    """Return whether a module's file is neither the lab's, nor of the standard library, nor of an installed package."""
+    paths = sysconfig.get_paths()
+    others = {Path(__file__).parent, *(Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
+    return not others & set(file.parents) and not {"site-packages", "dist-packages"} & set(file.parts)
 
 
 def check_options(

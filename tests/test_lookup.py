@@ -3,6 +3,7 @@
 import hashlib
 import math
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from lab.errors import InputError
-from lab.lookup import lookup, suggestion
+from lab.lookup import lookup, suggestion, users_code
 from lab.seeds import derive_seed, generator, permutation
+from lab.steps.kind import function_hash
 
 TABLE = {"human": 1, "replace": 2, "accumulate": 3}
 
@@ -84,3 +86,56 @@ def test_a_permutation_is_one_and_stays_the_same() -> None:
     assert permutation(1, 0, 8).tolist() == [0, 6, 1, 5, 4, 7, 2, 3]
     assert not np.array_equal(permutation(1, 0, 50), permutation(1, 1, 50))
     assert not np.array_equal(permutation(1, 0, 50), permutation(2, 0, 50))
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current folder with modules of the user's; they are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + "\n")
+
+
+def test_every_module_of_the_users_that_a_module_reaches(own_folder: Path) -> None:
+    write(
+        own_folder,
+        mine="import numpy as np\nimport own_a\nfrom lab.recipe import Part\ndef f():\n    from own_d import late",
+        own_a="from own_b import K",
+        own_b="import own_a\nK = 1",
+        own_d="import pkg_own.inner",
+        own_unused="K = 1",
+        pkg_own__inner="from . import near\nfrom .other import X",
+        pkg_own__near="N = 1",
+        pkg_own__other="X = 1",
+    )
+    (own_folder / "pkg_own" / "__init__.py").write_text("")
+    assert set(users_code("mine")) == {
+        *("mine", "own_a", "own_b", "own_d", "pkg_own", "pkg_own.inner", "pkg_own.near", "pkg_own.other")
+    }
+
+
+def test_a_function_of_an_installed_package_is_its_module_alone() -> None:
+    assert set(users_code("json.decoder")) == {"json.decoder"}
+    with pytest.raises(OSError, match="math is no Python file"):
+        users_code("math")
+
+
+@pytest.mark.parametrize(("changed", "same"), [("own_k", False), ("own_far", False), ("own_unused", True)])
+def test_a_changed_module_of_the_users_changes_the_key(own_folder: Path, changed: str, same: bool) -> None:
+    write(own_folder, mine="from own_k import K\ndef f(): return K", own_k="from own_far import K", own_far="K = 1")
+    write(own_folder, own_unused="K = 1")
+    function = lookup("regime", "mine:f", {})
+    before = function_hash("regime", "mine:f", function, own=False)
+    with (own_folder / f"{changed}.py").open("a") as file:
+        file.write("J = 2\n")
+    assert (function_hash("regime", "mine:f", function, own=False) == before) == same

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
 from lab.hashing import code_hash, reached
+from lab.lookup import users_code
 from lab.store.step import Attempt, Step
 
 if TYPE_CHECKING:
@@ -118,14 +118,16 @@ def function_hash(kind: str, name: str, function: Callable[..., Any], *, own: bo
 
     Of the lab's `own` functions it is the code that the function reaches in its module, so that adding another function
     to the file changes no key.  Of a user's it is the whole module with its import statements, because the function may
-    call anything.  `kind` and `name` are for messages: "regime" and its name in the study.
+    call anything, and every module of the user's that it imports.  `kind` and `name` are for messages: "regime" and its
+    name in the study.
 
     Raises:
         InputError: the function has no Python source, so its versions cannot be told apart.
     """
     try:
         source = inspect.getsource(inspect.getmodule(function) or function)
-        named = source if own else inspect.getsource(sys.modules[name.partition(":")[0]])
-    except (TypeError, OSError) as error:
+        if own:
+            return code_hash(reached(source, function.__name__))
+        return code_hash(*{source, *users_code(name.partition(":")[0]).values()}, imports=True)
+    except (TypeError, OSError, SyntaxError) as error:
         raise InputError(f'{kind} "{name}" has no Python source to tell its versions apart: {error}') from error
-    return code_hash(reached(source, function.__name__)) if own else code_hash(*{source, named}, imports=True)
