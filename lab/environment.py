@@ -8,7 +8,7 @@ something else under the same key.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LAUNCHED = (
     *("ACCELERATE_", "DEEPSPEED_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "SM_", "SMDATAPARALLEL_"),
@@ -29,19 +29,18 @@ INSTRUCTIONS = (
 """What makes torch use fewer instruction sets than the processor has: part of the key of each step that computes."""
 
 
-def unwanted(names: Iterable[str]) -> list[str]:
+def unwanted(names: Iterable[str], listed: Sequence[str] = (*LAUNCHED, *ARITHMETIC)) -> list[str]:
     """Return the variables of a launcher, and those that would change a study's arithmetic, sorted."""
-    listed = (*LAUNCHED, *ARITHMETIC)
     prefixes = tuple(name for name in listed if name.endswith("_"))
     return sorted(name for name in names if name in listed or name.startswith(prefixes))
 
 
 def clean() -> list[str]:
-    """Remove the unwanted variables from this process, before a library reads them, and return their names."""
-    names = unwanted(os.environ)
-    for name in names:
+    """Remove the unwanted variables from this process, before a library reads them, and return those of a launcher."""
+    launched = unwanted(os.environ, LAUNCHED)
+    for name in unwanted(os.environ):
         del os.environ[name]
-    return names
+    return launched
 
 
 def instructions() -> str | None:

@@ -130,8 +130,8 @@ class Study:
 
     @property
     def steps(self) -> list[Step]:
-        """Every step once, inputs first."""
-        return in_order(step for generation in self.generations for step in generation.ends)
+        """Every step once, inputs first, generation by generation."""
+        return in_order(step for each in sorted(self.generations, key=lambda each: each.t) for step in each.ends)
 
 
 def build(config: StudyConfig, on: Machine | None = None) -> Study:

@@ -77,7 +77,7 @@ def run_study(
     for kind in fresh or []:
         lookup("step", kind, STEPS)
     before = len(timings.read(folder.path))
-    code = _run(graph, folder, count, frozenset(fresh or []), stopping)
+    code = _run(graph, folder, count, frozenset(fresh or []), stopping, began)
     if len(timings.read(folder.path)) > before:
         timings.append(
             folder.path / timings.FILE, {"program": round(time.monotonic() - began, 3), "workers": max(1, count)}
@@ -85,14 +85,15 @@ def run_study(
     raise typer.Exit(code)
 
 
-def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals) -> int:
-    """Work through the steps and print the results.  Return the exit code."""
+def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals, began: float) -> int:
+    """Work through the steps and print the results.  `began` is the time of the start.  Return the exit code."""
     from lab import machine
     from lab.run.executors import execute
+    from lab.run.live import Live
     from lab.run.plan import Estimator
     from lab.run.preflight import check_base, check_compiler
     from lab.run.progress import RunProgress
-    from lab.run.retention import FIRST, Keeper
+    from lab.run.retention import Keeper
     from lab.run.worker import Wishes
 
     store = replace(folder.store, note=_note)
@@ -102,9 +103,10 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
         check_compiler(graph, store)
         _read_human(store, graph.human)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **vars(graph.machine)})
-        _note_stale(store, graph, fresh)
+        _note_made_otherwise(store, graph, fresh)
         estimator = Estimator(store, graph.machine.device)
-        with RunProgress(graph.steps, estimator, workers, folder.path, err) as progress, stopping.gently():
+        live = Live(graph, folder).measured
+        with RunProgress(graph.steps, estimator, workers, folder.path, err, live) as progress, stopping.gently():
             keeper = Keeper(progress, graph, folder, fresh) if graph.config.keep_models != "all" else None
             failures = execute(
                 store,
@@ -113,7 +115,6 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
                 workers=workers,
                 threads=graph.machine.threads,
                 fresh=fresh,
-                first=FIRST if keeper else frozenset(),
                 log=folder.path / "workers.log",
                 wishes=wishes,
             )
@@ -122,11 +123,11 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
     except (KeyboardInterrupt, Stopped):
         warn("stopped; nothing that was finished is lost: run the same command again to continue")
         return STOPPED
-    return _finish(graph, folder, store, [step.label for step in failures])
+    return _finish(graph, folder, store, [step.label for step in failures], time.monotonic() - began)
 
 
-def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
-    """Write the tables and print the results.  Return the exit code."""
+def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds: float) -> int:
+    """Write the tables, and print the results and the seconds that it took.  Return the exit code."""
     from lab.checks import exact
 
     folder.link(graph, store)
@@ -138,7 +139,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str]) -> int:
             _print_headline(rows, graph.config)
             note_untested(graph.config)
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
-        _print_where(folder.path)
+        _print_where(folder.path, seconds)
     if failed:
         details = folder.path / "failures.jsonl"
         warn(f"failed: {', '.join(failed)}; details: {details}; the other chains are complete")
@@ -160,11 +161,14 @@ def _print_headline(rows: list[dict[str, Any]], config: Any) -> None:
     say(caption(config, rows), "dim")
 
 
-def _print_where(folder: Path) -> None:
-    """Print what to type for more, and where the numbers are."""
+def _print_where(folder: Path, seconds: float) -> None:
+    """Print the time taken, what to type for more, and where the numbers are."""
+    from lab.run.progress import clock
+
     name = folder.name if folder.parent == Path("checkpoints") else shlex.quote(str(folder))
+    say(f"took {clock(seconds)}; next:")
     say(f"lab show {name}    every metric, generation by generation")
-    say(f"lab report {name}  the figure")
+    say(f"lab report {name}  the figure, as report.png")
     say(f"all columns: {folder / 'results.csv'}")
 
 
@@ -183,14 +187,16 @@ def _read_human(store: Any, human: Sequence[Any]) -> None:
         prepare_human(store, human, report)
     if done and not err.is_terminal:
         warn(f"read human text: {counted(done)}")
+    warn("each generation: mix (the pool of its training text), train, write (its text), score (human text), measure")
 
 
 def _note(message: str) -> None:
     warn(f"note: {message}")
 
 
-def _note_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
-    """Name, once, the kinds of expensive steps whose artifacts were made by other code of the same version."""
+def _note_made_otherwise(store: Any, graph: Any, fresh: frozenset[str]) -> None:
+    """Say once which artifacts were made by other code of the same version, or on another kind of processor."""
+    from lab import machine
     from lab.steps import job_of
 
     stale = sorted({step.name for step in graph.steps if store.edited(job_of(step)) and step.name not in fresh})
@@ -198,4 +204,12 @@ def _note_stale(store: Any, graph: Any, fresh: frozenset[str]) -> None:
         _note(
             f"the lab's code for {', '.join(stale)} has changed since some artifacts were made; they are used "
             f"as they are ({' '.join(f'--fresh {kind}' for kind in stale)} makes these again)"
+        )
+    made = [store.manifest(step.name, step.key) for step in graph.steps if "machine" in step.params]
+    others = {manifest.environment.get("cpu") for manifest in made if manifest} - {machine.cpu_name(), None}
+    if others:
+        _note(
+            f"some models and samples of this run were made on {', '.join(sorted(others))}, and this is "
+            f"{machine.cpu_name()}: they are used as they are; computed here, the same seeds would give slightly other "
+            "numbers (README, Limits)"
         )

@@ -6,7 +6,7 @@ import contextlib
 import json
 import statistics
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ OVERHEAD = 0.3
 """Seconds of a step besides its operations: reading, measuring, writing."""
 LIGHT = 0.03
 """Seconds of a step with hardly any operations."""
+ENOUGH = 3
+"""Timings of each expensive kind before a run says how long it will take: the first ones are often slow."""
 RECENT = 50
 """Past timings that an estimate looks at, for each kind of step."""
 
@@ -36,6 +38,11 @@ class Estimator:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
                     timing = json.loads(path.read_text())["environment"]["timing"]
                     self.learn(name, timing["work"], timing["seconds"])
+
+    def knows(self, kinds: Mapping[str, int]) -> bool:
+        """Return whether each expensive kind was timed ENOUGH times, or as often as it occurs: name -> number."""
+        expensive = {name: count for name, count in kinds.items() if STEPS[name].cost is not None}
+        return all(len(self.past[name]) >= min(ENOUGH, count) for name, count in expensive.items())
 
     @property
     def measured(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,8 @@ from lab.store.step import Step
 
 QUICK = 1.0
 """Seconds.  Off a terminal, steps that take less are summed up instead of getting a line each."""
+SMOOTHING = 0.2
+"""How far an estimate moves towards the newest one."""
 SILENCE = 10.0
 """Seconds without a line after which quick steps are summed up, so that a log shows that the run is alive."""
 
@@ -39,10 +41,22 @@ class RunProgress:
     """A Reporter (see lab/run/walk.py) for people.  It also writes timings.jsonl and failures.jsonl of the run."""
 
     def __init__(
-        self, order: Sequence[Step], estimator: Estimator, workers: int, folder: Path, console: Console
+        self,
+        order: Sequence[Step],
+        estimator: Estimator,
+        workers: int,
+        folder: Path,
+        console: Console,
+        live: Callable[[Step], str | None],
     ) -> None:
-        """Prepare the display on `console`.  The two logs go to `folder`, the run's."""
+        """Prepare the display on `console`.
+
+        The two logs go to `folder`, the run's.  `live` returns a line about what a finished step has measured, or None.
+        """
         self.estimator, self.workers, self.folder, self.console = estimator, max(1, workers), folder, console
+        self.live, self.names = live, Counter(step.name for step in order)
+        self.estimate: tuple[float, float] | None = None
+        """The seconds that were left when they were estimated last, and that time."""
         self.left = dict.fromkeys(order)
         self.kinds = Counter((step.name, step.work) for step in self.left)  # thousands of steps, few kinds
         self.total, self.done, self.computed = len(self.left), 0, 0
@@ -68,6 +82,17 @@ class RunProgress:
     ) -> None:
         self._sum_up()
         self.display.stop()
+
+    def left_seconds(self) -> float | None:
+        """Return the seconds to the end of the run, estimated and smoothed; None before enough steps are timed."""
+        if not self.estimator.knows(self.names):
+            return None
+        now, seconds = time.monotonic(), self.remaining()
+        if self.estimate is not None:
+            aged = self.estimate[0] - (now - self.estimate[1])
+            seconds = max(0.0, aged + SMOOTHING * (seconds - aged))
+        self.estimate = (seconds, now)
+        return seconds
 
     def remaining(self) -> float:
         """Return the estimated seconds to the end of the run."""
@@ -111,10 +136,12 @@ class RunProgress:
             if not self.left or time.monotonic() - self.printed > SILENCE:
                 self._sum_up(self._left())
         else:
-            self._sum_up()
             self.found(step)
             rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens else ""
             self._line(f"{step.label}  {seconds:.1f}s{rate}{self._left()}")
+        if line := self.live(step):
+            self._say(line, "bold")
+            self.printed = time.monotonic()
 
     def failed(self, step: Step, reason: str, trace: str) -> None:
         """Log a step that failed, and print one line for it."""
@@ -139,7 +166,8 @@ class RunProgress:
         self.printed = time.monotonic()
 
     def _left(self) -> str:
-        return f"  about {clock(self.remaining())} left" if self.left else "  all done"
+        left = self.left_seconds()
+        return "  all done" if not self.left else f"  about {clock(left)} left" if left is not None else ""
 
     def _say(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
@@ -150,5 +178,6 @@ class RunProgress:
 
     def _refresh(self) -> None:
         if self.console.is_terminal:
-            note = f"{self.done} of {self.total} steps, about {clock(self.remaining())} left"
+            left = self.left_seconds()
+            note = f"{self.done} of {self.total} steps" + (f", about {clock(left)} left" if left is not None else "")
             self.display.update(self.whole, completed=self.done, note=note)

@@ -34,8 +34,6 @@ from lab.store.store import Store
 KEY = re.compile(r"[0-9a-f]{40}")
 WEIGHTS = ".safetensors"
 GROUPS = ("models", "samples", "evidence", "other")
-FIRST = frozenset(kind.name for kind in STEPS.values() if kind.reads_text or kind.probe)
-"""Kinds of steps that go first where weights are dropped: probes, for which all weights would stay, and their text."""
 
 
 # --- which weights are wanted --------------------------------------------------------------------------------------

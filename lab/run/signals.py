@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -16,6 +17,9 @@ def handle(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType 
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+STOPPING_NOW = b"\nstopping: running steps end or leave a checkpoint; a second signal stops at once\n"
 
 
 class StopSignals:
@@ -42,3 +46,5 @@ class StopSignals:
         if self.asked or not self.gentle:
             raise KeyboardInterrupt
         self.asked = True
+        with contextlib.suppress(OSError):  # not by print, which may be at work when the signal comes
+            os.write(2, STOPPING_NOW)

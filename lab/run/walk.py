@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from lab.steps import STEPS, job_of
+from lab.steps import SOON, STEPS, job_of
 from lab.store.step import Step
 from lab.store.store import Damaged, Store
 
@@ -47,8 +47,6 @@ class Walk:
     """All steps, inputs before what needs them."""
     fresh: frozenset[str]
     """Kinds of steps to run again if their code has changed since the artifact was made."""
-    first: frozenset[str] = frozenset()
-    """Kinds of steps that go before all others."""
     waiting: dict[Step, int] = field(default_factory=dict)
     """Number of a step's inputs that are not done."""
     ready: list[Step] = field(default_factory=list)
@@ -58,8 +56,8 @@ class Walk:
     failures: dict[Step, str] = field(default_factory=dict)
     """Failed steps, with the reason."""
     children: dict[Step, list[Step]] = field(default_factory=lambda: defaultdict(list))
-    remaining: dict[Step, float] = field(default_factory=dict)
-    """Operations on the longest path from a step to an end of the graph, itself included."""
+    rank: dict[Step, int] = field(default_factory=dict)
+    """Place of a step in `order`, which goes generation by generation."""
     repairs: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
     """How often an input of a step was found damaged."""
     deaths: dict[Step, int] = field(default_factory=lambda: defaultdict(int))
@@ -75,9 +73,7 @@ class Walk:
         for step in self.order:
             for parent in set(step.inputs.values()):
                 self.children[parent].append(step)
-        for step in reversed(self.order):
-            longest = max((self.remaining[child] for child in self.children[step]), default=0.0)
-            self.remaining[step] = step.work + longest
+        self.rank = {step: index for index, step in enumerate(self.order)}
         self.waiting = {step: len(set(step.inputs.values())) for step in self.order}
         self.release([step for step in self.order if not self.waiting[step]])
 
@@ -104,9 +100,12 @@ class Walk:
                 self.reporter.found(step)
                 stack.extend(self.unblocked(step))
 
-    def _urgency(self, step: Step) -> tuple[bool, float, str, str]:
-        """Return the sort key of a ready step: the kinds in `first`, then the longest remaining path."""
-        return step.name not in self.first, -self.remaining[step], step.label, step.key
+    def _urgency(self, step: Step) -> tuple[bool, int]:
+        """Return the sort key of a ready step: the kinds in SOON first, then the earliest generation.
+
+        So the chain that lags goes first, and whole generations can be compared as they come.
+        """
+        return step.name not in SOON, self.rank[step]
 
     def must_run(self, step: Step) -> bool:
         """Return whether a step is not in the store as it should be."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -58,6 +59,8 @@ def run_job(
         Damaged: an input is missing, damaged or lacks weights.  A damaged one is moved aside.
         Stopped: the run was asked to stop, and this step cannot be finished shortly.
     """
+    if "machine" in job.params:  # imported first: seconds of imports are no speed of training
+        importlib.import_module("lab.models.train")
     start = time.monotonic()
     timing = {"seconds": 0.0, "work": job.work}
     environment: dict[str, Any] = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}

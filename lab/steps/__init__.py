@@ -32,6 +32,9 @@ STEPS: dict[str, Kind] = {
     )
 }
 """Name -> kind, in the order of the loop.  A new kind of step is a file and a line here."""
+SOON = frozenset(name for name, kind in STEPS.items() if kind.probe or not kind.cost)
+"""Kinds that go before training and sampling, so that a generation is measured as soon as it has written its text, and
+its weights may be dropped."""
 
 
 def job_of(step: Step) -> Job:

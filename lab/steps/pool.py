@@ -39,13 +39,13 @@ def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Ste
     """
     human = place.human
     if not samples:
-        return human_pool(human.human, place.seed, place.t, f"pool shared seed {place.seed} gen {place.t}")
+        return human_pool(human.human, place.seed, place.t, f"mix shared seed {place.seed} gen {place.t}")
     seen = regimes.visible(regime.name, regime.options, len(samples))
     inputs = {"human": human.human, **{f"{SYNTHETIC}{t}": step for t, step in samples.items() if t in seen}}
     if human.archive is not None and regimes.regime(regime.name).archive(regime.options):
         inputs["archive"] = human.archive
     params = PoolParams(regime.name, regime.options, place.seed, place.t, regime_hash(regime.name))
-    return make_step(POOL, params, inputs, label=f"pool {regime.label} seed {place.seed} gen {place.t}", disk=FILES)
+    return make_step(POOL, params, inputs, label=f"mix {regime.label} seed {place.seed} gen {place.t}", disk=FILES)
 
 
 def human_pool(rows: Step, seed: int, t: int, label: str) -> Step:

@@ -39,7 +39,7 @@ def heldout(place: Place, model: Step, synthetic: Step) -> Step:
         HELDOUT,
         HeldoutParams(place.machine.keyed("dtype")),
         {"model": model, "test": place.human.test},
-        label=f"heldout {model.chain}",
+        label=f"score {model.chain}",
         tokens=tokens,
         work=operations(study, tokens, passes=1),
         disk=4 * tokens + FILES,

@@ -66,7 +66,7 @@ def base(place: Place, identity: Mapping[str, str]) -> Step | None:
         return make_step(BASE, params, {"tokenizer": place.human.tokenizer}, disk=size)
     if study.train.base is None or place.human.base is None:
         return None
-    recipe = human_pool(place.human.base, place.seed, -1, f"pool base seed {place.seed}")
+    recipe = human_pool(place.human.base, place.seed, -1, f"mix base seed {place.seed}")
     alone = {"tokens": None, "steps": None, "epochs": study.train.base.epochs, "start": "scratch", "base": None}
     fitted = study.train.model_copy(update={**alone, "lora": None})
     rows = study.rows(study.train.base.tokens)

@@ -38,7 +38,7 @@ from lab.models import load as models
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.plan import make_plan
-from lab.run.retention import FIRST, Keeper, bytes_by_group, drop, leftovers, pruning, weights_of
+from lab.run.retention import Keeper, bytes_by_group, drop, leftovers, pruning, weights_of
 from lab.run.walk import lacking
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
@@ -60,7 +60,7 @@ def go(study: Study, folder: Path, fresh: frozenset[str] = frozenset()) -> tuple
     run, reports = RunFolder(folder), Reports()
     run.begin(study, {})
     keeper = Keeper(reports, study, run, fresh)
-    how = {"workers": 0, "threads": 1, "fresh": fresh, "first": FIRST, "log": folder / "workers.log"}
+    how = {"workers": 0, "threads": 1, "fresh": fresh, "log": folder / "workers.log"}
     failures = execute(run.store, study.steps, keeper, **how)
     keeper.sweep()
     run.link(study, run.store)

@@ -59,7 +59,6 @@ def execute(
     workers: int,
     threads: int,
     fresh: frozenset[str],
-    first: frozenset[str] = frozenset(),
     log: Path,
     wishes: Wishes = UNATTENDED,
 ) -> dict[Step, str]:
@@ -72,14 +71,13 @@ def execute(
         workers: number of worker processes; 0: in this process.
         threads: threads of each worker.
         fresh: kinds of steps to do again where the lab's code has changed since.
-        first: kinds of steps that go before all others.
         log: a file for what workers print.
         wishes: whether to stop, and how often to leave a checkpoint.
 
     Raises:
         Stopped: steps are left because the run was asked to stop.
     """
-    walk = Walk(replace(store, note=reporter.noted), reporter, order, fresh, first)
+    walk = Walk(replace(store, note=reporter.noted), reporter, order, fresh)
     if walk.ready:
         with contextlib.ExitStack() as stack:
             executor: Executor = InProcess(walk.store, wishes)

@@ -1,0 +1,78 @@
+"""Numbers as they come: a line for each generation that is measured, and the tables of all that are."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+from lab.loop import Generation, Study
+from lab.metrics.columns import column
+from lab.run.folder import RunFolder, read_record
+from lab.store.step import Step
+
+SHOWN = {
+    "text": {"perplexity": "perplexity", "rare_survival": "rare words kept"},
+    "source": {"excess_nll": "excess loss", "heterozygosity": "heterozygosity"},
+}
+"""Columns of a line, by kind of corpus, with what they are called there."""
+CONTROL = "human"
+SHARE = 20
+"""Tables are written again after SHARE times as long as they took last: writing takes at most a twentieth of a run."""
+
+
+class Live:
+    """What is told of a generation when it is measured."""
+
+    def __init__(self, study: Study, folder: RunFolder) -> None:
+        self.study, self.folder, self.store = study, folder, replace(folder.store, note=lambda message: None)
+        self.shown = SHOWN["text" if study.config.corpus.kind == "text" else "source"]
+        self.chains: dict[Step, list[Generation]] = defaultdict(list)
+        for generation in study.generations:
+            self.chains[generation.record].append(generation)
+        self.controls = {(g.arm.label, g.seed, g.t): g for g in study.generations if g.regime == CONTROL}
+        self.names = max(len(g.regime + g.arm.label) for g in study.generations)
+        self.due = 0.0
+
+    def measured(self, step: Step) -> str | None:
+        """Write the tables so far, and return a line with the numbers of a generation; None for another step.
+
+        >>> live.measured(record)
+        'replace     seed 1  gen 2   perplexity 182.4 (human 106.8)   rare words kept 6.7 %'
+        """
+        generations = self.chains.get(step)
+        if generations is None:
+            return None
+        self._write_tables()
+        first = generations[0]
+        record = read_record(self.store, first)
+        if record is None:
+            return None
+        control = self.controls.get((first.arm.label, first.seed, first.t))
+        human = read_record(self.store, control) if control and control.record != step else None
+        name = first.regime + first.arm.label if len(generations) == 1 else "all regimes"
+        numbers = [self._number(name, record["columns"], human and human["columns"]) for name in self.shown]
+        return "   ".join([f"{name:<{self.names}}  seed {first.seed}  gen {first.t}", *filter(None, numbers)])
+
+    def _number(self, name: str, columns: Mapping[str, float | None], human: Mapping[str, float | None] | None) -> str:
+        """Return one column in words, beside the control's where there is one: "perplexity 182.4 (human 106.8)"."""
+        value = _text(name, columns[name])
+        beside = f" (human {_text(name, human[name])})" if human and value else ""
+        return f"{self.shown[name]} {value}{beside}" if value else ""
+
+    def _write_tables(self) -> None:
+        began = time.monotonic()
+        if began >= self.due:
+            self.folder.write_tables(self.study, self.store)
+            self.due = time.monotonic() + SHARE * (time.monotonic() - began)
+
+
+def _text(name: str, value: float | None) -> str:
+    """Return a number as the headline table writes it; empty where there is none."""
+    short = column(name).short
+    assert short is not None, name
+    if value is None or math.isnan(value):
+        return ""
+    return f"{100 * value:.{short.digits}f} %" if short.percent else f"{value:,.{short.digits}f}"
