@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from lab.errors import InputError
@@ -32,7 +32,8 @@ def table_rows(file: File, stream: TextIO, columns: Mapping[str, str]) -> Iterat
     csv.field_size_limit(LONGEST)
     delimiter = DELIMITERS[file.format]
     head = list(itertools.islice(stream, HEAD_LINES))
-    reader = csv.reader(itertools.chain(head, stream, [END]), delimiter=delimiter)
+    taken: list[str] = []
+    reader = csv.reader(_remembered(itertools.chain(head, stream, [END]), taken), delimiter=delimiter)
     heading = next(row for row in reader if row)
     if heading == [END]:
         raise InputError(f"corpus file {file.path} is empty: it has no heading and no rows")
@@ -41,12 +42,17 @@ def table_rows(file: File, stream: TextIO, columns: Mapping[str, str]) -> Iterat
     check_columns(f"file {file.path}", columns, heading, HEADING)
     places = [heading.index(name) if name in heading else len(heading) for name in names_of(columns)]
     line = reader.line_num
+    taken.clear()
     for row in reader:
         first, line = line + 1, reader.line_num
         if row == [END]:
             return
-        if row and row[-1].endswith(END):
-            raise InputError(f"corpus file {file.path} cannot be read: the row at line {first:,} has an open quote")
+        if (row and row[-1].endswith(END)) or (len(taken) > 1 and not _well_quoted(taken, delimiter)):
+            raise InputError(
+                f"corpus file {file.path} cannot be read: the row at line {first:,} has an open quote; a text that "
+                "begins with a quote needs quotes around it, and those within it doubled"
+            )
+        taken.clear()
         if any(row[len(heading) :]):
             raise InputError(
                 f"corpus file {file.path} cannot be read: the row at line {first:,} has {len(row)} cells and the "
@@ -54,6 +60,24 @@ def table_rows(file: File, stream: TextIO, columns: Mapping[str, str]) -> Iterat
             )
         if row:
             yield tuple((row[place] or None) if place < min(len(row), len(heading)) else None for place in places)
+
+
+def _remembered(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    """Yield lines, and keep those of the row that is being read."""
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
+def _well_quoted(lines: Sequence[str], delimiter: str) -> bool:
+    """Return whether each quote that opens in the lines of a row closes at the end of a cell.
+
+    Otherwise two texts that begin with a quote would become one. Rows of one line are read whatever their quotes.
+    """
+    try:
+        return len(list(csv.reader(lines, delimiter=delimiter, strict=True))) == 1
+    except csv.Error:
+        return False
 
 
 def _check_delimiter(file: File, head: Sequence[str], delimiter: str) -> None:

@@ -77,6 +77,15 @@ def test_quotes_line_ends_and_commas(tmp_path: Path) -> None:
     assert texts(tmp_path / "c.tsv") == [f"{text}, and so on" for text in TEXTS]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_texts_that_begin_with_a_quote_do_not_become_one(tmp_path: Path, name: str) -> None:
+    mark = "," if name == "a.csv" else "\t"
+    (tmp_path / name).write_text(f"text{mark}n\n" + "".join(f'"{text}{mark}1\n' for text in TEXTS))
+    assert "the row at line 2 has an open quote" in refusal(tmp_path / name)
+    (tmp_path / name).write_text(f"text{mark}n\n" + "".join(f'"{text}" and "so" on{mark}1\n' for text in TEXTS))
+    assert texts(tmp_path / name) == [f'{text} and "so" on' for text in TEXTS], "on one line a quote misleads nobody"
+
+
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
 @pytest.mark.parametrize("columns", [{}, {"text": "text{}n"}])
 def test_another_delimiter_is_named(tmp_path: Path, mark: str, columns: dict[str, str]) -> None:
