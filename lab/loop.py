@@ -122,6 +122,8 @@ class Study:
     config: StudyConfig
     machine: Machine
     generations: tuple[Generation, ...]
+    content: Mapping[str, Mapping[str, str]]
+    """Label of an arm -> what its corpus, tokenizer and model are, by content."""
 
     @property
     def human(self) -> list[Step]:
@@ -134,25 +136,36 @@ class Study:
         return in_order(step for each in sorted(self.generations, key=lambda each: each.t) for step in each.ends)
 
 
-def build(config: StudyConfig, on: Machine | None = None) -> Study:
+def build(
+    config: StudyConfig, on: Machine | None = None, content: Mapping[str, Mapping[str, str]] | None = None
+) -> Study:
     """Build the whole graph of a study.  Nothing runs; files of corpus, tokenizer and model are read for their hash.
 
-    `on` is the machine that ran it, by default this one.  InputError: what is known to be wrong before anything runs.
+    Args:
+        config: the study.
+        on: the machine that ran it, by default this one.
+        content: label of an arm -> what its corpus, tokenizer and model were when it was run, so that nothing of them
+            is read.  By default what they are now.
+
+    Raises:
+        InputError: what is known to be wrong before anything runs.
     """
     resolved = on or resolve(config)
     generations: list[Generation] = []
     swept = arms(config)
     _check_size(swept)
+    known = content if content is not None and content.keys() == {arm.label for arm in swept} else {}
+    found: dict[str, Mapping[str, str]] = {}
     for arm in swept:
         _check_functions(arm.config)
-        identity = identities(arm.config)
+        identity = found[arm.label] = known.get(arm.label) or identities(arm.config)
         generations += [
             generation
             for regime in arm.config.regimes
             for seed in arm.config.seeds
             for generation in chain(arm, resolved, identity, regime, seed)
         ]
-    return Study(config, resolved, tuple(generations))
+    return Study(config, resolved, tuple(generations), found)
 
 
 def resolve(config: StudyConfig) -> Machine:

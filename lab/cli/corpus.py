@@ -21,6 +21,8 @@ def describe_corpus(
     domain: Annotated[str | None, typer.Option(metavar="COLUMN", help="Name of the domain column.")] = None,
     author: Annotated[str | None, typer.Option(metavar="COLUMN", help="Name of the author column.")] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Name of the group column.")] = None,
+    subset: Annotated[str | None, typer.Option(metavar="NAME", help="Configuration of a hub data set.")] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split of a hub data set or a DatasetDict.")] = "train",
     piece: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Cut documents into pieces of about N characters.")
     ] = None,
@@ -28,18 +30,23 @@ def describe_corpus(
 ) -> None:
     """Describe a corpus: folds, domains, sizes.
 
-    The table includes the overlap of test text with training text.
+    The table includes the overlap of test text with training text.  Below it stand the files that are read and those
+    that are left out, and the rows that are left out.
     """
     from lab.config.files import parse_corpus
     from lab.text.describe import describe
 
     fields = {"path": path, "text": text, "domain": domain, "author": author, "group": group, "piece": piece}
+    fields |= {"subset": subset, "split": split}
     described = describe(parse_corpus({**fields, "tokens": 1}))
+    lines = described.pop("lines")
     if as_json:
         print_json(described)
-    else:
-        print_table(list(described["domains"][0]), [list(map(_cell, row.values())) for row in described["domains"]])
-        say(described["summary"])
+        return
+    print_table(list(described["domains"][0]), [list(map(_cell, row.values())) for row in described["domains"]])
+    for line in lines:
+        say(line)
+    say(described["summary"])
 
 
 def _cell(value: int | float | str) -> str:

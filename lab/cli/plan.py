@@ -11,6 +11,7 @@ from lab.cli.terminal import (
     Overrides,
     StudyName,
     Workers,
+    note_files,
     print_json,
     print_table,
     say,
@@ -38,11 +39,14 @@ def print_plan(
     from lab.config.files import load_study
     from lab.loop import build
     from lab.run.plan import make_plan
+    from lab.run.preflight import check_tokens
     from lab.store.store import Store
 
     graph = build(load_study(study, set_ or []))
+    check_tokens(graph)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     planned = make_plan(graph, Store(checkpoints / "store"), count)
+    note_files(graph.config)
     if as_json:
         print_json(planned.to_json())
     else:

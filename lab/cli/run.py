@@ -20,6 +20,7 @@ from lab.cli.terminal import (
     StudyName,
     Workers,
     err,
+    note_files,
     note_untested,
     print_exact,
     say,
@@ -73,6 +74,7 @@ def run_study(
     if message := folder.check_extends(config):
         _note(message)
     graph = build(config)
+    folder.check_content(graph)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     for kind in fresh or []:
         lookup("step", kind, STEPS)
@@ -102,6 +104,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
         check_base(graph, store)
         check_compiler(graph, store)
         _read_human(store, graph.human)
+        note_files(graph.config)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **vars(graph.machine)})
         _note_made_otherwise(store, graph, fresh)
         estimator = Estimator(store, graph.machine.device)

@@ -26,17 +26,16 @@ def print_status(
 
     One line per chain says how many of its generations are measured.
     """
-    from lab.loop import build
     from lab.run.folder import read_record
     from lab.run.plan import make_plan
     from lab.run.progress import clock
-    from lab.run.retention import bytes_by_group
+    from lab.run.retention import bytes_by_group, study_of
 
     folder = folder_of(run, checkpoints)
     if timings:
         _print_timings(folder.path, as_json)
         return
-    graph = build(folder.config())
+    graph = study_of(folder)
     planned = make_plan(graph, folder.store, worker_count(None, graph.machine.device, graph.machine.threads))
     length, measured = Counter[str](), Counter[str]()
     for generation in graph.generations:

@@ -145,3 +145,15 @@ def note_untested(config: Any) -> None:
     """Say why a run on a known source is not compared with exact theory, where one more seed would allow it."""
     if config.corpus.kind == "source" and len(config.seeds) == 1:
         say("exact theory: not compared, an interval needs at least 2 seeds")
+
+
+def note_files(config: Any) -> None:
+    """Say which files of a corpus folder are read and which are left out."""
+    from lab.config.sweep import arms
+    from lab.text.files import find_files
+
+    corpora = {arm.config.corpus.path: arm.config.corpus for arm in arms(config) if arm.config.corpus.kind == "text"}
+    for path, corpus in corpora.items():
+        found = find_files(corpus)
+        if found.left or len(found.files) > 1:
+            warn(f"note: corpus {path}: {found.line()}")

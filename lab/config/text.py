@@ -10,12 +10,14 @@ from lab.config.fields import Entries, Frozen, Number, Text, Tokens, Whole
 
 
 class CorpusConfig(Frozen):
-    """Human text: files or a folder (text, jsonl, csv, parquet), or the id of a hub data set."""
+    """Human text: a file or a folder of files, or the id of a hub data set."""
 
     kind: Literal["text"] = "text"
     """Human text.  This is the default; `source` is the other kind."""
     path: Text
-    """A file or folder of text, jsonl, csv or parquet, or the id of a hub data set, such as roneneldan/TinyStories."""
+    """A file (.txt, .raw, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow; all but the last two also as .gz, .bz2
+    or .zst), a folder of files of one kind, a folder that `save_to_disk` of datasets wrote, or the id of a hub data
+    set, such as roneneldan/TinyStories."""
     text: Text = "text"
     """Name of the column that holds the text.  Default: text."""
     domain: Text | None = None
@@ -28,7 +30,8 @@ class CorpusConfig(Frozen):
     subset: Text | None = None
     """Configuration of a hub data set, such as wikitext-2-raw-v1.  Default: the only one."""
     split: Text = "train"
-    """Split of a hub data set that is read; the lab makes its own folds from it.  Default: train."""
+    """Split of a hub data set, or of a DatasetDict that was saved, that is read; the lab makes its own folds from it.
+    Other files have no splits.  Default: train."""
     revision: Text | None = None
     """Commit, branch or tag of a hub data set.  Default: the newest commit, whose id is kept with the run."""
     piece: Tokens | None = None

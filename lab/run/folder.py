@@ -46,6 +46,10 @@ FREE: dict[str, Any] = {
 """Fields that change no number that exists."""
 
 
+_PATHS = {"corpus": "corpus.path", "tokenizer": "tokenizer.pretrained", "model": "model.path"}
+"""What a study's content is of -> the field with its path."""
+
+
 def keys(config: StudyConfig) -> tuple[str, ...]:
     """Return the columns that name the chain and the generation of a row."""
     return ("regime", *arms(config)[0].axes, "seed", "generation")
@@ -82,6 +86,29 @@ class RunFolder:
             return Machine(recorded["device"], recorded["dtype"], recorded["threads"], recorded.get("instructions"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def content(self) -> dict[str, dict[str, str]] | None:
+        """Read what corpus, tokenizer and model it was run with, by arm; None where env.json does not state it."""
+        try:
+            recorded = json.loads((self.path / "env.json").read_text(encoding="utf-8"))["content"]
+            return {str(arm): {str(k): str(v) for k, v in content.items()} for arm, content in recorded.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def check_content(self, study: Study) -> None:
+        """Raise InputError if the text, the tokenizer or the model behind a run has changed since it was run."""
+        before = self.content() or {}
+        changed = {
+            f"{_PATHS[name]}: what is at {_path(arm.config, name)} has changed since it was run"
+            for arm in arms(study.config)
+            for name, value in study.content[arm.label].items()
+            if value != before.get(arm.label, {}).get(name, value)
+        }
+        if changed:
+            raise InputError(
+                f"{self.path} belongs to another study ({'; '.join(sorted(changed))}); a run keeps its text: put the "
+                "old files back, or choose another name with --run NAME"
+            )
 
     def check_place(self) -> None:
         """Raise InputError if the folder or the store beside it cannot be written, before anything is."""
@@ -140,7 +167,8 @@ class RunFolder:
         sweep(self.path)
         text = yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", text)
-        write_text(self.path / "env.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
+        recorded = {**environment, "content": study.content}
+        write_text(self.path / "env.json", json.dumps(recorded, indent=1, sort_keys=True) + "\n")
 
     def link(self, study: Study, store: Store) -> None:
         """Link <chain>/gen-<tt>/{model,synthetic,evidence,record} to what is in the store, by relative paths."""
@@ -305,6 +333,12 @@ def _link(path: Path, target: Path) -> None:
     crash_points.at("link/made")
     temporary.replace(path)
     crash_points.at("link/renamed")
+
+
+def _path(config: StudyConfig, name: str) -> str | None:
+    """Return the path of a study's corpus, tokenizer or model."""
+    section, field = (config.words, "pretrained") if name == "tokenizer" else (getattr(config, name), "path")
+    return getattr(section, field, None)
 
 
 def _no_run(path: Path) -> str:

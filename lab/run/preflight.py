@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.config.sweep import arms
+from lab.config.text import CorpusConfig
 from lab.errors import InputError
 from lab.loop import Study
 from lab.run.worker import UNATTENDED, run_job
@@ -16,6 +18,7 @@ from lab.steps import job_of
 from lab.steps.train import BASE
 from lab.store.step import Step
 from lab.store.store import Damaged, Job, Store
+from lab.text import corpus as corpora
 from lab.text import tokenizer as tokenizers
 
 
@@ -50,6 +53,16 @@ def check_compiler(study: Study, store: Store) -> None:
         from lab.models.torch_compile import check_works
 
         check_works(study.machine.device)
+
+
+def check_tokens(study: Study) -> None:
+    """Raise InputError if a study wants more human text than its files can hold, whatever is in them.
+
+    This is for a plan, which reads no text.  A run reads it, and then says how much there is.
+    """
+    for config in (arm.config for arm in arms(study.config)):
+        if isinstance(config.corpus, CorpusConfig):
+            corpora.check_tokens(config.corpus, config.model.n_positions)
 
 
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:

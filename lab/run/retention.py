@@ -77,8 +77,8 @@ class Claim:
 
 
 def study_of(folder: RunFolder) -> Study:
-    """Build the study of a run, with the arithmetic of the machine that has run it, because its keys hold that."""
-    return build(folder.config(), folder.machine())
+    """Build the study of a run, with the machine and the content of the text that it was run with: keys hold these."""
+    return build(folder.config(), folder.machine(), folder.content())
 
 
 def neighbours(own: Path) -> tuple[list[Claim], dict[str, str]]:

@@ -23,8 +23,8 @@ from lab.text import corpus as corpora
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
 
-_TEXT = ("text/corpus.py", "text/folds.py", "text/rows.py", "text/tokenizer.py")
-MODULES = ("steps/text.py", "steps/place.py", *_TEXT, "seeds.py")
+_TEXT = ("columns", "corpus", "delimited", "files", "folds", "readers", "records", "rows", "streams", "tokenizer")
+MODULES = ("steps/text.py", "steps/place.py", *(f"text/{name}.py" for name in _TEXT), "seeds.py")
 
 
 def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
@@ -74,7 +74,7 @@ def _corpus(study: StudyConfig, identity: Mapping[str, str]) -> Step:
     outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout"}
     fields = study.corpus.model_dump(exclude=outside)
     params = CorpusParams(fields, identity["corpus"], **where_at(study.corpus.path, identity["corpus"]))
-    return make_step(CORPUS, params, {}, disk=int(0.4 * corpora.text_bytes(study.corpus.path)) + FILES)
+    return make_step(CORPUS, params, {}, disk=int(0.4 * corpora.text_bytes(study.corpus)) + FILES)
 
 
 def _run_corpus(params: CorpusParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
@@ -119,7 +119,7 @@ def _rows(study: StudyConfig, text: Step, tokenizer: Step) -> Step:
     params = RowsParams(study.model.n_positions, study.corpus.layout)
     # Each token with the number of its document, 6 bytes; a token of a larger vocabulary spells more of the text.
     bytes_per_token = min(4.5, 0.58 * math.log2(vocabulary(study)) - 3)
-    disk = int(6 * corpora.text_bytes(study.corpus.path) / bytes_per_token) + FILES
+    disk = int(6 * corpora.text_bytes(study.corpus) / bytes_per_token) + FILES
     return make_step(ROWS, params, {"corpus": text, "tokenizer": tokenizer}, disk=disk)
 
 

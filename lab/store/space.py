@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,21 @@ def full_in_one_line(folder: Path) -> Iterator[None]:
         if is_full(error):
             raise full(folder) from error
         raise
+
+
+@contextlib.contextmanager
+def temporary_full_in_one_line(what: str) -> Iterator[None]:
+    """Context manager: raise DiskFull where the folder of temporary files is full; `what` is written there."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        folder = tempfile.gettempdir()
+        raise DiskFull(
+            f"the folder of temporary files is full: {folder} (TMPDIR) has too little room for {what}; nothing that "
+            "was finished is lost: make room there, or set TMPDIR to a folder with more"
+        ) from error
 
 
 def size_of(path: Path) -> int:

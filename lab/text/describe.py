@@ -8,21 +8,30 @@ from typing import Any
 
 from lab.config.text import CorpusConfig
 from lab.errors import printable
-from lab.text.corpus import SHARES, read_documents
+from lab.text.corpus import SHARES, Counts, read_counted
+from lab.text.files import find_files
 
 WORD = re.compile(r"[^\W\d_]+")
 OVERLAP_N = 13
 """Words of an n-gram that counts as overlap, as is usual in contamination checks (Brown et al. 2020)."""
 
+UNEVEN = 0.5
+"""Part of its share below which a fold is spoken of."""
+
 
 def describe(config: CorpusConfig) -> dict[str, Any]:
-    """Return documents, groups, words and bytes by domain and fold, and the 13-gram overlap with the train fold."""
-    documents = read_documents(config).to_pylist()
+    """Describe a corpus: which files are read, which rows are left out, and what lies in each domain and fold.
+
+    For each domain and fold there are documents, groups, words, bytes, and the 13-gram overlap with the train fold.
+    """
+    table, counts = read_counted(config)
+    documents, found = table.to_pylist(), find_files(config)
     for document in documents:
         document["words"] = WORD.findall(document["text"].lower())
     trained = _grams([document for document in documents if document["fold"] == "train"])
     rows = []
-    for domain in (*sorted({document["domain"] for document in documents}), None):
+    names = sorted({document["domain"] for document in documents})
+    for domain in (*(names if len(names) > 1 else ()), None):
         for fold in SHARES:
             part = [d for d in documents if d["fold"] == fold and domain in (None, d["domain"])]
             rows.append({"domain": domain or "all", "fold": fold, **_sizes(part, trained)})
@@ -35,7 +44,31 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
         f"{split} of them on two sides; overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold "
         "holds too"
     )
-    return {"domains": rows, "summary": summary, "groups": len(folds_of_group), "groups_on_two_sides": split}
+    groups = {"groups": len(folds_of_group), "groups_on_two_sides": split}
+    read = {"files": found.to_json(), "rows": counts.to_json()} if found.files else {"rows": counts.to_json()}
+    lines = [*([found.line()] if found.files else []), _rows_line(counts), *_uneven(rows[-len(SHARES) :], config)]
+    return {"domains": rows, "summary": summary, **groups, **read, "lines": lines}
+
+
+def _rows_line(counts: Counts) -> str:
+    """Return how many rows are left out, on one line."""
+    kept = counts.rows - counts.without_text - counts.copies
+    return (
+        f"kept {kept:,} of {counts.rows:,} rows; left out: {counts.without_text:,} without text, {counts.copies:,} "
+        "copies of an earlier row"
+    )
+
+
+def _uneven(rows: list[dict[str, Any]], config: CorpusConfig) -> list[str]:
+    """Return a line for each fold that holds far less than its share, given the rows of all domains together."""
+    total = sum(row["bytes"] for row in rows)
+    why = "each domain is divided by itself, and some are too small" if config.domain else "there are too few groups"
+    shares = [(row["fold"], row["bytes"] / total, SHARES[row["fold"]]) for row in rows]
+    return [
+        f"the {fold} fold holds {share:.1%} of the text instead of {wanted:.0%}: {why}"
+        for fold, share, wanted in shares
+        if share < UNEVEN * wanted
+    ]
 
 
 def _grams(documents: list[dict[str, Any]]) -> set[int]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.seeds import derive_seed, generator
+from lab.store import space
 
 ROWS_AT_ONCE = 4096
 """Rows whose tokens of text are counted at one time."""
@@ -44,9 +45,11 @@ class Encoded:
     def __init__(self, documents: Iterable[Sequence[int]], order: Sequence[int] | np.ndarray, vocab_size: int) -> None:
         self.file = tempfile.TemporaryFile(prefix="lab-tokens-")  # noqa: SIM115  closed by __exit__
         self.dtype, lengths = np.dtype(token_type(vocab_size)), array("q")
-        for tokens in documents:
-            self.file.write(np.asarray(tokens, self.dtype).data)
-            lengths.append(len(tokens))
+        with space.temporary_full_in_one_line("the tokens of a corpus"):
+            for tokens in documents:
+                self.file.write(np.asarray(tokens, self.dtype).data)
+                lengths.append(len(tokens))
+            self.file.flush()
         self.lengths = np.frombuffer(lengths, np.int64)
         self.starts = np.cumsum(self.lengths) - self.lengths
         self.order = order

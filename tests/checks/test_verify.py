@@ -74,6 +74,16 @@ def folder_of(run: Path, step: Step) -> Path:
     return run.parent / "store" / step.name / step.key
 
 
+def test_a_run_is_verified_where_its_corpus_is_gone(tmp_path: Path, corpus_file: Path) -> None:
+    text = shutil.copy(corpus_file, tmp_path / "a.jsonl")
+    model = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
+    study = build(tiny_config(text, regimes=["human"], generations=1, model=model, train=None))
+    run_study(study, tmp_path / "runs" / "tiny")
+    text.unlink()
+    found = look(tmp_path / "runs" / "tiny", recompute=1)
+    assert not found.problems and found.missing == 0 and found.artifacts == len(study.steps)
+
+
 def test_all_is_well(run: Path) -> None:
     """Every dear step is computed again: 2 trainings, 4 shards, 2 probes."""
     found = look(run, recompute=100)

@@ -16,7 +16,7 @@ from support.tiny import Finished, run_study, tiny_config
 import lab
 from lab.errors import InputError
 from lab.hashing import digest
-from lab.loop import Study
+from lab.loop import Study, build
 from lab.metrics.columns import names
 from lab.run.folder import BIN_COLUMNS, RunFolder, to_csv
 from lab.steps import job_of
@@ -162,8 +162,6 @@ def test_a_number_that_does_not_exist_is_nan(built: Callable[..., Study], finish
 
 
 def begun(folder: Path, corpus: Path, **changes: Any) -> RunFolder:
-    from lab.loop import build
-
     run = RunFolder(folder / "tiny")
     run.begin(build(tiny_config(corpus, **changes)), {})
     return run
@@ -203,6 +201,37 @@ def test_any_other_change_is_refused_with_the_difference(
     with pytest.raises(InputError, match="belongs to another study") as caught:
         begun(tmp_path, corpus_file).check_extends(tiny_config(corpus_file, **change))
     assert said in str(caught.value) and "--run NAME" in str(caught.value)
+
+
+def test_a_run_keeps_its_text(tmp_path: Path, corpus_file: Path) -> None:
+    """Edited text at the same path is refused as a changed field is, and old text that is back is welcome."""
+    text = shutil.copy(corpus_file, tmp_path / "a.jsonl")
+    run, config = begun(tmp_path, text), tiny_config(text)
+    run.check_content(build(tiny_config(text, seeds=[0, 1])))
+    text.write_text(text.read_text().replace("Tale", "Story", 1))
+    with pytest.raises(InputError, match=r"belongs to another study \(corpus.path: what is at .*a.jsonl has changed"):
+        run.check_content(build(config))
+    shutil.copy(corpus_file, text)
+    run.check_content(build(config))
+
+
+def test_each_arm_of_a_sweep_keeps_its_own_text(tmp_path: Path, corpus_file: Path) -> None:
+    paths = [str(shutil.copy(corpus_file, tmp_path / name)) for name in ("a.jsonl", "b.jsonl")]
+    run = begun(tmp_path, corpus_file, sweep={"corpus.path": paths})
+    Path(paths[1]).write_text(Path(paths[1]).read_text().replace("Tale", "Story", 1))
+    with pytest.raises(InputError, match=r"\(corpus.path: what is at \S*b.jsonl has changed since it was run\)"):
+        run.check_content(build(run.config()))
+
+
+def test_a_run_is_known_by_its_content_where_its_text_is_gone(tmp_path: Path, corpus_file: Path) -> None:
+    text = shutil.copy(corpus_file, tmp_path / "a.jsonl")
+    run, keys = begun(tmp_path, text), [step.key for step in build(tiny_config(text)).steps]
+    text.unlink()
+    assert [step.key for step in build(run.config(), content=run.content()).steps] == keys
+    (run.path / "env.json").write_text("{}")
+    assert run.content() is None
+    with pytest.raises(InputError, match="does not exist"):
+        build(run.config(), content=run.content())
 
 
 def test_an_absent_run_may_begin(tmp_path: Path, corpus_file: Path) -> None:

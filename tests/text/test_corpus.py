@@ -1,6 +1,10 @@
 """Human text from files of every kind, and its folds by group."""
 
+import errno
+import io
 import json
+import os
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +17,15 @@ import pytest
 from support.tiny import PROJECT, write_corpus
 
 from lab.config.text import CorpusConfig
-from lab.errors import InputError
+from lab.errors import DiskFull, InputError
 from lab.seeds import generator
+from lab.store.space import full_in_one_line
 from lab.text import corpus
 from lab.text.corpus import SHARES, cut_document, read_documents
+from lab.text.describe import describe
+from lab.text.files import find_files
 from lab.text.folds import assign_folds
+from lab.text.rows import Encoded
 
 TEXTS = [f"Document {i}: the ship went out, naïve and slow — “again” 海 {i * i}.\nA second line." for i in range(40)]
 
@@ -91,7 +99,8 @@ def test_reading_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_relative_path_is_found_in_the_project_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert corpus.local_files("data/human-small.parquet") == [PROJECT / "data" / "human-small.parquet"]
+    found = find_files(config("data/human-small.parquet"))
+    assert [file.path for file in found.files] == [PROJECT / "data" / "human-small.parquet"]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.csv", "a.parquet"])
@@ -106,7 +115,7 @@ def test_text_of_spaces_is_no_text(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_and_one_without_corpus_files(tmp_path: Path) -> None:
-    assert "no .txt, .jsonl, .json, .csv, .parquet file there" in refusal(tmp_path)
+    assert "no .txt, .raw, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow file" in refusal(tmp_path)
     (tmp_path / "notes.md").write_text("text")
     assert "no .txt" in refusal(tmp_path)
     assert "no .txt" in refusal(tmp_path / "notes.md")
@@ -323,3 +332,70 @@ def test_folds_do_not_depend_on_how_much_is_read_at_one_time(tmp_path: Path, mon
     assert pq.read_table(tmp_path / "documents.parquet").to_pylist() == whole.to_pylist()
     train = [row["text"] for row in whole.to_pylist() if row["fold"] == "train"]
     assert [text for some in corpus.fold_texts(tmp_path, "train") for text in some] == train
+
+
+def small_domains(folder: Path, per_domain: int) -> Path:
+    rows = [{"text": text, "day": f"day {i // per_domain}"} for i, text in enumerate(TEXTS)]
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "a.jsonl"
+
+
+def test_domains_that_are_too_small_are_named(tmp_path: Path) -> None:
+    """4 texts of a domain are divided 65, 20, 5, 10 by themselves, so none goes to the fold of 5 %."""
+    path = small_domains(tmp_path, 4)
+    said = refusal(path, domain="day")
+    assert "40 groups in 10 domains; each domain is divided by itself, and these are too small: no text for" in said
+    assert "join domains, or leave corpus.domain out" in said
+    assert len(read_documents(config(path))) == 40
+    path = small_domains(tmp_path, 20)
+    assert len(read_documents(config(path, domain="day"))) == 40
+    assert len(describe(config(path, domain="day"))["lines"]) == 2
+
+
+def test_folds_that_small_domains_leave_nearly_empty_are_spoken_of(tmp_path: Path) -> None:
+    rows = [{"text": text, "day": f"day {max(0, i // 2 - 9)}"} for i, text in enumerate(TEXTS * 2)]
+    many = [{**row, "text": f"{i}: {row['text']}"} for i, row in enumerate(rows)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
+    lines = describe(config(tmp_path / "a.jsonl", domain="day"))["lines"][2:]
+    assert [line.partition(":")[0] for line in lines] == [
+        "the validation fold holds 1.3% of the text instead of 5%",
+        "the test fold holds 2.5% of the text instead of 10%",
+    ]
+
+
+def test_a_full_folder_of_temporary_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the corpus nor the store is full. The text of a corpus and its tokens lie there for a while."""
+
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: io.BufferedWriter(Full()))
+    with pytest.raises(DiskFull, match=r"^the folder of temporary files is full: .* \(TMPDIR\)"):
+        read_documents(config(write_jsonl(tmp_path, TEXTS)))
+    with pytest.raises(DiskFull, match=r"TMPDIR"), full_in_one_line(tmp_path):
+        Encoded([[1, 2, 3]], [0], 300)
+
+
+def test_a_hub_data_set_is_read_by_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one way that still goes through `datasets`: columns that nobody names are not touched, labels become text."""
+    asked = []
+
+    def load(*names: str | None, **options: str | None) -> datasets.Dataset:
+        asked.append((*names, options))
+        return datasets.Dataset.from_dict(
+            {"body": [*TEXTS, None, TEXTS[0]], "year": [1800] * 42, "other": [{"k": 1}] * 42}
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    read = {"subset": "raw", "split": "dev", "text": "body", "domain": "year"}
+    table = read_documents(config("someone/tales", **read))
+    assert table["text"].to_pylist() == TEXTS and set(table["domain"].to_pylist()) == {"1800"}
+    assert asked == [("someone/tales", "raw", {"split": "dev", "revision": None})]
+    assert 'corpus someone/tales has no column "text" (corpus.text)' in refusal("someone/tales")
+    assert 'corpus someone/tales: column "year" (corpus.text) holds int64, not text' in refusal(
+        "someone/tales", text="year"
+    )
