@@ -168,18 +168,20 @@ def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) ->
 
 def caption(config: StudyConfig, rows: Rows) -> str:
     """Return what every result must state: corpus, model, decoding, seeds, sizes, kind of interval."""
-    seeds = sorted({row["seed"] for row in rows})
-    model, training = config.model, config.train
-    name = printable(model.title) + (f", {config.population} models a generation" if config.population > 1 else "")
+    seeds, row, training = sorted({each["seed"] for each in rows}), config.model.n_positions, config.train
+    human, test = (row * config.rows(tokens) for tokens in (config.corpus.tokens, config.metrics.test_tokens))
+    name = printable(config.model.title) + (
+        f", {config.population} models a generation" if config.population > 1 else ""
+    )
     tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
     room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
     curated = f"; curated by {', '.join(each.label for each in config.curators)}" if config.curators else ""
     swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
-        f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens{layout}; "
-        f"{room}{config.corpus.tokens:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}{curated}; "
-        f"{room}{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
-        f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
+        f"{config.name}: {swept}{name}, rows of {row} tokens{layout}; "
+        f"{room}{human:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}{curated}; "
+        f"{room}{config.sample_rows * row:,} sampled at {config.sample.title}; "
+        f"test {test:,} tokens; texts compared at {config.compared_tokens:,}; "
         f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
         f"vs human: paired difference over seeds with 95 % t interval{_unfinished(config, rows)}"
     )
