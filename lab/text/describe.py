@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from typing import Any
 
 from lab.config.text import CorpusConfig
 from lab.errors import printable
+from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE, unspaced_share, words_of
 from lab.text.corpus import SHARES, read_documents
 
-WORD = re.compile(r"[^\W\d_]+")
 OVERLAP_N = 13
-"""Words of an n-gram that counts as overlap, as is usual in contamination checks (Brown et al. 2020)."""
+"""Words of an n-gram that counts as overlap, as is usual in contamination checks (Brown et al. 2020).
+
+Words are those of lab/metrics/letters.py: with their marks, in NFC, and in scripts without spaces single letters.
+"""
 
 
 def describe(config: CorpusConfig) -> dict[str, Any]:
     """Return documents, groups, words and bytes by domain and fold, and the 13-gram overlap with the train fold."""
     documents = read_documents(config).to_pylist()
     for document in documents:
-        document["words"] = WORD.findall(document["text"].lower())
+        document["words"] = words_of(document["text"])
     trained = _grams([document for document in documents if document["fold"] == "train"])
     rows = []
     for domain in (*sorted({document["domain"] for document in documents}), None):
@@ -35,6 +37,9 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
         f"{split} of them on two sides; overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold "
         "holds too"
     )
+    alone = unspaced_share(word for document in documents for word in document["words"])
+    if alone > UNSPACED_SHARE:
+        summary += f"; {alone:.0%} of the words are {UNSPACED_NOTE}"
     return {"domains": rows, "summary": summary, "groups": len(folds_of_group), "groups_on_two_sides": split}
 
 
