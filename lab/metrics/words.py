@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.metrics.letters import ALONE, APOSTROPHE, BROKEN, LETTER, MARK, OTHER, kinds, one_spelling
+from lab.metrics.letters import ALONE, APOSTROPHE, BROKEN, LETTER, MARK, OTHER, is_unspaced, kinds, one_spelling
 
 COUNTED_AT_ONCE = 1 << 21
 """Tokens whose words are counted together, where only their counts are kept."""
@@ -104,6 +104,15 @@ def count_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eo
         for word, count in word_counts(find_words(rows[start : start + block], token_bytes, eos)).items():
             counts[word] = counts.get(word, 0) + count
     return counts
+
+
+def single_letters(words: Words) -> Words:
+    """Return the words that are single letters of scripts without spaces: see lab/metrics/letters.py."""
+    single = np.array([is_unspaced(word) for word in words.types], np.bool_)
+    chosen = single[words.word]
+    types = list(compress(words.types, single.tolist()))
+    word = (np.cumsum(single) - 1)[words.word[chosen]].astype(np.int32)
+    return Words(types, word, words.first[chosen], words.last[chosen], words.shape)
 
 
 def word_counts(words: Words) -> dict[str, int]:

@@ -81,6 +81,15 @@ def test_every_budget_of_blocks_has_every_text_column(prompt: int, members: int)
         assert not missing - {"nll_unseen"}, budget
 
 
+def test_single_letters_are_a_level_of_the_bins() -> None:
+    """Of the four inner words of a row two are Chinese letters: half of all held-out words."""
+    spelled = [b"", " 海".encode(), b" cat", " 山".encode(), b" saw", b"."]
+    bins = measure(by_hand(token_bytes=spelled)).bins
+    assert sum(each["words"] for each in bins["letter"]) == 4 and sum(each["words"] for each in bins["word"]) == 8
+    assert sum(each["types"] for each in bins["letter"]) == 2
+    assert "letter" not in measure(by_hand()).bins
+
+
 def test_evidence_is_not_copied() -> None:
     """A text of layout blocks that is compared is a view of the rows."""
     evidence = by_hand(budget=6)
