@@ -269,16 +269,16 @@ def number(value: float, form: str) -> str:
 
 
 def absent(rows: Rows, metrics: Sequence[str]) -> list[str]:
-    """Return why numbers of these columns do not exist or are infinite, one sentence per column and kind."""
-    notes = []
+    """Return why numbers of these columns do not exist or are infinite: columns of one reason are said together."""
+    notes: dict[tuple[str, str], list[str]] = {}
     for metric in metrics:
         values, kind = [row[metric] for row in rows], column(metric)
         for word, test, reason in (("none", math.isnan, kind.missing), ("infinite", math.isinf, kind.infinite)):
             count = sum(map(test, values))
             if count:
                 where = "" if count == len(values) else f" in {count} of {len(values)} rows of results.csv"
-                notes.append(f"{metric}: {word}{where}: {reason}")
-    return notes
+                notes.setdefault((word + where, reason), []).append(metric)
+    return [f"{', '.join(names)}: {what}: {reason}" for (what, reason), names in notes.items()]
 
 
 def _change(metric: str, change: float) -> str:

@@ -106,6 +106,8 @@ def test_why_a_column_has_no_number() -> None:
         "or too few words",
     ]
     assert absent(table(), ["perplexity", "nll"]) == []
+    both = [row | {"nll": row["perplexity"]} for row in rows]
+    assert absent(both, ["perplexity", "nll"])[0].startswith("perplexity, nll: none in 2 of 8 rows")
     assert "perplexity: infinite in 3 of 8" in formatted(rows, ["perplexity"], "md")
 
 
