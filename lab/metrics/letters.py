@@ -42,10 +42,14 @@ JOINED = (0x200C, 0x200D, 0x0E33, 0x0EB3, 0xFF9E, 0xFF9F)
 @cache
 def kinds() -> NDArray[np.uint8]:
     """Return the kind of every Unicode character.  A byte that is no UTF-8 is one of U+DC80 to U+DCFF."""
-    table = np.array([LETTER if chr(c).isalpha() else OTHER for c in range(0x110000)], dtype=np.uint8)
+    table = np.full(0x110000, OTHER, np.uint8)
+    for c in (*range(0x40000), *range(0xE0000, 0xE0200)):  # no letter and no mark lies elsewhere
+        if chr(c).isalpha():
+            table[c] = LETTER
+        elif unicodedata.category(chr(c))[0] == "M":
+            table[c] = MARK
     for first, last in UNSPACED:
         table[first : last + 1][table[first : last + 1] == LETTER] = ALONE
-    table[[c for c in np.flatnonzero(table == OTHER).tolist() if unicodedata.category(chr(c))[0] == "M"]] = MARK
     table[list(JOINED)] = MARK
     table[[ord("'"), 0x2019]] = APOSTROPHE
     table[0xDC80:0xDD00] = BROKEN
@@ -71,16 +75,17 @@ def unspaced_share(words: Iterable[str]) -> float:
 def words_of(text: str) -> list[str]:
     """Return the words of a text without their apostrophes, in one spelling: words_of("Don't!") -> ["don", "t"]."""
     spelled = one_spelling(text)
-    plain, special, words = _patterns()
-    return (words if special.search(spelled) else plain).findall(spelled)
+    codes = np.frombuffer(spelled.encode("utf-32-le", "surrogatepass"), np.uint32)
+    plain, words = _patterns()
+    return (words if not spelled.isascii() and (kinds()[codes] >= MARK).any() else plain).findall(spelled)
 
 
 @cache
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a word of text without marks, of what needs the third, and of a word of any text."""
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the pattern of a word in text without marks and unspaced scripts, and the slower one for any text."""
     marks, alone = (_ranges(kinds() == kind) for kind in (MARK, ALONE))
     one, letter = f"[{alone}][{marks}]*", rf"[^\W\d_{alone}]"
-    return re.compile(r"[^\W\d_]+"), re.compile(f"[{marks}{alone}]"), re.compile(f"{one}|(?:{letter}[{marks}]*)+")
+    return re.compile(r"[^\W\d_]+"), re.compile(f"{one}|(?:{letter}[{marks}]*)+")
 
 
 def _ranges(chosen: NDArray[np.bool_]) -> str:

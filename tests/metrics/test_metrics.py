@@ -13,6 +13,7 @@ from support.tiny import PROJECT
 
 from lab.metrics import words as words_module
 from lab.metrics.diversity import distinct_n, ngram_codes
+from lab.metrics.letters import kinds
 from lab.metrics.letters import words_of as words_of_text
 from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import (
@@ -251,6 +252,12 @@ def test_a_mark_at_the_head_of_a_row_cuts_its_word() -> None:
     assert words_of(" a  cafe", "\u0301s bc d") == ["a", "bc"]
     assert words_of(b" a cafe\xcc", b"\x81s bc ee") == ["a", "bc"]
     assert words_of("\u0e31ก ข ค") == ["ก", "ข"]
+
+
+def test_the_table_of_kinds_has_every_letter_and_mark() -> None:
+    """Also in the planes that it passes over."""
+    rest = [c for c in (*range(0x2FA20, 0x110000, 7), *range(0xE0100, 0xE01F0)) if not kinds()[c]]
+    assert not any(chr(c).isalpha() or unicodedata.category(chr(c))[0] == "M" for c in rest)
 
 
 def test_words_of_english_text_are_as_before_marks_counted() -> None:
