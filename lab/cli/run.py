@@ -139,7 +139,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
     if rows:
         agrees = print_exact(rows, graph)
         if agrees is None:
-            _print_headline(rows, graph.config)
+            _print_headline(rows, graph.config, folder.unspaced_share())
             note_untested(graph.config)
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         _print_where(folder.path, seconds)
@@ -149,7 +149,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
     return FAILED if failed or agrees is False else 0
 
 
-def _print_headline(rows: list[dict[str, Any]], config: Any) -> None:
+def _print_headline(rows: list[dict[str, Any]], config: Any, unspaced: float) -> None:
     """Print the last generation on one screen, its reading in words, and the caption."""
     from lab.report.headline import headline, reading
     from lab.report.tables import caption
@@ -161,7 +161,7 @@ def _print_headline(rows: list[dict[str, Any]], config: Any) -> None:
         say(line)
     say(table.legend, "dim")
     say(f"\n{reading(rows)}\n")
-    say(caption(config, rows), "dim")
+    say(caption(config, rows, unspaced), "dim")
 
 
 def _print_where(folder: Path, seconds: float) -> None:

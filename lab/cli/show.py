@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,14 +59,14 @@ def print_tables(
     if by is not None:
         for name in metrics:
             print_cells(*comparing.pivot(rows, name, by), kind)
-        say(tables.caption(config, rows), "dim")
+        say(tables.caption(config, rows, folder.unspaced_share()), "dim")
     elif kind is not None:
         exact = _exact_markdown(config, rows) if kind == "md" and not metric else ""
         typer.echo(exact or formatted(rows, metrics, kind, folder.titles()), nl=False)
     elif metric or config.corpus.kind == "text":
-        _print_blocks(rows, metrics, config, folder.titles())
+        _print_blocks(folder, rows, metrics, config)
     elif print_exact(rows, build(config)) is None:
-        _print_blocks(rows, metrics, config, folder.titles())
+        _print_blocks(folder, rows, metrics, config)
         note_untested(config)
 
 
@@ -80,10 +80,12 @@ def _exact_markdown(config: Any, rows: list[dict[str, Any]]) -> str:
     return exact.as_markdown(exact.last(compared)) if compared else ""
 
 
-def _print_blocks(rows: list[dict[str, Any]], metrics: Sequence[str], config: Any, titles: Mapping[str, str]) -> None:
+def _print_blocks(folder: Any, rows: list[dict[str, Any]], metrics: Sequence[str], config: Any) -> None:
     from lab.report.render import rich_table
-    from lab.report.tables import caption
+    from lab.report.tables import absent, caption
 
     console = wide_console()
-    console.print(rich_table(rows, metrics, console.width, titles))
-    say(caption(config, rows), "dim")
+    console.print(rich_table(rows, metrics, console.width, folder.titles()))
+    for note in absent(rows, metrics):
+        say(note)
+    say(caption(config, rows, folder.unspaced_share()), "dim")

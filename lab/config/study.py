@@ -26,7 +26,8 @@ class MetricsConfig(Frozen):
 
     tokens: Tokens
     """Tokens of each text that distinct-n, rare survival and the like look at: they depend on length, so all texts are
-    compared at this one.  At most the tokens of a sample and corpus.tokens."""
+    compared at this one.  At most the tokens of a sample and corpus.tokens.  In the layout blocks texts are compared in
+    whole rows, without their prompts, so that up to a row less is used."""
     test_tokens: Tokens
     """Tokens of the test fold on which every model is measured."""
     extra: tuple[Annotated[str, Field(max_length=100)], ...] = ()
@@ -307,6 +308,13 @@ class StudyConfig(Frozen):
     def compared_rows(self) -> int:
         """Return the number of rows whose text, without prompts, holds metrics.tokens (layout documents needs more)."""
         return self.metrics.tokens // (self.model.n_positions - self.sample.prompt_tokens)
+
+    @property
+    def compared_tokens(self) -> int:
+        """Return the tokens of each text that are compared: metrics.tokens, in the layout blocks in whole rows."""
+        if self.corpus.layout == "documents":
+            return self.metrics.tokens
+        return self.compared_rows * (self.model.n_positions - self.sample.prompt_tokens)
 
     @property
     def sample_rows(self) -> int:

@@ -88,7 +88,9 @@ class TokenizerConfig(Frozen):
     """Entries of a tokenizer to train: at least 257, which are 256 bytes and EOS.  Give either vocab_size or
     pretrained."""
     pretrained: Text | None = None
-    """Folder or hub id of a model whose tokenizer is used as it is.  Give either vocab_size or pretrained."""
+    """Folder or hub id of a model whose byte-level BPE is used.  What its file holds beside that is taken out (padding,
+    truncation, post-processor, dropout, add_prefix_space, NFC) or refused (every other normalizer), so that tokens
+    spell the text itself.  Give either vocab_size or pretrained."""
 
     @model_validator(mode="after")
     def one_of_two(self) -> TokenizerConfig:

@@ -48,6 +48,10 @@ class Column:
     """Title of its panel in the figure of a kind of which it is a headline.  Two columns share one as changes."""
     short: Short | None = None
     """How the headline table shows it, for a kind of which it is a headline.  None: not there."""
+    missing: str = "it cannot be computed from these rows"
+    """Why it may have no number, as a clause."""
+    infinite: str = "it lies beyond all bounds"
+    """Why it may be infinite, as a clause."""
 
     @property
     def whole(self) -> bool:

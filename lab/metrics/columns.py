@@ -10,6 +10,9 @@ from lab.metrics import groups
 from lab.metrics.column import Column, Short
 
 TEXT, SOURCE = ("text",), ("source",)
+IMPOSSIBLE = "the model gives some held-out tokens probability 0, as an n-gram without smoothing does"
+SHORT_TEXT = "the sample, or a text that it is compared with, holds fewer tokens of text than metrics.tokens"
+FEW_WORDS = f"{SHORT_TEXT}, or too few words"
 
 
 def _distinct(n: int) -> Column:
@@ -21,6 +24,7 @@ def _distinct(n: int) -> Column:
         f"Distinct {n}-grams divided by {n}-grams in the first metrics.tokens tokens of the sample; "
         "no n-gram crosses the end of a row or a document.",
         "Li et al. 2016, who divide by tokens",
+        missing=SHORT_TEXT,
         headline=TEXT if n == 2 else (),
         panel="distinct-2 of the generated text" if n == 2 else "",
         short=Short("distinct-2", 3) if n == 2 else None,
@@ -74,6 +78,8 @@ COLUMNS = (
         "depends on the tokenizer.",
         better="lower",
         headline=SOURCE,
+        missing="the held-out rows hold no text",
+        infinite=IMPOSSIBLE,
     ),
     Column(
         "perplexity",
@@ -88,6 +94,8 @@ COLUMNS = (
         headline=TEXT,
         panel="perplexity of held-out human text",
         short=Short("perplexity", 1),
+        missing="the held-out rows hold no text",
+        infinite=IMPOSSIBLE,
     ),
     Column(
         "bits_per_byte",
@@ -99,6 +107,8 @@ COLUMNS = (
         "Gao et al. 2020",
         kinds=TEXT,
         better="lower",
+        infinite=IMPOSSIBLE,
+        missing="the held-out tokens spell no text",
     ),
     Column(
         "nll_rare",
@@ -111,6 +121,8 @@ COLUMNS = (
         headline=TEXT,
         panel="loss since generation 0, nats per token",
         short=Short("rare loss", 2, meaning="nats per token inside rare words"),
+        infinite=IMPOSSIBLE,
+        missing="no held-out word occurs 1 to 3 times in the human training rows",
     ),
     Column(
         "nll_common",
@@ -123,6 +135,8 @@ COLUMNS = (
         better="lower",
         headline=TEXT,
         panel="loss since generation 0, nats per token",
+        infinite=IMPOSSIBLE,
+        missing="the held-out rows hold no whole word",
     ),
     Column(
         "nll_unseen",
@@ -132,6 +146,8 @@ COLUMNS = (
         "Mean loss inside held-out words that do not occur in the seed's human training rows.",
         kinds=TEXT,
         better="lower",
+        infinite=IMPOSSIBLE,
+        missing="every held-out word occurs in the human training rows",
     ),
     Column(
         "source_nll",
@@ -154,6 +170,7 @@ COLUMNS = (
         headline=SOURCE,
         panel="loss above the source's own, nats per token",
         short=Short("excess loss", 3, meaning="nats per token above the source's own loss"),
+        infinite=IMPOSSIBLE,
     ),
     Column(
         "unseen",
@@ -179,6 +196,7 @@ COLUMNS = (
         short=Short(
             "rare survival", 1, percent=True, meaning="share of the rare human words still written (change in points)"
         ),
+        missing=FEW_WORDS,
     ),
     Column(
         "rare_survival_human",
@@ -187,6 +205,7 @@ COLUMNS = (
         groups.survival,
         "rare_survival of other human rows in place of the sample: what drawing alone would keep.",
         kinds=TEXT,
+        missing=FEW_WORDS,
     ),
     Column(
         "entropy",
@@ -195,6 +214,7 @@ COLUMNS = (
         groups.diversity,
         "Entropy of the tokens of the sample at metrics.tokens tokens, by their shares (plug-in), without EOS.",
         "Shannon 1948",
+        missing=SHORT_TEXT,
     ),
     Column(
         "zipf",
@@ -203,6 +223,7 @@ COLUMNS = (
         groups.zipf,
         "Maximum likelihood exponent of Zipf's law over the ranks of the sample's words; of a source, of its tokens.",
         "Zipf 1949; Goldstein et al. 2004, Clauset et al. 2009",
+        missing=FEW_WORDS,
     ),
     Column(
         "self_bleu",
@@ -211,6 +232,7 @@ COLUMNS = (
         groups.diversity,
         "Mean BLEU-4 of each of the sample's first 200 rows against all the others.",
         "Zhu et al. 2018, Papineni et al. 2002",
+        missing=SHORT_TEXT,
     ),
     Column(
         "compression",
@@ -221,6 +243,7 @@ COLUMNS = (
         "Shaib et al. 2024",
         kinds=TEXT,
         digits=2,
+        missing=SHORT_TEXT,
     ),
     Column(
         "heterozygosity",
@@ -279,6 +302,7 @@ COLUMNS = (
         "share, 0 to 1",
         groups.population,
         "distinct-2 of the text of one model at an M-th of metrics.tokens, the mean over a population of M models.",
+        missing="a model has written fewer tokens of text than its part of metrics.tokens",
     ),
     Column(
         "distinct_2_between",
@@ -286,6 +310,7 @@ COLUMNS = (
         "share, 0 to 1",
         groups.population,
         "distinct-2 of a text to which each of M models gives an equal part, at an M-th of metrics.tokens.",
+        missing="a model has written fewer tokens of text than its part of metrics.tokens",
     ),
     Column(
         "disagreement",
@@ -295,6 +320,8 @@ COLUMNS = (
         "Mean held-out loss of a population's models minus the loss of the average of their probabilities.",
         "Krogh & Vedelsby 1995",
         digits=4,
+        missing=IMPOSSIBLE,
+        infinite=IMPOSSIBLE,
     ),
     Column(
         "validation_nll",
@@ -303,6 +330,8 @@ COLUMNS = (
         groups.feeding,
         "Loss on human text of the validation fold at the last step of training; networks only.",
         better="lower",
+        missing="models that are fitted by counting have no learning curve",
+        infinite="the training diverged",
     ),
 )
 """The measured columns, in the order of results.csv."""

@@ -10,8 +10,10 @@ from typing import Any
 from lab.metrics import columns
 from lab.metrics.evidence import Evidence
 from lab.metrics.groups import shares
+from lab.metrics.letters import UNSPACED_SHARE
 from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin
 from lab.metrics.texts import text_blocks
+from lab.metrics.words import single_letters
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,11 @@ class Measured:
     shares: Mapping[str, float]
     """Share of each origin in the rows fed to the models: "-1" human, "-2" archive, "3" generation 3's sample."""
     bins: Mapping[str, list[dict[str, Any]]]
-    """Held-out loss by training frequency: level ("token", and "word" where there is text) -> bins."""
+    """Held-out loss by training frequency: level ("token", "word" where there is text) -> bins.
+
+    Level "letter" holds the words that are single letters of scripts without spaces, where they are a share above
+    UNSPACED_SHARE.
+    """
 
 
 def measure(evidence: Evidence) -> Measured:
@@ -44,4 +50,8 @@ def _bins(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
     if evidence.kind == "text":
         words = loss_by_word_bin(evidence.test_words, evidence.nats, evidence.training_counts)
         bins["word"] = [asdict(each) for each in words]
+        single = single_letters(evidence.test_words)
+        if len(single.word) > UNSPACED_SHARE * len(evidence.test_words.word):
+            letters = loss_by_word_bin(single, evidence.nats, evidence.training_counts)
+            bins["letter"] = [asdict(each) for each in letters]
     return bins

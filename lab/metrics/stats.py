@@ -35,7 +35,8 @@ class Interval:
 def mean_interval(values: Values, confidence: float = 0.95) -> Interval:
     """Return the mean of independent values, one per seed, with a t interval: mean -+ t(n - 1) x s / sqrt(n).
 
-    Source: Student 1908.  One value gives NaN bounds, because it says nothing about spread.  No value is a ValueError.
+    Source: Student 1908.  One value gives NaN bounds, because it says nothing about spread.  Infinite
+    values give NaN bounds, too.  No value is a ValueError.
     """
     x = np.asarray(values, dtype=np.float64)
     _check(confidence)
@@ -44,7 +45,8 @@ def mean_interval(values: Values, confidence: float = 0.95) -> Interval:
     mean = float(x.mean())
     if x.size == 1:
         return Interval(mean, math.nan, math.nan)
-    half = float(stdtrit(x.size - 1, (1 + confidence) / 2) * x.std(ddof=1)) / math.sqrt(x.size)
+    with np.errstate(invalid="ignore"):  # infinite values have no spread: NaN bounds
+        half = float(stdtrit(x.size - 1, (1 + confidence) / 2) * x.std(ddof=1)) / math.sqrt(x.size)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -35,12 +35,15 @@ def text_blocks(rows: np.ndarray, end: int | None) -> Iterator[np.ndarray]:
 def head(rows: np.ndarray, prompt: int, budget: int, end: int | None) -> np.ndarray | None:
     """Return the first `budget` tokens of text after the prompts of rows [N, T], or None where there is less text.
 
-    Layout blocks: whole rows, so up to a row less.  Layout documents: exact to the token; all that is no text is `end`.
+    Layout blocks: the whole rows that fit into the budget, so up to a row less (`StudyConfig.compared_tokens`).
+    Layout documents: exact to the token; all that is no text is `end`.
+    head([[1, 2], [3, 4], [5, 6]], 0, 5, None) -> [[1, 2], [3, 4]]
     head([[1, 2, 0, 0], [3, 0, 0, 0], [4, 5, 6, 0]], 0, 6, 0) -> [[1, 2, 0, 0], [3, 0, 0, 0], [4, 0, 0, 0]]
     """
     text = rows[:, prompt:]
     if end is None:
-        return text[: budget // text.shape[1]] if text.size >= budget else None
+        rows_compared = budget // text.shape[1]
+        return text[:rows_compared] if len(text) >= rows_compared else None
     parts, taken = [], 0
     for start in range(0, len(text), ROWS):
         block = slice(start, start + ROWS)

@@ -1,7 +1,9 @@
 """Words: where the words of a tokenised text are, and which tokens spell them.
 
-A word is a maximal run of letters (Unicode category L) and apostrophes (' or U+2019) with at least one letter,
-lower-cased.  A word's tokens are those that hold at least one of its characters: " the" belongs to "the".
+A word is a maximal run of letters (Unicode category L), their marks (category M) and apostrophes (' or U+2019) with at
+least one letter, lower-cased and in NFC.  In scripts without spaces, such as Chinese and Thai, each letter with its
+marks is a word: see lab/metrics/letters.py.
+A word's tokens are those that hold at least one of its characters: " the" belongs to "the".
 EOS and every other token without bytes end a word.  A word at the edge of a row may be cut, and is skipped:
 
     row |ome old men 'll re|   ->   old  men  'll         (ome, re: skipped)
@@ -14,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain, compress
 from operator import ne
 from typing import Any
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.metrics.letters import ALONE, APOSTROPHE, BROKEN, LETTER, MARK, OTHER, is_unspaced, kinds, one_spelling
+
 COUNTED_AT_ONCE = 1 << 21
 """Tokens whose words are counted together, where only their counts are kept."""
 TOKENS_AT_ONCE = 1 << 16
 """Rows are read in blocks of about so many tokens, so that the work arrays stay small.  No result depends on it."""
 
-_OTHER, _LETTER, _APOSTROPHE, _BROKEN = range(4)
 _HEAD = (np.uint8(255) * np.tri(9, 8, -1, dtype=np.uint8)).view(np.uint64).ravel()
 """Of 8 bytes in one integer, the first 0, 1, ... 8."""
 
@@ -84,7 +86,7 @@ def find_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eos
         word[np.concatenate([at + index for at, index, _ in some])] = which + len(spellings)
         # One call lowers all words.  Line breaks separate them for the only rule that looks at neighbours: of sigma.
         text = b"\n".join(_characters(distinct, width).tolist())
-        spellings += text.decode().lower().split("\n")
+        spellings += one_spelling(text.decode()).split("\n")
     # Words of one width are sorted except for those that were lowered, so this is a merge and takes little time.
     order = sorted(range(len(spellings)), key=spellings.__getitem__)
     types = list(map(spellings.__getitem__, order))
@@ -102,6 +104,15 @@ def count_words(rows: NDArray[np.integer[Any]], token_bytes: Sequence[bytes], eo
         for word, count in word_counts(find_words(rows[start : start + block], token_bytes, eos)).items():
             counts[word] = counts.get(word, 0) + count
     return counts
+
+
+def single_letters(words: Words) -> Words:
+    """Return the words that are single letters of scripts without spaces: see lab/metrics/letters.py."""
+    single = np.array([is_unspaced(word) for word in words.types], np.bool_)
+    chosen = single[words.word]
+    types = list(compress(words.types, single.tolist()))
+    word = (np.cumsum(single) - 1)[words.word[chosen]].astype(np.int32)
+    return Words(types, word, words.first[chosen], words.last[chosen], words.shape)
 
 
 def word_counts(words: Words) -> dict[str, int]:
@@ -163,8 +174,12 @@ def _words_of_block(rows: NDArray[np.integer[Any]], at: int, table: _ByteTable) 
     ids[:, :T] = rows
     data, token_of_byte, byte_of_token = table.spell(ids.ravel())
     kind = _kinds_of_bytes(data)
-    begins, ends = _runs(kind)
-    whole = ~_cut(kind, byte_of_token.reshape(N, T + 1)[:, T], begins, ends)
+    edges = _edges(kind, byte_of_token.reshape(N, T + 1)[:, T])
+    single = np.flatnonzero(kind == ALONE)
+    single = single[data[single] & 0xC0 != 0x80]  # the first byte of each character
+    _join_marks(kind, edges[0])
+    begins, ends = _with_single(*_runs(kind), kind, single)
+    whole = ~_cut(len(kind), edges, begins, ends)
     begins, ends = begins[whole], ends[whole]
     first, last = token_of_byte[begins], token_of_byte[ends - 1]
     return _Block(at + first - first // (T + 1), at + last - last // (T + 1), _spellings(data, begins, ends))
@@ -195,22 +210,57 @@ def _characters(keys: NDArray[Any], width: int) -> NDArray[np.bytes_]:
 
 def _runs(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return begins and ends of maximal runs of letters and apostrophes that hold a letter."""
-    letter = kind == _LETTER
-    edges = np.flatnonzero(np.diff(letter | (kind == _APOSTROPHE), prepend=False, append=False))
+    letter = kind == LETTER
+    edges = np.flatnonzero(np.diff(letter | (kind == APOSTROPHE), prepend=False, append=False))
     if not len(edges):
         return edges, edges
     worded = np.logical_or.reduceat(letter, edges)[::2]  # a row's last character is no letter: no edge is out of range
     return edges[::2][worded], edges[1::2][worded]
 
 
-def _cut(
-    kind: NDArray[np.uint8], row_ends: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Return whether each word touches the first or the last character of its row, [W]."""
+def _with_single(
+    begins: NDArray[np.int64], ends: NDArray[np.int64], kind: NDArray[np.uint8], single: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return begins and ends of words with those of the letters at `single` among them, each with its marks."""
+    if not len(single):
+        return begins, ends
+    alone = kind == ALONE
+    stops = np.union1d(single, np.flatnonzero(alone & ~np.append(alone[1:], False)) + 1)
+    begins = np.append(begins, single)
+    ends = np.append(ends, stops[np.searchsorted(stops, single, side="right")])
+    order = np.argsort(begins)
+    return begins[order], ends[order]
+
+
+def _join_marks(kind: NDArray[np.uint8], head: NDArray[np.int64]) -> None:
+    """Give marks the kind of the character before them, in place.
+
+    A mark at the head of a row may belong to a letter of the row before: it is a letter, so that its word is cut.
+    """
+    mark = kind == MARK
+    if not mark.any():
+        return
+    start = np.maximum.accumulate(np.where(mark, 0, np.arange(1, len(kind) + 1)))[mark]  # of the run of marks
+    at_head = np.zeros(len(kind) + 1, np.bool_)
+    at_head[head] = True
+    before = kind[start - 1]
+    kind[mark] = np.where(at_head[start], LETTER, np.where(before == BROKEN, OTHER, before))
+
+
+def _edges(kind: NDArray[np.uint8], row_ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and the last character of each row that is not a piece of a character cut in two."""
     head, tail = np.append(0, row_ends[:-1] + 1), row_ends - 1
     for _ in range(3):  # a UTF-8 character that is cut in two leaves at most three broken bytes on either side
-        head, tail = head + (kind[head] == _BROKEN), tail - (kind[tail] == _BROKEN)
-    at_head, at_tail = np.zeros(len(kind), np.bool_), np.zeros(len(kind) + 1, np.bool_)
+        head, tail = head + (kind[head] == BROKEN), tail - (kind[tail] == BROKEN)
+    return head, tail
+
+
+def _cut(
+    size: int, edges: Sequence[NDArray[np.int64]], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return whether each word touches the first or the last character of its row, [W].  `size`: bytes of all rows."""
+    head, tail = edges
+    at_head, at_tail = np.zeros(size, np.bool_), np.zeros(size + 1, np.bool_)
     at_head[head], at_tail[tail + 1] = True, True
     return at_head[begins] | at_tail[ends]
 
@@ -221,7 +271,7 @@ def _kinds_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     A byte that is not UTF-8 is a character of its own.  No character holds bytes both below and above 0x80, so each run
     of bytes above is decoded by itself.
     """
-    kind = _kinds()[:0x100][data]
+    kind = kinds()[:0x100][data]
     above = np.flatnonzero(data >= 0x80)
     if not len(above):
         return kind
@@ -230,7 +280,7 @@ def _kinds_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     text = np.insert(data[above], breaks, ord("\n")).tobytes().decode("utf-8", "surrogateescape")
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     codes = codes[codes != ord("\n")]
-    kind[above] = np.repeat(_kinds()[codes], _utf8_lengths(codes))
+    kind[above] = np.repeat(kinds()[codes], _utf8_lengths(codes))
     return kind
 
 
@@ -239,12 +289,3 @@ def _utf8_lengths(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
     lengths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
     lengths[(codes >= 0xDC80) & (codes <= 0xDCFF)] = 1
     return lengths
-
-
-@cache
-def _kinds() -> NDArray[np.uint8]:
-    """Return the kind of every Unicode character."""
-    kinds = np.array([_LETTER if chr(c).isalpha() else _OTHER for c in range(0x110000)], dtype=np.uint8)
-    kinds[[ord("'"), 0x2019]] = _APOSTROPHE
-    kinds[0xDC80:0xDD00] = _BROKEN
-    return kinds

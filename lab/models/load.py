@@ -18,7 +18,7 @@ from lab.models.counted import Counted
 from lab.models.gpt2 import Gpt2
 from lab.store.manifest import PRUNED
 from lab.text.tokenizer import quietly
-from lab.text.untrusted import check_untrusted_checkpoint, config_of, weights_in
+from lab.text.untrusted import check_untrusted_checkpoint, config_of, is_old_mask, weights_in
 
 KINDS = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 """Every model_type that AutoModelForCausalLM knows without code from elsewhere."""
@@ -77,11 +77,12 @@ def _read(folder: Path, device: str | torch.device) -> PreTrainedModel:
             )
     except Exception as error:  # transformers raises errors of many types on a broken file
         raise _unloadable(folder, error) from error
+    unknown = [key for key in report["unexpected_keys"] if not is_old_mask(folder, key)]
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[what]:
-            names = ", ".join(sorted(key if isinstance(key, str) else str(key[0]) for key in report[what])[:3])
+        if keys := unknown if what == "unexpected_keys" else report[what]:
+            names = ", ".join(sorted(key if isinstance(key, str) else str(key[0]) for key in keys)[:3])
             raise InputError(
-                f"the weights in {folder} are not those that its config.json describes: {len(report[what])} "
+                f"the weights in {folder} are not those that its config.json describes: {len(keys)} "
                 f"{what.replace('_', ' ')}, such as {names}; get the model again"
             )
     return module.to(device)

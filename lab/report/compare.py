@@ -11,7 +11,7 @@ from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, mean_interval, paired_interval
-from lab.report.tables import NO_INTERVAL, Line, Rows, label, lines, value_of
+from lab.report.tables import NO_INTERVAL, Line, Rows, label, lines, number, value_of
 from lab.run.folder import axes_of
 
 HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0", "95 % interval")
@@ -55,8 +55,14 @@ def _measured(line: Line | None, t: int) -> list[str]:
     if not t or not ratios:
         return [value_of(line, t), "", ""]
     interval = mean_interval(ratios)
-    bounds = "(one seed)" if math.isnan(interval.low) else f"[{_times(interval.low)}, {_times(interval.high)}]"
-    return [value_of(line, t), _times(interval.mean), bounds]
+    if len(ratios) == 1:
+        return [value_of(line, t), _times(interval.mean), f"({line.pairs_said()})"]
+    finite = math.isfinite(interval.low)
+    return [
+        value_of(line, t),
+        _times(interval.mean),
+        f"[{_times(interval.low)}, {_times(interval.high)}]" if finite else "not finite",
+    ]
 
 
 def _ratio(metric: str, value: float, first: float) -> float:
@@ -64,7 +70,7 @@ def _ratio(metric: str, value: float, first: float) -> float:
 
 
 def _times(ratio: float) -> str:
-    return "" if math.isnan(ratio) else f"{ratio:,.2f}" if ratio < 1000 else f"{ratio:.1e}"
+    return "" if math.isnan(ratio) else number(ratio, ",.2f" if ratio < 1000 else ".1e")
 
 
 def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]:

@@ -14,7 +14,19 @@ from lab.metrics.column import Short
 from lab.metrics.columns import column as named
 from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
-from lab.report.tables import CONTROL, Line, Rows, arm_label, kind_of, lines, scale, shown_generations, sparkline
+from lab.report.tables import (
+    CONTROL,
+    Line,
+    Rows,
+    absent,
+    arm_label,
+    kind_of,
+    lines,
+    number,
+    scale,
+    shown_generations,
+    sparkline,
+)
 
 MOST_BARS = 8
 """Most bars of a sparkline; with more generations, some in the middle are skipped."""
@@ -72,7 +84,7 @@ def headline(rows: Rows, width: int) -> Headline:
     groups = [lines(rows, [metric]) for metric in columns]
     for layout in LAYOUTS:
         heading, *body = _table(groups, list(columns.values()), layout)
-        found = Headline(_title(rows, groups, layout), heading, body, _legend(columns, groups[0], layout))
+        found = Headline(_title(rows, groups, layout), heading, body, _legend(rows, columns, groups[0], layout))
         if found.width <= width:
             break
     return found
@@ -90,10 +102,11 @@ def _title(rows: Rows, groups: Sequence[Sequence[Line]], layout: Layout) -> str:
     return f"{mean}; change {reference}{mark if any(math.isfinite(change.low) for change in changes) else ''}"
 
 
-def _legend(columns: dict[str, Short], group: Sequence[Line], layout: Layout) -> str:
+def _legend(rows: Rows, columns: dict[str, Short], group: Sequence[Line], layout: Layout) -> str:
     notes = [f"{column.heading}: {column.meaning}" for column in columns.values() if column.meaning]
     last = max(line.last for line in group)
-    return "; ".join([*notes, f"bars: generations 0 to {last}"] if layout.bars != "none" and last else notes)
+    bars = [f"bars: generations 0 to {last}"] if layout.bars != "none" and last else []
+    return "; ".join([*notes, *bars, *absent(rows, list(columns))])
 
 
 def _controlled(group: Sequence[Line]) -> bool:
@@ -175,7 +188,7 @@ def _unit(metric: str, change: Interval) -> tuple[int, float, str]:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.1e}" if LARGE <= abs(value) < math.inf else f"{value:,.{digits}f}"
+    return number(value, ".1e" if abs(value) >= LARGE else f",.{digits}f")
 
 
 def _holds_zero(interval: Interval) -> bool:
@@ -234,7 +247,7 @@ def _difference(line: Line) -> str:
     size = f"{_size(line, interval, abs(interval.mean))}{unit}"
     side = "above" if interval.mean >= 0 else "below"
     if math.isnan(interval.low):
-        return f"{subject} is {size} {side} {reference} {after} (one seed: no interval)"
+        return f"{subject} is {size} {side} {reference} {after} ({line.pairs_said()}: no interval)"
     low, high = (_size(line, interval, bound) for bound in (interval.low, interval.high))
     bounds = f"[95 % interval {low} to {high}{unit if named(line.metric).relative else ''}]"
     if _holds_zero(interval):

@@ -23,6 +23,7 @@ from lab.report.tables import (
     Line,
     Rows,
     Titles,
+    absent,
     block,
     heading,
     lines,
@@ -130,7 +131,7 @@ def as_markdown(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) 
     """Return a titled Markdown table per metric."""
     head, body = _cells(rows, _grouped(rows, metrics))
     tables = (f"**{title(name, rows, titles)}**\n\n{markdown_table(head, cells, 'lr')}" for name, cells in body.items())
-    return "\n".join(tables)
+    return "\n".join([*tables, *(f"{markdown(note)}\n" for note in absent(rows, metrics))])
 
 
 def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:

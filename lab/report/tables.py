@@ -19,6 +19,7 @@ from lab.config.sweep import arms
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.columns import BY_NAME, column, headline
+from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE
 from lab.metrics.stats import Interval, paired_interval
 from lab.run.folder import axes_of
 
@@ -83,6 +84,11 @@ class Line:
         The difference is taken at the last generation.  None for the control itself and without a control.
         """
         return None if self.regime == CONTROL else self._paired(self.control.get(self.last, {}))
+
+    def pairs_said(self) -> str:
+        """Return how many seeds an interval without bounds rests on: "one seed", or "1 of 2 seeds" of a short chain."""
+        seeds = len({seed for by_seed in self.values.values() for seed in by_seed})
+        return "one seed" if seeds == 1 else f"1 of {seeds} seeds"
 
     def _paired(self, other: Mapping[int, float]) -> Interval | None:
         """Return the interval of the differences to `other`; NaN for numbers that are not finite."""
@@ -166,22 +172,31 @@ def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) ->
     return sorted({ts[round(i * (len(ts) - 1) / (most - 1))] for i in range(most)})
 
 
-def caption(config: StudyConfig, rows: Rows) -> str:
-    """Return what every result must state: corpus, model, decoding, seeds, sizes, kind of interval."""
-    seeds = sorted({row["seed"] for row in rows})
-    model, training = config.model, config.train
-    name = printable(model.title) + (f", {config.population} models a generation" if config.population > 1 else "")
+def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0) -> str:
+    """Return what every result must state: corpus, model, decoding, seeds, sizes, kind of interval.
+
+    Args:
+        config: the study of the run.
+        rows: the rows of results.csv.
+        unspaced: share of the held-out words that are single letters of scripts without spaces.
+    """
+    seeds, row, training = sorted({each["seed"] for each in rows}), config.model.n_positions, config.train
+    human, test = (row * config.rows(tokens) for tokens in (config.corpus.tokens, config.metrics.test_tokens))
+    name = printable(config.model.title) + (
+        f", {config.population} models a generation" if config.population > 1 else ""
+    )
     tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
     room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
     curated = f"; curated by {', '.join(each.label for each in config.curators)}" if config.curators else ""
+    letters = f"; {unspaced:.0%} of the held-out words are {UNSPACED_NOTE}" if unspaced > UNSPACED_SHARE else ""
     swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
-        f"{config.name}: {swept}{name}, rows of {model.n_positions} tokens{layout}; "
-        f"{room}{config.corpus.tokens:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}{curated}; "
-        f"{room}{config.sample_rows * model.n_positions:,} sampled at {config.sample.title}; "
-        f"test {config.metrics.test_tokens:,} tokens; texts compared at {config.metrics.tokens:,}; "
+        f"{config.name}: {swept}{name}, rows of {row} tokens{layout}; "
+        f"{room}{human:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}{curated}; "
+        f"{room}{config.sample_rows * row:,} sampled at {config.sample.title}; "
+        f"test {test:,} tokens; texts compared at {config.compared_tokens:,}; "
         f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
-        f"vs human: paired difference over seeds with 95 % t interval{_unfinished(config, rows)}"
+        f"vs human: paired difference over seeds with 95 % t interval{letters}{_unfinished(config, rows)}"
     )
 
 
@@ -228,8 +243,8 @@ def title(metric: str, rows: Rows, titles: Titles = NO_TITLES) -> str:
     """Return the title of a metric's block; that of rare_survival names the value of a fresh human text."""
     if metric != "rare_survival":
         return titles.get(metric, column(metric).title)
-    mark = fmean(row["rare_survival_human"] for row in rows)
-    return f"{column(metric).title}; an equal-size human resample holds {mark:.3f}"
+    marks = [row["rare_survival_human"] for row in rows if math.isfinite(row["rare_survival_human"])]
+    return column(metric).title + (f"; an equal-size human resample holds {fmean(marks):.3f}" if marks else "")
 
 
 def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -> list[str]:
@@ -242,13 +257,33 @@ def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -
 
 def value_of(line: Line, t: int) -> str:
     """Return mean and standard deviation over seeds: "104.2±1.3"."""
-    digits, spread = column(line.metric).digits, line.spread(t)
-    return f"{line.mean(t):,.{digits}f}" + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
+    digits, mean, spread = column(line.metric).digits, line.mean(t), line.spread(t)
+    return number(mean, f",.{digits}f") + ("" if math.isnan(spread) else f"±{spread:.{digits}f}")
+
+
+def number(value: float, form: str) -> str:
+    """Return a number as tables print it: number(3.14159, ".2f") == "3.14"; "none" for NaN and "infinite"."""
+    if math.isfinite(value):
+        return format(value, form)
+    return "none" if math.isnan(value) else "infinite"
+
+
+def absent(rows: Rows, metrics: Sequence[str]) -> list[str]:
+    """Return why numbers of these columns do not exist or are infinite: columns of one reason are said together."""
+    notes: dict[tuple[str, str], list[str]] = {}
+    for metric in metrics:
+        values, kind = [row[metric] for row in rows], column(metric)
+        for word, test, reason in (("none", math.isnan, kind.missing), ("infinite", math.isinf, kind.infinite)):
+            count = sum(map(test, values))
+            if count:
+                where = "" if count == len(values) else f" in {count} of {len(values)} rows of results.csv"
+                notes.setdefault((word + where, reason), []).append(metric)
+    return [f"{', '.join(names)}: {what}: {reason}" for (what, reason), names in notes.items()]
 
 
 def _change(metric: str, change: float) -> str:
     kind = column(metric)
-    return f"{change:+.1%}" if kind.relative else f"{change:+,.{kind.digits}f}"
+    return "" if math.isnan(change) else number(change, "+.1%" if kind.relative else f"+,.{kind.digits}f")
 
 
 def _interval(line: Line) -> str:
@@ -259,7 +294,7 @@ def _interval(line: Line) -> str:
         return "not finite"
     mean = _change(metric, interval.mean)
     if math.isnan(interval.low):
-        return f"{mean} (one seed)"
+        return f"{mean} ({line.pairs_said()})"
     return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
 
 

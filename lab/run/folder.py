@@ -8,6 +8,7 @@ import json
 import math
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +218,15 @@ class RunFolder:
             return {str(name): printable(str(title)) for name, title in found.items()}
         except (OSError, ValueError, AttributeError):  # the titles of columns without one are their names
             return {}
+
+    def unspaced_share(self) -> float:
+        """Return the share of held-out words that are single letters of scripts without spaces, from bins.csv."""
+        counts = Counter[str]()
+        if not (self.path / "bins.csv").exists():
+            return 0.0
+        for row in _read_csv(self.path / "bins.csv", text={"regime", NAME, "level", "bin"}):
+            counts[row["level"]] += row["words"] if row["level"] != "token" else 0
+        return counts["letter"] / max(1, counts["word"])
 
     def results(self) -> list[dict[str, Any]]:
         """Read the rows of results.csv, numbers as numbers."""

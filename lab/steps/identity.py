@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from lab.config.model import PretrainedConfig
@@ -28,13 +29,20 @@ def identities(config: StudyConfig) -> dict[str, str]:
 
 
 def _tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
-    """Return the hash of a local folder's tokenizer files, or a hub model's revision; empty when trained here."""
+    """Return the hash of a local folder's tokenizer files, or a hub model's revision; empty when trained here.
+
+    Padding and truncation in tokenizer.json are left over from the last call, and the lab takes them out.
+    """
     if config.pretrained is None:
         return ""
     folder = Path(config.pretrained)
     if folder.is_dir():
         check_untrusted_tokenizer(folder)
-        return _hash_files(folder, "*.json", "merges.txt")
+        files = _hash_files(folder, "*.json", "merges.txt")
+        if (folder / "tokenizer.json").is_file():
+            settings = json.loads((folder / "tokenizer.json").read_text("utf-8"), parse_constant=str)
+            files["tokenizer.json"] = digest(settings | dict.fromkeys(("padding", "truncation")))
+        return digest(files)
     return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
 
 
@@ -45,10 +53,10 @@ def _model_identity(config: PretrainedConfig) -> str:
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
         check_untrusted_checkpoint(folder)
-        return _hash_files(folder, "config.json", "*.safetensors")
+        return digest(_hash_files(folder, "config.json", "*.safetensors"))
     return corpus.hub_revision("model", config.path, config.revision, "model.path")
 
 
-def _hash_files(folder: Path, *patterns: str) -> str:
+def _hash_files(folder: Path, *patterns: str) -> dict[str, str]:
     files = sorted(file for pattern in patterns for file in folder.glob(pattern))
-    return digest({file.name: file_sha256(file) for file in files})
+    return {file.name: file_sha256(file) for file in files}

@@ -82,12 +82,12 @@ def speller(layout: str, tokenizer: Path) -> Callable[[np.ndarray], dict[str, li
     """Return a function from rows to {"text": [...]}, each document up to its end.  For a known source it gives {}."""
     if is_known_source(tokenizer):
         return lambda tokens: {}
-    loaded, _ = tokenizers.load_tokenizer(tokenizer)
+    written = tokenizers.token_texts(tokenizers.load_tokenizer(tokenizer)[0])
     eos = end_of(layout, tokenizer)
 
     def spell(tokens: np.ndarray) -> dict[str, list[str]]:
         rows = tokens.tolist() if eos is None else [row[before_end(row[None], eos)[0]].tolist() for row in tokens]
-        return {"text": loaded.decode_batch(rows, skip_special_tokens=False)}
+        return {"text": [b"".join(map(written.__getitem__, row)).decode(errors="replace") for row in rows]}
 
     return spell
 

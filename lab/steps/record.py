@@ -113,7 +113,7 @@ RECORD = Kind(
     "record",
     RecordParams,
     _run_record,
-    ("steps/record.py", "metrics/[!c]*.py", "text/known_source.py", "text/tokenizer.py"),
+    ("steps/record.py", "metrics/[!c]*.py", "text/known_source.py", "text/tokenizer.py", "text/plain_tokenizer.py"),
     takes="evidence",
     libraries=frozenset({"tokenizers"}),
     reads_weights=False,

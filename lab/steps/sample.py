@@ -193,7 +193,7 @@ SYNTHETIC = Kind(
     "synthetic",
     SyntheticParams,
     _run_synthetic,
-    ("steps/sample.py", "steps/place.py", "text/rows.py", "text/tokenizer.py"),
+    ("steps/sample.py", "steps/place.py", "text/rows.py", "text/tokenizer.py", "text/plain_tokenizer.py"),
     version="1",
     takes="samples",
     libraries=frozenset({"tokenizers", "pyarrow"}),

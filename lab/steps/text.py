@@ -23,7 +23,10 @@ from lab.text import corpus as corpora
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
 
-_TEXT = ("columns", "corpus", "delimited", "files", "folds", "readers", "records", "rows", "streams", "tokenizer")
+_TEXT = (
+    *("columns", "corpus", "delimited", "files", "folds", "plain_tokenizer", "readers", "records", "rows", "streams"),
+    "tokenizer",
+)
 MODULES = ("steps/text.py", "steps/place.py", *(f"text/{name}.py" for name in _TEXT), "seeds.py")
 
 
@@ -132,7 +135,7 @@ def _run_rows(params: RowsParams, inputs: Folders, out: Path, attempt: Attempt) 
             for texts in corpora.fold_texts(inputs["corpus"], fold)
             for encoding in tokenizer.encode_batch_fast(texts)
         )
-        with cutting.Encoded(encoded, order, tokenizer.get_vocab_size()) as ids:
+        with cutting.Encoded(encoded, order, special["vocab_size"]) as ids:
             cutting.write_cut(out, fold, ids, params.layout, eos=special["eos"], positions=params.positions)
         corpora.write_names(table, order, out / f"{fold}-names.arrow")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from typing import Any
 
 from lab.config.text import CorpusConfig
 from lab.errors import printable
+from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE, unspaced_share, words_of
 from lab.text.corpus import SHARES, Counts, read_counted
 from lab.text.files import find_files
 
-WORD = re.compile(r"[^\W\d_]+")
 OVERLAP_N = 13
-"""Words of an n-gram that counts as overlap, as is usual in contamination checks (Brown et al. 2020)."""
+"""Words of an n-gram that counts as overlap, as is usual in contamination checks (Brown et al. 2020).
+
+Words are those of lab/metrics/letters.py: with their marks, in NFC, and in scripts without spaces single letters.
+"""
 
 UNEVEN = 0.5
 """Part of its share below which a fold is spoken of."""
@@ -27,7 +29,7 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
     table, counts = read_counted(config)
     documents, found = table.to_pylist(), find_files(config)
     for document in documents:
-        document["words"] = WORD.findall(document["text"].lower())
+        document["words"] = words_of(document["text"])
     trained = _grams([document for document in documents if document["fold"] == "train"])
     rows = []
     names = sorted({document["domain"] for document in documents})
@@ -44,6 +46,9 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
         f"{split} of them on two sides; overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold "
         "holds too"
     )
+    alone = unspaced_share(word for document in documents for word in document["words"])
+    if alone > UNSPACED_SHARE:
+        summary += f"; {alone:.0%} of the words are {UNSPACED_NOTE}"
     groups = {"groups": len(folds_of_group), "groups_on_two_sides": split}
     read = {"files": found.to_json(), "rows": counts.to_json()} if found.files else {"rows": counts.to_json()}
     lines = [*([found.line()] if found.files else []), _rows_line(counts), *_uneven(rows[-len(SHARES) :], config)]

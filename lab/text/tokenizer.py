@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, brief
+from lab.text.plain_tokenizer import check_own_bytes, entry_bytes, plain
 from lab.text.untrusted import check_untrusted_tokenizer
 
 if TYPE_CHECKING:
@@ -18,10 +20,18 @@ if TYPE_CHECKING:
 
 END = "<|endoftext|>"
 """The one special token. It begins every row and ends every document. Human text may spell it out, too."""
+LONGEST = 512
+"""Characters of one kind, such as letters, after which training begins a new word. Its time is quadratic in a word's
+length, so that one sequence of 400,000 bases would take minutes. Encoding cuts nothing."""
+_RUN = re.compile(r"[^\W\d_]+|\d+|\s+|(?:[^\w\s]|_)+")
+_GAP = re.compile(rf"\s{{{LONGEST + 1}}}")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level BPE like GPT-2's: every string has an encoding, and no token is unknown."""
+    """Train a byte-level BPE like GPT-2's: every string has an encoding, and no token is unknown.
+
+    A word of more than LONGEST characters counts as several.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -31,67 +41,103 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((part for text in texts for part in _cut_long_words(text)), trainer)
     return tokenizer
 
 
+def _cut_long_words(text: str) -> list[str]:
+    """Cut a text inside runs of more than LONGEST characters of one kind: a text of usual words is one part."""
+    if max(map(len, text.split()), default=0) <= LONGEST and not _GAP.search(text):
+        return [text]
+    cuts = [0]
+    for run in _RUN.finditer(text):
+        cuts += range(run.start() + LONGEST, run.end(), LONGEST)
+    return [text[start:end] for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+
+
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the bytes of each vocabulary entry, b"" for special tokens.
+    """Return the bytes of each vocabulary entry, b"" for special tokens and for numbers that no entry has.
 
     Raises:
-        InputError: the tokenizer is not byte-level BPE, or its numbers have gaps.
+        InputError: the tokenizer is not byte-level BPE, or its numbers cannot be used.
     """
-    byte_of = _byte_of_char()
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
-    entries = [b""] * tokenizer.get_vocab_size()
-    for token, index in tokenizer.get_vocab().items():
-        if token not in special:
-            try:
-                entries[index] = bytes(byte_of[char] for char in token)
-            except IndexError:
-                raise InputError(
-                    f"the tokenizer numbers its {len(entries):,} entries up to {index:,}: get it again"
-                ) from None
-            except KeyError:
-                raise InputError(
-                    f"the tokenizer is not byte-level BPE (its entry {token!r} is no byte string): bits per byte and "
-                    "words need one, such as GPT-2's; or set tokenizer.vocab_size to train one"
-                ) from None
+    return entry_bytes(tokenizer.get_vocab(), tokenizer.get_added_tokens_decoder())
+
+
+def token_texts(tokenizer: Tokenizer) -> list[bytes]:
+    """Return how each vocabulary entry is written out: its bytes, or the name of a special token."""
+    entries = token_bytes(tokenizer)
+    for number, token in tokenizer.get_added_tokens_decoder().items():
+        entries[number] = token.content.encode()
     return entries
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer so that AutoTokenizer.from_pretrained loads it, with special.json beside it."""
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, bos: str = END, eos: str = END) -> None:
+    """Write a tokenizer so that AutoTokenizer.from_pretrained loads it, with special.json beside it.
+
+    Args:
+        tokenizer: the tokenizer.
+        folder: the folder to write into.
+        bos: spelling of the token that begins rows.
+        eos: spelling of the token that ends documents.
+    """
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
+    settings |= {"bos_token": bos, "eos_token": eos, "unk_token": eos}
     tokenizer.save(os.fspath(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    _save_special(folder, tokenizer, END, END)
+    ids = tokenizer.token_to_id(bos), tokenizer.token_to_id(eos)
+    if ids[0] is None or ids[1] is None:
+        raise InputError(f"the tokenizer has no entry for its own {bos} or {eos}: get it again")
+    save_special(folder, len(token_bytes(tokenizer)), ids[0], ids[1])
 
 
 def copy_tokenizer(pretrained: str, revision: str | None, folder: Path) -> None:
     """Copy the tokenizer of a pretrained model, a local folder or a hub id, into an artifact folder.
 
+    What changes the encoding of a text is taken out: see lab/text/plain_tokenizer.py. A tokenizer that was saved with
+    padding and one without give the same bytes.
+
     Raises:
         InputError: the tokenizer is refused, cannot be loaded, or has no end-of-text token.
     """
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
+    from transformers.utils import cached_file
 
+    name = f"tokenizer.pretrained {pretrained}"
     if Path(pretrained).is_dir():
         check_untrusted_tokenizer(Path(pretrained))
     try:
         with quietly():
             loaded = AutoTokenizer.from_pretrained(pretrained, revision=revision, trust_remote_code=False)
+            given = cached_file(
+                pretrained, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False
+            )
     except Exception as error:
-        raise InputError(f"tokenizer.pretrained {pretrained} cannot be loaded: {brief(error, 200)}") from error
+        raise InputError(f"{name} cannot be loaded: {brief(error, 200)}") from error
     if loaded.eos_token is None or not loaded.is_fast:
-        raise InputError(
-            f"tokenizer.pretrained {pretrained} needs an eos_token and a tokenizer.json (a fast tokenizer)"
-        )
-    loaded.save_pretrained(folder)
-    tokenizer = loaded.backend_tokenizer
-    token_bytes(tokenizer)
-    _save_special(folder, tokenizer, loaded.bos_token or loaded.eos_token, loaded.eos_token)
+        raise InputError(f"{name} needs an eos_token and a tokenizer.json (a fast tokenizer)")
+    settings = plain(json.loads(loaded.backend_tokenizer.to_str()), name)
+    if given is not None:
+        _keep_numbers(settings, json.loads(Path(given).read_text(encoding="utf-8")))
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(settings))
+    except Exception as error:
+        raise InputError(f"{name} cannot be loaded: {brief(error, 200)}") from error
+    check_own_bytes(settings["model"]["vocab"], tokenizer.get_added_tokens_decoder(), name)
+    save_tokenizer(tokenizer, folder, loaded.bos_token or loaded.eos_token, loaded.eos_token)
+
+
+def _keep_numbers(settings: dict[str, Any], given: dict[str, Any]) -> None:
+    """Give added tokens the numbers that the file states, which the tokenizers library counts on where there is a gap.
+
+    An added token that is an entry of the model keeps the number of that entry, so these tokens become entries.
+    """
+    numbers = {token["content"]: token["id"] for token in given.get("added_tokens") or ()}
+    for token in settings["added_tokens"]:
+        wanted = numbers.get(token["content"], token["id"])
+        if token["id"] != wanted:
+            settings["model"]["vocab"][token["content"]] = token["id"] = wanted
 
 
 @contextlib.contextmanager
@@ -112,14 +158,6 @@ def quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _save_special(folder: Path, tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    """Write special.json for a tokenizer whose first and last tokens are spelled `bos` and `eos`."""
-    ids = tokenizer.token_to_id(bos), tokenizer.token_to_id(eos)
-    if ids[0] is None or ids[1] is None:
-        raise InputError(f"the tokenizer has no entry for its own {bos} or {eos}: get it again")
-    save_special(folder, tokenizer.get_vocab_size(), ids[0], ids[1])
-
-
 def save_special(folder: Path, vocab_size: int, bos: int, eos: int) -> None:
     """Write the vocabulary size and the ids of the first and last token as special.json."""
     (folder / "special.json").write_text(json.dumps({"vocab_size": vocab_size, "bos": bos, "eos": eos}) + "\n")
@@ -130,8 +168,6 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(os.fspath(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.post_processor = None
     return tokenizer, load_special(folder)
 
 
@@ -139,10 +175,3 @@ def load_special(folder: Path) -> dict[str, int]:
     """Return vocab_size and the ids bos and eos from special.json."""
     special: dict[str, int] = json.loads((folder / "special.json").read_text())
     return special
-
-
-def _byte_of_char() -> dict[str, int]:
-    """Return GPT-2's alphabet: printable Latin-1 bytes are themselves, the others are characters from U+0100 on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(0x100 + number): byte for number, byte in enumerate(others)}

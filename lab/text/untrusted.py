@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lab.errors import InputError
@@ -25,6 +27,8 @@ REFUSED = {
 """Entries of config.json that change which files are read or which code runs, and the reason to refuse each."""
 DEPTHS = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "encoder_layers", "decoder_layers")
 """Entries of config.json that give the number of layers to build."""
+
+_MASK = re.compile(r"\.attn\.(attention\.)?(?P<number>masked_)?bias$")
 
 
 def check_untrusted_checkpoint(folder: Path) -> None:
@@ -52,7 +56,7 @@ def check_untrusted_checkpoint(folder: Path) -> None:
 
 
 def check_untrusted_tokenizer(folder: Path) -> None:
-    """Refuse a tokenizer folder with missing or unreadable files, with code of its own, or with gaps in its numbers.
+    """Refuse a tokenizer folder with missing or unreadable files, with code of its own, or with huge numbers.
 
     The tokenizers library reserves memory up to the largest entry number. A single huge number would exhaust it.
 
@@ -79,13 +83,17 @@ def check_untrusted_tokenizer(folder: Path) -> None:
 
 
 def _check_entry_numbers(file: Path, settings: dict[str, Any]) -> None:
-    """Raise InputError if a tokenizer.json numbers its entries beyond their count."""
+    """Raise InputError if a tokenizer.json numbers its entries far beyond their count.
+
+    Some gaps are usual, because vocabularies are padded; they are entries without bytes.
+    """
     model, added = settings.get("model"), settings.get("added_tokens")
     entries = model.get("vocab") if isinstance(model, dict) else None
     if not entries or not isinstance(entries, dict) or not isinstance(added, list):
         return
-    last = max((number for number in entries.values() if isinstance(number, int)), default=0)
-    if last >= len(entries) + len(added):
+    numbers = [*entries.values(), *(token.get("id") for token in added if isinstance(token, dict))]
+    last = max((number for number in numbers if isinstance(number, int)), default=0)
+    if last >= 2 * (len(entries) + len(added)):
         raise InputError(f"{file} has {len(entries):,} entries, and numbers up to {last:,}: get it again")
 
 
@@ -158,6 +166,38 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file} cannot be loaded: {type(error).__name__}: {error}; get the model again") from None
     return shapes
+
+
+def is_old_mask(folder: Path, name: str) -> bool:
+    """Return whether an entry that a model has no place for is a causal mask, which is no weight.
+
+    GPT-2 and GPT-Neo of transformers before 4.30 were saved with their masks, [1, 1, T, T], and with the number that
+    stood in masked places. The values are read: no position of the mask sees a later one. (transformers itself passes
+    over some masks, of GPT-2 and GPT-NeoX, and over the frequencies of rotary positions.)
+    """
+    kind = _MASK.search(name)
+    values = _values(folder, name) if kind else None
+    if kind is None or values is None:
+        return False
+    if kind["number"]:
+        return values.size == 1
+    seen = values[0, 0] != 0 if values.ndim == 4 and values.shape[:2] == (1, 1) else None
+    return bool(seen is not None and not np.triu(seen, 1).any() and seen.diagonal().all())
+
+
+def _values(folder: Path, name: str) -> np.ndarray | None:
+    """Return the values of an entry as float32; None where there is none, or where numpy has no such numbers.
+
+    A checkpoint of a model without its head leaves out the first part of a name, such as "transformer.".
+    """
+    for file in weight_files(folder):
+        with safe_open(file, framework="np") as weights:
+            for key in {name, name.partition(".")[2]}.intersection(weights.keys()):
+                try:
+                    return np.asarray(weights.get_tensor(key)).astype(np.float32)
+                except (TypeError, ValueError, AttributeError):
+                    return None
+    return None
 
 
 def weights_in(folder: Path) -> int:

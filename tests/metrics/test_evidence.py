@@ -65,6 +65,31 @@ def test_a_sample_that_is_too_short_loses_its_diversity_alone() -> None:
     assert found["perplexity"] == pytest.approx(2)
 
 
+@pytest.mark.parametrize("prompt", [0, 1, 4])
+@pytest.mark.parametrize("members", [1, 2])
+def test_every_budget_of_blocks_has_every_text_column(prompt: int, members: int) -> None:
+    """A resample has compared_rows rows; a budget that is no multiple of a row is rounded down to whole rows."""
+    text = np.random.default_rng(0).integers(1, 61, (40, 8))
+    words = [b"", *(f" w{chr(97 + i % 26)}{chr(97 + i // 26)}".encode() for i in range(60))]
+    for budget in range(2 * (8 - prompt), 65):
+        rows = budget // (8 - prompt)
+        evidence = by_hand(human=text, sample=text[20:], resample=text[10 : 10 + rows], test=text[:2], prompt=prompt)
+        changes = {"budget": budget, "member_nats": [np.ones((2, 8))] * members, "token_bytes": words, "vocab_size": 61}
+        evidence = dataclasses.replace(evidence, **changes)
+        assert evidence.compared is not None and {each.shape for each in evidence.compared} == {(rows, 8 - prompt)}
+        missing = {name for name, value in measure(evidence).columns.items() if math.isnan(value)}
+        assert not missing - {"nll_unseen"}, budget
+
+
+def test_single_letters_are_a_level_of_the_bins() -> None:
+    """Of the four inner words of a row two are Chinese letters: half of all held-out words."""
+    spelled = [b"", " 海".encode(), b" cat", " 山".encode(), b" saw", b"."]
+    bins = measure(by_hand(token_bytes=spelled)).bins
+    assert sum(each["words"] for each in bins["letter"]) == 4 and sum(each["words"] for each in bins["word"]) == 8
+    assert sum(each["types"] for each in bins["letter"]) == 2
+    assert "letter" not in measure(by_hand()).bins
+
+
 def test_evidence_is_not_copied() -> None:
     """A text of layout blocks that is compared is a view of the rows."""
     evidence = by_hand(budget=6)

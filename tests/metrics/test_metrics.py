@@ -2,15 +2,19 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tiny import PROJECT
 
 from lab.metrics import words as words_module
 from lab.metrics.diversity import distinct_n, ngram_codes
+from lab.metrics.letters import kinds
+from lab.metrics.letters import words_of as words_of_text
 from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import (
     bin_label,
@@ -198,6 +202,69 @@ def test_words_by_hand() -> None:
     assert words_of(" Don't stop, it\u2019s 4th ' a-b Über ") == ["don't", "stop", "it\u2019s", "th", "a", "b", "über"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("हिन्दी भाषा", "বাংলা ভাষা", "كِتَابٌ", "שָׁלוֹם עוֹלָם", "தமிழ் மொழி", "naïve café", "می\u200cخوریم", "क्\u200dष"),
+        *("한국어 낱말", "Ελλάδα", "мир", "ⴰⵣⵓⵍ ⴰⴽⴰⵍ", "བོད ཡིག"),
+    ],
+)
+def test_marks_stay_inside_their_words(text: str) -> None:
+    """Vowel signs, points and accents do not cut a word, and composed or decomposed it is one word."""
+    wanted = sorted(unicodedata.normalize("NFC", word.lower()) for word in text.split())
+    for form in ("NFC", "NFD"):
+        given = unicodedata.normalize(form, text)
+        assert sorted(words_of(f" {given} ")) == wanted == sorted(words_of_text(given))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("日本語のテスト", "日 本 語 の テ ス ト"),
+        ("我爱GPT模型", "我 爱 gpt 模 型"),
+        ("ภาษาไทย", "ภ า ษ า ไ ท ย"),
+        ("น้ำ กำ", "น้ำ กำ"),
+        ("ພາສາ", "ພ າ ສ າ"),
+        ("ភាសា", "ភា សា"),
+        ("မြန်မာ", "မြ န် မာ"),
+        ("が カ\uff9e", "が カ\uff9e"),
+        ("\U00020000\U00020001", "\U00020000 \U00020001"),
+    ],
+)
+def test_letters_of_scripts_without_spaces_are_words(text: str, wanted: str) -> None:
+    assert [word for _, word in sorted(_placed(f" {text} "))] == wanted.split()
+    assert words_of_text(text) == wanted.split()
+
+
+def _placed(text: str) -> list[tuple[int, str]]:
+    found = find_words(spell(text), BYTES, EOS)
+    return [(int(at), found.types[word]) for at, word in zip(found.first, found.word, strict=True)]
+
+
+def test_a_mark_belongs_to_the_character_before_it() -> None:
+    """A heart with a variation selector, or a digit with an accent, gives no mark to the word after it."""
+    assert words_of(" \u2764\ufe0flove 4\u0301th \u0301x '\u0301a ") == ["love", "th", "x", "'\u0301a"]
+    assert words_of_text("\u2764\ufe0flove 4\u0301th \u0301x") == ["love", "th", "x"]
+
+
+def test_a_mark_at_the_head_of_a_row_cuts_its_word() -> None:
+    """Its letter stands in the row before."""
+    assert words_of(" a  cafe", "\u0301s bc d") == ["a", "bc"]
+    assert words_of(b" a cafe\xcc", b"\x81s bc ee") == ["a", "bc"]
+    assert words_of("\u0e31ก ข ค") == ["ก", "ข"]
+
+
+def test_the_table_of_kinds_has_every_letter_and_mark() -> None:
+    """Also in the planes that it passes over."""
+    rest = [c for c in (*range(0x2FA20, 0x110000, 7), *range(0xE0100, 0xE01F0)) if not kinds()[c]]
+    assert not any(chr(c).isalpha() or unicodedata.category(chr(c))[0] == "M" for c in rest)
+
+
+def test_words_of_english_text_are_as_before_marks_counted() -> None:
+    text = (PROJECT / "README.md").read_text()
+    assert words_of_text(text) == re.findall(r"[^\W\d_]+", text.lower())
+
+
 def test_words_at_the_edge_of_a_row_are_skipped() -> None:
     assert words_of("ome old men 'll re") == ["old", "men", "'ll"]
     assert words_of("whole") == []
@@ -266,6 +333,17 @@ def test_no_rows_no_words() -> None:
         find_words(np.array([[257]]), BYTES, EOS)
 
 
+JOINED = "\u200c\u200d\u0e33\u0eb3\uff9e\uff9f"
+CHARACTERS = [chr(c) for c in range(0x20000) if not 0xD800 <= c < 0xE000]
+MARKS = "".join(c for c in CHARACTERS if unicodedata.category(c)[0] == "M" or c in JOINED)
+SCRIPTS = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "YI", "THAI", "LAO", "KHMER", "MYANMAR"}
+ALONE = "".join(
+    c for c in CHARACTERS if c.isalpha() and c not in JOINED and unicodedata.name(c, "?").split()[0] in SCRIPTS
+)
+WORD = rf"(?:(?:[^\W\d_{MARKS}{ALONE}]|['\u2019])[{MARKS}]*)*"
+"""Marks, letters of scripts without spaces, and a run of other letters (or of none), by the names of Unicode."""
+
+
 def oracle(rows: np.ndarray, token_bytes: list[bytes]) -> list[tuple[str, int, int]]:
     """Words with their first and last flat positions, by a regular expression over decoded text, one byte at a time."""
     found, T = [], rows.shape[1]
@@ -278,12 +356,17 @@ def oracle(rows: np.ndarray, token_bytes: list[bytes]) -> list[tuple[str, int, i
         text = data.decode("utf-8", "surrogateescape")
         core = re.fullmatch("([\udc80-\udcff]{0,3})(.*?)([\udc80-\udcff]{0,3})", text, re.DOTALL)
         assert core is not None
-        for match in re.finditer(r"(?:[^\W\d_]|['\u2019])+", core[2]):
-            if match.start() == 0 or match.end() == len(core[2]) or not any(c.isalpha() for c in match[0]):
+        for match in re.finditer(rf"\A[{MARKS}]+{WORD}|[{ALONE}][{MARKS}]*|{WORD}", core[2]):
+            if (
+                match.start() == 0
+                or match.end() == len(core[2])
+                or not any(c.isalpha() and c not in JOINED for c in match[0])
+            ):
                 continue
             before = len((core[1] + core[2][: match.start()]).encode("utf-8", "surrogateescape"))
             size = len(match[0].encode())
-            found.append((match[0].lower(), owner[before], owner[before + size - 1]))
+            spelling = unicodedata.normalize("NFC", match[0].lower())
+            found.append((spelling, owner[before], owner[before + size - 1]))
     return found
 
 
@@ -301,6 +384,16 @@ PIECES = [
         b"\xed\xa0\x80",
     ),
     *("e\u0301".encode(), b"\xcc", b"\x81", "\u02bc".encode(), "\u00a0".encode(), b"\xc2", b"\xa0"),
+    *(
+        "कि".encode(),
+        "\u094dक".encode(),
+        "\u093e ".encode(),
+        "ก\u0e31".encode(),
+        "\u0e33".encode(),
+        b"\xe0\xb8",
+        b"\xb1",
+    ),
+    *("ナ'".encode(), "م\u200cی".encode(), "\u2764\ufe0f".encode(), "E\u0301".encode()),
 ]
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.pretrained import (
     GPT2,
     LLAMA,
+    SPECIAL,
     T,
     base,
     checkpoint,
@@ -22,8 +24,13 @@ from support.pretrained import (
 from transformers import (
     BertConfig,
     GemmaConfig,
+    GPT2Config,
+    GPTNeoConfig,
+    GPTNeoXConfig,
     GraniteConfig,
+    LlamaConfig,
     OpenAIGPTConfig,
+    PreTrainedConfig,
 )
 
 from lab.errors import InputError
@@ -122,6 +129,70 @@ def test_sharded_weights_are_read(bases: dict[str, Path], tmp_path: Path) -> Non
     whole.module.save_pretrained(tmp_path, max_shard_size="10KB")
     assert not (tmp_path / "model.safetensors").exists()
     assert np.array_equal(load(tmp_path).nats(rows_of(3)), whole.nats(rows_of(3)))
+
+
+MASK, NUMBER = torch.ones(1, 1, T, T).tril(), torch.tensor(-1e9)
+NEO = SPECIAL | {"max_position_embeddings": T, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2}
+NEO |= {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 4}
+NEOX = LLAMA | {"num_attention_heads": 2}
+
+
+def put(folder: Path, head: str, layers: int, **constants: torch.Tensor) -> None:
+    """Add constants to each layer of a checkpoint, as older versions of transformers saved them."""
+    weights = load_file(folder / "model.safetensors")
+    weights |= {
+        f"{head.format(i)}.{k.replace('__', '.')}": v.clone() for k, v in constants.items() for i in range(layers)
+    }
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+OLD: dict[str, tuple[PreTrainedConfig, str, dict[str, torch.Tensor]]] = {
+    "gpt2": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"bias": MASK.bool(), "masked_bias": NUMBER}),
+    "gpt2 in bytes": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"bias": MASK.to(torch.uint8)}),
+    "gpt2 in halves": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"bias": MASK.half()}),
+    "gpt neo": (
+        GPTNeoConfig(**NEO),
+        "transformer.h.{}.attn.attention",
+        {"bias": MASK.triu(-3).bool(), "masked_bias": NUMBER},
+    ),
+    "gpt neox": (
+        GPTNeoXConfig(**NEOX),
+        "gpt_neox.layers.{}.attention",
+        {"bias": MASK.bool(), "masked_bias": NUMBER, "rotary_emb__inv_freq": torch.ones(4)},
+    ),
+    "llama": (LlamaConfig(**NEOX), "model.layers.{}.self_attn", {"rotary_emb__inv_freq": torch.ones(8)}),
+}
+
+
+@pytest.mark.parametrize("what", OLD)
+def test_masks_of_old_checkpoints_are_passed_over(what: str, tmp_path: Path) -> None:
+    kind, head, constants = OLD[what]
+    folder = checkpoint(tmp_path, kind)
+    before = load(folder).nats(rows_of(2))
+    put(folder, head, 2, **constants)
+    assert np.array_equal(load(folder).nats(rows_of(2)), before)
+
+
+def test_masks_of_a_checkpoint_without_a_head_are_passed_over(tmp_path: Path) -> None:
+    """The GPT-2 of 2019 names its entries h.0.attn.bias."""
+    folder = checkpoint(tmp_path, GPT2Config(**GPT2))
+    before = load(folder).nats(rows_of(2))
+    put(folder, "transformer.h.{}.attn", 2, bias=MASK, masked_bias=NUMBER)
+    weights = load_file(folder / "model.safetensors")
+    short = {name.removeprefix("transformer."): value for name, value in weights.items()}
+    save_file(short, folder / "model.safetensors", {"format": "pt"})
+    assert np.array_equal(load(folder).nats(rows_of(2)), before)
+
+
+NO_MASKS = {"sees ahead": MASK.flip(-1), "a vector": torch.ones(96), "sees nothing": torch.zeros(1, 1, T, T)}
+
+
+@pytest.mark.parametrize("what", NO_MASKS)
+def test_an_unknown_entry_that_is_no_mask_is_refused(what: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, GPTNeoConfig(**NEO))
+    put(folder, "transformer.h.{}.attn.attention", 2, bias=NO_MASKS[what])
+    with pytest.raises(InputError, match=r"2 unexpected keys, such as transformer.h.0.attn.attention.bias"):
+        load(folder)
 
 
 BESIDE = {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.scripts import load
@@ -20,6 +21,7 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.config.text import SourceConfig
 from lab.loop import build
+from lab.metrics.texts import head
 from lab.report.compare import check_direction
 from lab.run.folder import RunFolder
 from lab.steps.place import lineage
@@ -190,6 +192,22 @@ def test_every_published_study_has_a_small_one() -> None:
         assert full.sample.decoding.keys() == mini.sample.decoding.keys()
         assert bool(full.sample.prompt_tokens) == bool(mini.sample.prompt_tokens)
         assert {r.name for r in full.regimes} >= {r.name for r in mini.regimes}
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_text_is_as_long_as_the_budget(name: str) -> None:
+    """Sample, human text and resample hold the budget in every arm, so that no column that compares them is NaN."""
+    for arm in arms(load_study(name)):
+        config = arm.config
+        row, prompt, budget = config.model.n_positions, config.sample.prompt_tokens, config.metrics.tokens
+        wanted = config.compared_rows * (row - prompt)
+        assert budget - row < wanted <= budget
+        if config.corpus.layout == "documents":  # the resample is drawn until it holds the budget
+            continue
+        assert config.compared_tokens == wanted
+        for rows in (config.sample_rows, config.rows(config.corpus.tokens), config.compared_rows):
+            text = head(np.broadcast_to(np.uint16(1), (rows, row)), prompt, budget, None)
+            assert text is not None and text.size == wanted, arm.label
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

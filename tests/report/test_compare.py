@@ -52,6 +52,13 @@ def test_pivot_by_hand() -> None:
     ]
 
 
+def test_infinite_numbers_of_two_seeds_are_not_one_seed() -> None:
+    """Perplexity is infinite in both seeds at generation 1: it has a ratio, and no interval."""
+    rows = [row("replace", seed, t, math.inf if t else 100) for seed in (0, 1) for t in (0, 1)]
+    line = {"regime": "replace", "metric": "perplexity", "values": {0: 10, 1: 20}}
+    assert beside(published(line), tiny_config("x"), rows)[1][-3:] == ["infinite", "infinite", "not finite"]
+
+
 def test_pivot_with_a_hole_and_arms_of_different_length() -> None:
     rows = [
         row("replace", 0, 0, 10, sample__temperature=0.5),

@@ -142,8 +142,10 @@ def test_a_chain_that_stopped_early_says_where() -> None:
 
 
 def test_numbers_that_are_not_finite_have_no_change() -> None:
-    body = headline(STUDIES["not finite"], 80).body
-    assert body[1].startswith("replace       nan ▁") and "nan%" not in "".join(body)
+    found = headline(STUDIES["not finite"], 80)
+    assert found.body[1].startswith("replace      none ▁") and "nan" not in "".join(found.body)
+    assert "nll_rare: none: no held-out word occurs 1 to 3 times" in found.legend
+    assert "perplexity: infinite in 1 of 12 rows of results.csv: the model gives some" in found.legend
 
 
 # The reading

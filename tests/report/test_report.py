@@ -4,17 +4,19 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from support.tiny import tiny_config
 
 from lab.errors import InputError
 from lab.metrics.columns import names
 from lab.report.figure import figure
 from lab.report.render import formatted, rich_table
-from lab.report.tables import lines, shown_generations, sparkline, tidy
+from lab.report.tables import absent, caption, lines, shown_generations, sparkline, tidy
 
 PERPLEXITY = {
     ("human", 0): (100.0, 110.0),
@@ -72,6 +74,61 @@ def test_one_seed_has_no_spread_and_no_bounds() -> None:
     line = by_regime(one)["replace"]
     assert math.isnan(line.spread(1)) and math.isnan(line.against_control().low)
     assert "(one seed)" in formatted(one, ["perplexity"], "md")
+
+
+def test_one_pair_of_two_seeds_is_not_one_seed() -> None:
+    """Seed 8 of replace has not come to generation 1."""
+    rows = [row for row in table() if (row["regime"], row["seed"], row["generation"]) != ("replace", 8, 1)]
+    assert "+30.0% (1 of 2 seeds)" in formatted(rows, ["perplexity"], "md")
+
+
+ABSENT = {("human", 0): (9.0, 9.0), ("human", 1): (math.inf, 9.0), ("replace", 0): (math.inf,) * 2}
+ABSENT |= {("replace", 1): (math.nan, math.nan)}
+
+
+@pytest.mark.parametrize("kind", ["md", "latex", "plain"])
+def test_numbers_that_do_not_exist_are_said_in_words(kind: str) -> None:
+    rows = table(ABSENT)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(rich_table(rows, ["perplexity", "zipf"], 200))
+    text = console.file.getvalue() if kind == "plain" else formatted(rows, ["perplexity"], kind)  # type: ignore[attr-defined]
+    assert "infinite" in text and "none" in text
+    assert not re.search(r"[+ -](nan|inf)\b|nan%|inf%", text), text
+
+
+def test_why_a_column_has_no_number() -> None:
+    rows = [row | {"zipf": math.nan} for row in table(ABSENT)]
+    assert absent(rows, ["perplexity", "zipf", "nll"]) == [
+        "perplexity: none in 2 of 8 rows of results.csv: the held-out rows hold no text",
+        "perplexity: infinite in 3 of 8 rows of results.csv: the model gives some held-out tokens probability 0, as an "
+        "n-gram without smoothing does",
+        "zipf: none: the sample, or a text that it is compared with, holds fewer tokens of text than metrics.tokens, "
+        "or too few words",
+    ]
+    assert absent(table(), ["perplexity", "nll"]) == []
+    both = [row | {"nll": row["perplexity"]} for row in rows]
+    assert absent(both, ["perplexity", "nll"])[0].startswith("perplexity, nll: none in 2 of 8 rows")
+    assert "perplexity: infinite in 3 of 8" in formatted(rows, ["perplexity"], "md")
+
+
+def test_a_resample_without_a_number_is_no_mark() -> None:
+    rows = [row | {"rare_survival_human": math.nan} for row in table()]
+    assert "resample" not in formatted(rows, ["rare_survival"], "md")
+
+
+def test_the_caption_states_the_sizes_that_are_used() -> None:
+    """Rows of 16 tokens: 500 human tokens are 31 rows, 250 compared ones 15, 130 of the test fold 8."""
+    changes = {"corpus__tokens": 500, "metrics__tokens": 250, "metrics__test_tokens": 130}
+    text = caption(tiny_config("x", **changes), table())
+    assert "496 human tokens" in text and "texts compared at 240;" in text and "test 128 tokens" in text
+    prompted = caption(tiny_config("x", **changes, sample__prompt_tokens=5), table())
+    assert "texts compared at 242;" in prompted, "22 rows of 11 tokens"
+
+
+def test_the_caption_speaks_of_single_letters() -> None:
+    said = "of the held-out words are single letters of scripts without spaces"
+    assert f"; 37% {said}" in caption(tiny_config("x"), table(), 0.37)
+    assert said not in caption(tiny_config("x"), table(), 0.01)
 
 
 def test_without_a_control_there_is_no_comparison() -> None:

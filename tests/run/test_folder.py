@@ -32,6 +32,16 @@ def test_floats_are_written_so_that_they_read_back_bit_for_bit() -> None:
     assert text == "c,a,b,d\n3,0.30000000000000004,1e-07,nan\n-2,0.3333333333333333,,1e+300\n"
 
 
+def test_the_share_of_single_letters_is_that_of_bins_csv(tmp_path: Path) -> None:
+    rows = [("token", 9, ""), ("word", 9, 6), ("letter", 5, 3), ("word", 9, 4)]
+    named = [dict(zip(("level", "tokens", "words"), row, strict=True)) for row in rows]
+    keys = {"regime": "human", "seed": 0, "generation": 0, "bin": "1"}
+    folder = RunFolder(tmp_path)
+    assert folder.unspaced_share() == 0
+    (tmp_path / "bins.csv").write_text(to_csv([keys | row for row in named], (*keys, "level", "tokens", "words")))
+    assert folder.unspaced_share() == 0.3
+
+
 def test_the_columns_that_are_always_there(finished: Finished) -> None:
     """What design.md promises, in its order; more may follow."""
     promised = (
