@@ -68,8 +68,17 @@ class Claim:
         return cls(study, kept, readers, fresh)
 
     def wants(self, store: Store, model: Step) -> bool:
-        """Return whether the weights of a model must stay for this run."""
-        return model.key in self.kept or not all(self._done(store, step) for step in self.readers.get(model.key, ()))
+        """Return whether the weights of a model must stay for this run.
+
+        They must, if a step that reads them is not done, or reads the weights of a model that is made from these again.
+        """
+        waiting = [model]
+        while waiting:
+            readers = self.readers.get(waiting.pop().key, [])
+            if not all(self._done(store, step) for step in readers):
+                return True
+            waiting += [step for step in readers if STEPS[step.name].trains and store.dropped(step.name, step.key)]
+        return model.key in self.kept
 
     def _done(self, store: Store, step: Step) -> bool:
         job = job_of(step)
@@ -126,8 +135,8 @@ class Keeper:
     def sweep(self, models: Iterable[Step] | None = None) -> None:
         """Drop the weights that no run wants, of these models or of all."""
         for model in dict.fromkeys(self.models.values() if models is None else models):
-            files = {} if self.claim.wants(self.store, model) else weights_of(self.store, model)
-            if files:
+            files = weights_of(self.store, model)
+            if files and not self.claim.wants(self.store, model):
                 claims, unreadable = neighbours(self.folder.path)
                 if not unreadable and not any(claim.wants(self.store, model) for claim in claims):
                     drop(self.store, model, files)

@@ -153,8 +153,8 @@ def test_bad_requests_of_a_finished_run(finished: Finished, here: Here, argument
 def test_run_prints_plain_lines_and_one_headline(finished: Finished) -> None:
     """Every step is in a line of its own or in a sum; then a table, its reading, what to type next, the caption."""
     steps = [line for line in finished.log.splitlines() if line.startswith("[")]
-    sums = [int(count) for line in steps for count in re.findall(r"(?:train|sample) x (\d+)", line)]
-    single = [name for line in steps for name in re.findall(r"\b(?:train|sample)\b(?! x)", line)]
+    sums = [int(count) for line in steps for count in re.findall(r"(?:train|write) x (\d+)", line)]
+    single = [name for line in steps for name in re.findall(r"\b(?:train|write)\b(?! x)", line)]
     assert sum(sums) + len(single) == 6 + 12, steps
     assert steps[-1].endswith("all done")
     assert sum(line.startswith("read human text: ") for line in finished.log.splitlines()) == 1
@@ -180,7 +180,10 @@ def test_run_again_computes_nothing_and_prints_the_same(finished: Finished) -> N
     store, table = finished.cwd / "checkpoints" / "store", (finished.folder / "results.csv").read_bytes()
     before = listing(store)
     done = lab("run", finished.study, cwd=finished.cwd)
-    assert (done.returncode, done.stdout) == (0, finished.output)
+    shown = [
+        [line for line in text.splitlines() if not line.startswith("took ")] for text in (done.stdout, finished.output)
+    ]
+    assert done.returncode == 0 and shown[0] == shown[1]
     assert not [line for line in done.stderr.splitlines() if line.startswith(("[", "reading"))]
     assert listing(store) == before and (finished.folder / "results.csv").read_bytes() == table
 

@@ -179,7 +179,7 @@ def test_a_deleted_sample_is_made_again_from_weights_made_again(
     reports, failures = go(study, tmp_path / "tiny")
     assert failures == {}
     started = [label.split()[0] for label in reports.of("started")]
-    assert started == ["train"] * again + ["sample"], "and nothing else runs"
+    assert started == ["train"] * again + ["write"], "and nothing else runs"
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".npy"} == before
     for path, text in manifests.items():
         old, new = json.loads(text), json.loads(path.read_bytes())
@@ -352,7 +352,7 @@ def test_what_another_run_wants_stays(built: Make, copied: Callable[[str], Path]
 
     write_study(other / "config.yaml", {**fields, "keep_models": "none"})
     assert pruning(RunFolder(folder), "none").wanted == {}
-    shard = next(s for s in steps_of(built(**COUNTING), "sample") if s.label.startswith("sample human"))
+    shard = next(s for s in steps_of(built(**COUNTING), "sample") if s.label.startswith("write human"))
     shutil.rmtree(store.folder("sample", shard.key))
     assert list(pruning(RunFolder(folder), "none").wanted) == [], "this run needs it too, so it is no one's to drop"
     assert shard.inputs["model"].key not in {i.path.parent.name for i in pruning(RunFolder(folder), "none").weights}
@@ -501,14 +501,14 @@ def test_a_step_that_would_not_fit_fails_with_its_chain(
     free = {"now": 10**9}
 
     def look(folder: Path, what: str, size: int) -> None:
-        free["now"] = int(space.SAFETY * size) + space.SPARE - (what == "sample shared seed 1 gen 0 shard 0")
+        free["now"] = int(space.SAFETY * size) + space.SPARE - (what == "write shared seed 1 gen 0 shard 0")
         real(folder, what, size)
 
     monkeypatch.setattr("lab.store.space.check_room", look)
     monkeypatch.setattr("lab.store.space.shutil.disk_usage", lambda _: SimpleNamespace(free=free["now"]))
     _, failures = go(study, tmp_path / "tiny")
     ((label, reason),) = failures.items()
-    assert label == "sample shared seed 1 gen 0 shard 0"
+    assert label == "write shared seed 1 gen 0 shard 0"
     assert reason.startswith(f"{label} needs about 1.0 MB and {tmp_path / 'store'} has 1.0 MB free; nothing of it is")
     assert "lab prune RUN" in reason and "--checkpoints" in reason
     done = table(tmp_path / "tiny").decode().splitlines()
