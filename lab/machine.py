@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -44,10 +46,22 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may keep busy: `cpu_cores`, or fewer under a quota; at least 1."""
+    quota = cpu_quota()
+    return cpu_cores() if quota is None else max(1, min(cpu_cores(), int(quota)))
+
+
 def cpu_quota() -> float | None:
-    """Return the cores that the control group grants to this process, such as 1.5, or None where it sets no limit."""
-    granted, _, period = _control_group("cpu.max").partition(" ")
-    return int(granted) / int(period) if granted.isdigit() else None
+    """Return the cores that control groups grant to this process, such as 1.5, or None where none sets a limit.
+
+    In version 2 the smallest limit of the group and the groups above it counts.  Version 1 has two files.
+    """
+    limits = [text.split() for text in _control_groups("cpu.max")]
+    first = Path("/sys/fs/cgroup/cpu")
+    with contextlib.suppress(OSError):
+        limits.append([(first / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")])
+    return min((int(granted) / int(period) for granted, period in limits if granted.isdigit()), default=None)
 
 
 def memory_available() -> int | None:
@@ -68,11 +82,20 @@ def memory_available() -> int | None:
 
 def _control_group(name: str) -> str:
     """Return the text of a file of this process's control group (version 2), or "" where there is none."""
+    return next(_control_groups(name, above=False), "")
+
+
+def _control_groups(name: str, *, above: bool = True) -> Iterator[str]:
+    """Yield the text of a file of this process's control group (version 2), and of the groups above that have it."""
+    root = Path("/sys/fs/cgroup")
     try:
-        own = Path("/proc/self/cgroup").read_text().partition("0::")[2].strip().lstrip("/")
-        return (Path("/sys/fs/cgroup") / own / name).read_text()
+        own = root / Path("/proc/self/cgroup").read_text().partition("0::")[2].strip().lstrip("/")
     except OSError:
-        return ""
+        return
+    for group in (own, *own.parents) if above else (own,):
+        if group.is_relative_to(root):
+            with contextlib.suppress(OSError):
+                yield (group / name).read_text()
 
 
 @functools.cache

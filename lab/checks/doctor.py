@@ -61,8 +61,8 @@ def _threads() -> list[Check]:
     threads = os.environ.get("OMP_NUM_THREADS")
     checks = [Check("ok", "cores", f"{cores}: {machine.cpu_name()}")]
     if quota is not None and quota < cores:
-        todo = f"pass --workers {max(1, int(quota))}: by default there is one for each core"
-        checks = [Check("warn", "cores", f"{cores} to run on, but the control group grants {quota:g} of them", todo)]
+        used = machine.usable_cores()
+        checks = [Check("ok", "cores", f"{cores} to run on, of which the control group grants {quota:g}: {used} used")]
     if threads is not None and (not threads.isdigit() or not 0 < int(threads) <= cores):
         todo = "unset it: the lab sets it for its workers, from compute.threads"
         checks.append(Check("warn", "OMP_NUM_THREADS", f"{threads}, with {cores} cores", todo))

@@ -1,6 +1,7 @@
 """`lab verify`: is what lies on the disk what the lab committed, and does computing it again give the same bytes?
 
-Nothing is changed: damaged artifacts stay where they are, and what is computed again goes into a temporary store.
+Nothing is changed, unless a repair is asked for: damaged artifacts stay where they are, and what is computed again goes
+into a temporary store.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from lab.store.step import Step, in_order
 from lab.store.store import Store
 
 AGAIN = "lab run makes it again"
+REPAIR = "lab verify --repair moves it aside, and then lab run makes it again"
+"""For damaged files.  A run hashes large files only when a step reads them, so it may not see the damage itself."""
 ARITHMETIC = ("cpu", "gpu", "numpy", "python")
 """What the bytes of every step may depend on."""
 
@@ -65,6 +68,8 @@ class Verified:
     missing: int = 0
     """Steps of the study that are not there yet, and that nothing was made from."""
     recomputed: list[str] = field(default_factory=list)
+    damaged: list[Step] = field(default_factory=list)
+    """Steps with files that are not as they were committed."""
     problems: list[Problem] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -72,7 +77,7 @@ class Verified:
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
         lists = {name: [item.__dict__ for item in getattr(self, name)] for name in ("problems", "differences")}
-        return {**self.__dict__, **lists}
+        return {**self.__dict__, **lists, "damaged": [step.label for step in self.damaged]}
 
     def lines(self) -> list[str]:
         """Return the lines for a terminal, the verdict last."""
@@ -93,7 +98,7 @@ class Verified:
         return [*lines, f"{self.run}: {', '.join(counts)}; {verdict}"]
 
 
-def verify_run(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1) -> Verified:
+def verify_run(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1, repair: bool = False) -> Verified:
     """Look at everything of a run.
 
     Args:
@@ -101,6 +106,7 @@ def verify_run(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1
         recompute: number of expensive steps to compute again.
         seed: chooses these steps.
         workers: worker processes for them; 0: in this process.
+        repair: move damaged artifacts aside, so that `lab run` makes them again.
 
     Raises:
         InputError: the folder holds no run, or its study cannot be built here.
@@ -115,6 +121,10 @@ def verify_run(folder: RunFolder, *, recompute: int, seed: int, workers: int = 1
     bad = {problem.what for problem in result.problems}
     fit = {step: manifest for step, manifest in manifests.items() if _name(step, store) not in bad}
     _compute_some_again(study, store, result, fit, recompute, random.Random(seed), workers)
+    if repair:
+        noting = replace(store, note=result.notes.append)
+        for step in result.damaged:
+            noting.set_aside(step.name, step.key)
     return result
 
 
@@ -133,7 +143,8 @@ def _hash_all(study: Study, store: Store, result: Verified) -> dict[Step, Manife
             absent.append(step)
             continue
         manifest, wrong = inspect(folder, step)
-        result.problems += [Problem(_name(step, store), fault, AGAIN) for fault in wrong]
+        result.damaged += [step] if wrong else []
+        result.problems += [Problem(_name(step, store), fault, REPAIR) for fault in wrong]
         if manifest is not None:
             result.artifacts += 1
             manifests[step] = manifest

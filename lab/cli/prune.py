@@ -10,6 +10,8 @@ import typer
 from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, print_json, say
 from lab.errors import InputError
 
+LISTED = 10
+"""Items that get a line; the others are summed up."""
 KEEP = ("all", "last", "none")
 EXAMPLES = """\b
 Examples:
@@ -45,9 +47,13 @@ def prune_run(
     if as_json:
         print_json(_as_json(pruning, skipped, dry_run))
         return
-    for item in (*pruning.weights, *pruning.leftovers):
+    items = (*pruning.weights, *pruning.leftovers)
+    for item in items[:LISTED]:
         verb = "in use, stays" if item in skipped else "would go" if dry_run else "gone"
         say(f"{verb}: {item.what}, {megabytes(item.bytes)} ({item.path})")
+    if len(items) > LISTED:
+        rest = sum(item.bytes for item in items[LISTED:])
+        say(f"and {len(items) - LISTED:,} more, {megabytes(rest)} (--json lists all)")
     for label, runs in pruning.wanted.items():
         say(f"stays: weights of {label}, wanted by {', '.join(runs)}")
     for name, reason in pruning.unreadable.items():

@@ -89,12 +89,12 @@ def measured_rows(folder: Any) -> list[dict[str, Any]]:
 
 
 def worker_count(asked: int | None, device: str, threads: int) -> int:
-    """Return the number of worker processes: cores // threads; 1 on a GPU, because its steps would share it."""
+    """Return the number of worker processes: usable cores // threads; 1 on a GPU, because its steps would share it."""
     from lab import machine
 
     if asked is not None:
         return asked
-    return 1 if device == "cuda" else max(1, machine.cpu_cores() // threads)
+    return 1 if device == "cuda" else max(1, machine.usable_cores() // threads)
 
 
 def print_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Sequence[bool] = ()) -> None:

@@ -45,7 +45,7 @@ def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "f
             f'{folder} holds a model of type "{kind}"; known: {", ".join(counting.KINDS)}, gpt2, llama, opt and '
             "every other causal language model of the installed transformers"
         )
-    module = _read(folder, device)
+    module = read(folder, device)
     if Gpt2.serves(module):
         return Gpt2(module, decoding=decoding)
     model = Causal(module)
@@ -53,7 +53,7 @@ def load(folder: Path, device: str | torch.device = "cpu", *, decoding: str = "f
     return model
 
 
-def _read(folder: Path, device: str | torch.device) -> PreTrainedModel:
+def read(folder: Path, device: str | torch.device) -> PreTrainedModel:
     """Return transformers' model of a local folder, in float32.
 
     Raises:

@@ -16,6 +16,7 @@ from support.tiny import ENVIRONMENT, Finished, lab, listing
 from lab import machine
 from lab.checks import doctor
 from lab.checks.doctor import Check, examine
+from lab.cli.terminal import worker_count
 from lab.store.atomic import host
 from lab.store.manifest import MANIFEST
 
@@ -78,11 +79,18 @@ def test_a_quota_of_the_control_group(tmp_path: Path, monkeypatch: pytest.Monkey
     """Files as the kernel writes them (Documentation/admin-guide/cgroup-v2.rst)."""
     group = {"cpu.max": "50000 100000\n", "memory.max": "900000000\n", "memory.current": "700000000\n"}
     group["memory.stat"] = "anon 600000000\ninactive_file 100000000\n"
-    monkeypatch.setattr(machine, "_control_group", lambda name: group.get(name, ""))
-    assert machine.cpu_quota() == 0.5 and machine.memory_available() == 300_000_000
+
+    def text_of(name: str) -> list[str]:
+        return group[name].splitlines() if name == "cpu.max" else [group[name]]
+
+    monkeypatch.setattr(machine, "_control_groups", lambda name, above=True: iter(text_of(name)))
+    assert machine.cpu_quota() == 0.5 and machine.memory_available() == 300_000_000 and machine.usable_cores() == 1
     checks = examine(tmp_path)
-    assert of(checks, "cores").level == "warn" and "--workers 1" in of(checks, "cores").todo
+    assert of(checks, "cores").found.endswith("grants 0.5: 1 used")
     assert (of(checks, "memory").level, of(checks, "memory").todo) == ("bad", "use fewer --workers")
+    monkeypatch.setattr(machine, "cpu_cores", lambda: 64)
+    group["cpu.max"] = "max 100000\n450000 100000\n800000 100000\n"  # its own, and those of the groups above
+    assert (machine.cpu_quota(), machine.usable_cores(), worker_count(None, "cpu", 2)) == (4.5, 4, 2)
     group |= {"cpu.max": "max 100000\n", "memory.max": "max\n"}
     assert machine.cpu_quota() is None and of(examine(tmp_path), "memory").level == "ok"
 

@@ -10,7 +10,7 @@ import pytest
 from support.tiny import lab, listing, run_study, steps_of, tiny_config
 
 from lab import machine
-from lab.checks.verify import Verified, compute_again, differences, verify_run
+from lab.checks.verify import REPAIR, Verified, compute_again, differences, verify_run
 from lab.hashing import digest
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
@@ -96,6 +96,21 @@ def test_all_is_well(run: Path) -> None:
     assert found.notes == ["8 steps can be computed again, fewer than the 100 that were asked for"]
 
 
+@pytest.mark.slow
+def test_a_repair_lets_the_next_run_make_it_again(run: Path) -> None:
+    """A large model that no step reads any more is damaged: a run alone does not see it, a repair and a run mend it."""
+    study, store = study_of(run), RunFolder(run).store
+    last = steps_of(study, "train")[-1]
+    path = store.folder("train", last.key) / "model.safetensors"
+    before = path.read_bytes()
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    found = verify_run(RunFolder(run), recompute=0, seed=0, repair=True)
+    assert [problem.todo for problem in found.problems] == [REPAIR] and found.damaged == [last]
+    assert any("is moved to .corrupt-" in note for note in found.notes) and not path.exists()
+    assert run_study(study, run).of("finished") == [last.label]
+    assert path.read_bytes() == before and verify_run(RunFolder(run), recompute=0, seed=0).problems == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_bit_in_any_kind_of_artifact_is_named(run: Path, kind: str) -> None:
     step = steps_of(study_of(run), kind)[-1]
@@ -104,7 +119,7 @@ def test_a_flipped_bit_in_any_kind_of_artifact_is_named(run: Path, kind: str) ->
         found = look(run)
         names = [(p.what, p.problem, p.todo) for p in found.problems if not p.what.endswith(TABLES)]
         problem = f"{file.name} is damaged: its sha256 is not that of the manifest"
-        assert names == [(f"{step.label} ({folder_of(run, step)})", problem, "lab run makes it again")]
+        assert names == [(f"{step.label} ({folder_of(run, step)})", problem, REPAIR)]
         flip(file)
     assert look(run).problems == []
 

@@ -98,6 +98,14 @@ def test_a_notebook_reads_the_same_bits(finished: Finished) -> None:
     assert isinstance(run.results, pandas.DataFrame)
 
 
+def test_a_run_copied_with_its_links_followed_is_refused_and_can_be_shown(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "checkpoints" / "tiny")
+    copied = RunFolder(tmp_path / "checkpoints" / "tiny")
+    assert copied.results() == RunFolder(finished.folder).results()
+    with pytest.raises(InputError, match=r"is a folder, where a run has a link into its store: .* \(cp -rL\)"):
+        copied.check_place()
+
+
 def test_links_lead_into_the_store_and_are_relative(finished: Finished) -> None:
     for chain in ("human-seed0", "replace-seed0", "replace-seed1"):
         for generation in ("gen-00", "gen-01"):

@@ -17,7 +17,7 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("ignored", [{signal.SIGHUP}, {signal.SIGINT, signal.SIGUSR1}, set(STOPPING), set()])
-def test_what_is_ignored_stays_ignored(ignored: set[signal.Signals]) -> None:
+def test_what_is_ignored_stays_ignored(ignored: set[signal.Signals], capfd: pytest.CaptureFixture[str]) -> None:
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
     stopping = StopSignals()
@@ -30,6 +30,7 @@ def test_what_is_ignored_stays_ignored(ignored: set[signal.Signals]) -> None:
         for number in [number for number in STOPPING if number not in ignored][:1]:
             signal.raise_signal(number)
             assert stopping()
+            assert capfd.readouterr().err.startswith("\nstopping: running steps end or leave a checkpoint")
 
 
 def test_handle_leaves_other_signals_alone() -> None:

@@ -1,0 +1,74 @@
+"""Numbers as they come: a line and the tables after each generation, and a run that can be shown in the middle."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.tiny import Finished, Reports, lab, store_at, tiny, write_study
+
+from lab.loop import Study
+from lab.run.executors import execute
+from lab.run.folder import RunFolder
+from lab.run.live import Live
+from lab.steps import SOON
+from lab.store.step import Step
+
+
+class Told(Reports):
+    """A Reporter that keeps the line of each measured generation, and how many rows the table has after it."""
+
+    def __init__(self, live: Live, folder: RunFolder) -> None:
+        super().__init__()
+        self.live, self.folder, self.lines = live, folder, list[tuple[str, int]]()
+
+    def finished(self, step: Step, seconds: float) -> None:
+        """Ask for the line."""
+        super().finished(step, seconds)
+        self.live.due = 0.0
+        if line := self.live.measured(step):
+            self.lines.append((line, len(self.folder.results())))
+
+
+def test_each_generation_is_told_when_it_is_measured(built: Callable[..., Study], tmp_path: Path) -> None:
+    """Generation by generation, the control first; the table has as many rows as generations were told."""
+    study = built(seeds=[0])
+    folder = RunFolder(tmp_path / "tiny")
+    folder.begin(study, {})
+    told = Told(Live(study, folder), folder)
+    store = store_at(tmp_path)
+    assert execute(store, study.steps, told, workers=0, threads=1, fresh=frozenset(), log=tmp_path / "log") == {}
+    number, share = r"\d+\.\d", r"\d+\.\d %"
+    patterns = [
+        rf"all regimes  seed 0  gen 0   perplexity {number}   rare words kept {share}",
+        rf"human    seed 0  gen 1   perplexity {number}   rare words kept {share}",
+        rf"replace  seed 0  gen 1   perplexity {number} \(human {number}\)   rare words kept {share} \(human {share}\)",
+    ]
+    assert len(told.lines) == len(patterns)
+    for (line, _), pattern in zip(told.lines, patterns, strict=True):
+        assert re.fullmatch(pattern, line), line
+    assert [rows for _, rows in told.lines] == [2, 3, 4]
+    perplexity = {(row["regime"], row["generation"]): row["perplexity"] for row in folder.results()}
+    assert f"perplexity {perplexity['replace', 1]:.1f} (human {perplexity['human', 1]:.1f})" in told.lines[-1][0]
+
+
+def test_what_measures_goes_before_what_trains_and_writes() -> None:
+    assert {"record", "extra", "heldout", "pool", "synthetic"} <= SOON and not {"train", "sample", "base"} & SOON
+
+
+@pytest.mark.slow
+def test_a_run_is_shown_in_the_middle(finished: Finished, corpus_file: Path) -> None:
+    """It is asked for one generation more than there are: what is there is shown and marked."""
+    study = write_study(finished.cwd / "more.yaml", tiny(corpus_file, name="tiny", seeds=[0, 1], generations=2))
+    assert study.exists()
+    table = finished.folder / "results.csv"
+    whole = table.read_text()
+    try:
+        table.write_text(
+            "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("replace,1,1"))
+        )
+        shown = lab("show", "tiny", cwd=finished.cwd)
+        assert shown.returncode == 0 and "INCOMPLETE: " in shown.stdout
+    finally:
+        table.write_text(whole)
+    assert "INCOMPLETE" not in lab("show", "tiny", cwd=finished.cwd).stdout
