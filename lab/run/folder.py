@@ -125,8 +125,8 @@ class RunFolder:
             if link.is_dir() and not link.is_symlink():
                 raise InputError(
                     f"{link} is a folder, where a run has a link into its store: it was copied with the links followed "
-                    "(cp -rL). It can be shown; to continue it, copy all of the checkpoints folder with cp -a, or choose "
-                    "another name with --run NAME"
+                    "(cp -rL). It can be shown; to continue it, copy all of the checkpoints folder with cp -a, or "
+                    "choose another name with --run NAME"
                 )
         for folder in (self.path.absolute().parent, self.path, self.store.root):
             if os.path.lexists(folder) and not folder.is_dir():
