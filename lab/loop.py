@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from lab import machine, regimes
 from lab.config.named import RegimeConfig
@@ -14,6 +15,7 @@ from lab.config.sweep import Arm, arms
 from lab.curators import check_curator
 from lab.environment import instructions
 from lab.errors import InputError
+from lab.recipe import Lineage
 from lab.steps import STEPS, probed
 from lab.steps.curate import curated
 from lab.steps.extra import extras
@@ -190,13 +192,46 @@ def _check_size(swept: Sequence[Arm]) -> None:
 
 
 def _check_functions(study: StudyConfig) -> None:
-    """Check the options of regimes and curators, the regimes' shares and archive, and that peft is there for LoRA."""
-    last = study.generations - 1
-    for regime in study.regimes:
-        regimes.check_regime(regime.name, regime.options)
-        if regime.name in regimes.REGIMES and last:
-            regimes.recipe_rows(regime.name, regime.options, lineage(study, last), study.seeds[0], last)
-    for curator in study.curators:
-        check_curator(curator.name, curator.options)
+    """Check regimes, curators and LoRA: options, what a regime asks for in each generation, and that peft is there.
+
+    The lab's own regimes are tried here, because they need sizes alone.  InputError names every fault.
+    """
+    faults = []
+    for check in (
+        *(partial(_check_regime, study, regime) for regime in study.regimes),
+        *(partial(check_curator, curator.name, curator.options) for curator in study.curators),
+    ):
+        try:
+            check()
+        except InputError as error:
+            faults.append(str(error))
     if study.train and study.train.lora and importlib.util.find_spec("peft") is None:
-        raise InputError('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
+        faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
+    if faults:
+        raise InputError("; ".join(dict.fromkeys(faults)))
+
+
+def _check_regime(study: StudyConfig, regime: RegimeConfig) -> None:
+    regimes.check_regime(regime.name, regime.options)
+    if regime.name in regimes.REGIMES:
+        whole = lineage(study, study.generations - 1)
+        _try_regime(regime, whole, study.seeds[0])
+
+
+def check_own_regimes(study: Study) -> None:
+    """Call the user's own regimes for every generation, as the steps will.  InputError: one gives no valid recipe."""
+    for arm in arms(study.config):
+        whole = lineage(arm.config, arm.config.generations - 1)
+        for regime in arm.config.regimes:
+            if regime.name not in regimes.REGIMES:
+                for seed in arm.config.seeds:
+                    _try_regime(regime, whole, seed)
+
+
+def _try_regime(regime: RegimeConfig, whole: Lineage, seed: int) -> None:
+    """Ask a regime for the recipe of each generation after the first: one may fail early or late."""
+    for t in range(1, len(whole.samples) + 1):
+        try:
+            regimes.recipe_rows(regime.name, regime.options, replace(whole, samples=whole.samples[:t]), seed, t)
+        except InputError as error:
+            raise InputError(f"regime {regime.label}, generation {t}: {error}") from error

@@ -220,7 +220,12 @@ def _checked(name: str, options: Mapping[str, Any], lineage: Lineage, rng: np.ra
 
     Who wrote the rows of a part is taken from the table: a regime has no say in it.
     """
-    recipe = regime(name).pool(lineage, rng=rng, **options)
+    try:
+        recipe = regime(name).pool(lineage, rng=rng, **options)
+    except Exception as error:
+        if name in REGIMES or isinstance(error, InputError):
+            raise
+        raise InputError(f'regime "{name}" fails: {type(error).__name__}: {error}') from error
     if not isinstance(recipe, Recipe) or recipe.rows == 0:
         raise InputError(f'regime "{name}" returned {recipe!r:.80}, not a Recipe with at least one row')
     table = {each.corpus: each for each in (lineage.human, *lineage.samples, lineage.archive) if each is not None}

@@ -252,6 +252,35 @@ def test_a_regime_that_cannot_be_used_is_refused_before_anything_runs(built: Bui
         built(regimes=[regime])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [  # 32 human rows; generation 2 takes 8 rows of the newest sample, and generation 1 takes 24
+        (
+            {"regimes": [{"mix": {"human": 0.25, "older": 0.5}}], "sample__tokens": 256, "metrics__tokens": 128},
+            "generation 1: 24 rows were asked for of 16",
+        ),
+        (
+            {"regimes": [{"mix": {"human": 0.5, "fresh": True}}], "corpus__archive_tokens": 512},
+            "generation 3: mix: generation 3 needs 16 fresh human rows after the 32 used",
+        ),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"corpus__layout": "documents"}, {"population": 2}], ids=str)
+def test_a_mix_is_tried_for_every_generation(
+    built: Built, changes: dict[str, Any], said: str, more: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=said):
+        built(generations=4, **changes, **more)
+
+
+def test_all_faults_of_functions_are_said_at_once(built: Built) -> None:
+    with pytest.raises(InputError) as caught:
+        built(regimes=["replcae", {"last_k": {"k": 0}}], curators=["dupliactes"])
+    assert str(caught.value).count("; ") >= 2
+    for said in ('did you mean "replace"', "k is 0", 'did you mean "duplicates"'):
+        assert said in str(caught.value)
+
+
 def test_every_step_knows_the_source_of_its_meaning() -> None:
     for kind in STEPS.values():
         assert len(source_hash(kind)) == 16

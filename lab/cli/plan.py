@@ -37,13 +37,14 @@ def print_plan(
     steps on this machine where there are some.  Nothing is written.
     """
     from lab.config.files import load_study
-    from lab.loop import build
+    from lab.loop import build, check_own_regimes
     from lab.run.plan import make_plan
     from lab.run.preflight import check_tokens
     from lab.store.store import Store
 
     graph = build(load_study(study, set_ or []))
     check_tokens(graph)
+    check_own_regimes(graph)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     planned = make_plan(graph, Store(checkpoints / "store"), count)
     note_files(graph.config)

@@ -61,7 +61,7 @@ def run_study(
     began, stopping = time.monotonic(), StopSignals()
     from lab.config.files import load_study, parse_study
     from lab.lookup import lookup
-    from lab.loop import build
+    from lab.loop import build, check_own_regimes
     from lab.run import timings
     from lab.run.folder import RunFolder
     from lab.steps import STEPS
@@ -75,6 +75,7 @@ def run_study(
         _note(message)
     graph = build(config)
     folder.check_content(graph)
+    check_own_regimes(graph)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     for kind in fresh or []:
         lookup("step", kind, STEPS)

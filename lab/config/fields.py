@@ -6,21 +6,40 @@ exhaust the machine's memory or hang while a study is only planned.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+_DIGITS = r"[+-]?(?:\d{1,3}(?:[ ,_']\d{3})+|[\d_]+|\d*\.\d+(?=[ekmb]))"
+_WRITTEN = re.compile(rf"({_DIGITS})(e\+?\d{{1,2}})?([kmb]?)", re.IGNORECASE)
+_TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
 
 def _whole(value: Any) -> Any:
-    """Refuse booleans, and text that pydantic would read as a whole number, such as "4e5"."""
-    if isinstance(value, bool) or (isinstance(value, str) and not value.strip().lstrip("+-").isdigit()):
-        raise ValueError("expected a whole number")
+    """Read a whole number as people write it: 51_200, "51,200", "5e4", "50k", "1.5M".  Refuse booleans.
+
+    A point is read only before an exponent or a letter: 50.000 is fifty to some and fifty thousand to others.
+    """
+    if isinstance(value, str):
+        found = _WRITTEN.fullmatch(value.strip())
+        digits = re.sub("[ ,_']", "", found[1]) if found else ""
+        if found and digits.strip("+-"):
+            number = Decimal(digits + (found[2] or "")) * _TIMES[found[3].lower()]
+            if number == int(number):
+                return int(number)
+    if isinstance(value, bool | str):
+        raise ValueError("expected a whole number, such as 51200, 51_200, 5e4 or 50k")
     return value
 
 
 def _number(value: Any) -> Any:
-    """Refuse booleans, which pydantic would read as 0 and 1."""
+    """Refuse booleans, which pydantic would read as 0 and 1, and say how percents and decimal commas are written."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*%\s*|\s*(\d+),(\d+)\s*", value)):
+        right = f"0.05 for 5 %, here {found[1]} / 100" if found[1] else f"a decimal point, {found[2]}.{found[3]}"
+        raise ValueError(f"expected a number: write {right}")
     if isinstance(value, bool):
         raise ValueError("expected a number")
     return value

@@ -16,13 +16,14 @@ describe one study and are never taken over.  A run stores the resolved study, s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from lab.config import strict_yaml as strictyaml
+from lab.config.faults import explain
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
@@ -68,7 +69,7 @@ def _parse(kind: type[Model], data: Mapping[str, Any]) -> Model:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise InputError(_explain(error)) from None
+        raise InputError(explain(error, data)) from None
 
 
 def _study_path(study: str) -> Path:
@@ -159,60 +160,6 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise InputError(f'--set "{override}": {name} is a value, not a group of fields')
     node[path[-1]] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """Return the first fault in one line, with a suggestion for an unknown key."""
-    fault = error.errors()[0]
-    loc = [str(part) for part in fault["loc"]]
-    kinds = _kinds(loc[0]) if loc else {}
-    where = ".".join(loc[:1] + loc[2:] if loc[1:2] and loc[1] in kinds else loc)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        allowed, key = _fields(loc[:-1]), loc[-1]
-        return f'unknown key "{where}"{suggestion(key, allowed) or "; allowed here: " + ", ".join(allowed)}{more}'
-    if fault["type"] == "union_tag_invalid":
-        kind = str(fault["ctx"]["tag"])
-        return f'unknown {where}.kind "{kind}"{suggestion(kind, kinds) or "; allowed: " + ", ".join(kinds)}{more}'
-    if fault["type"] == "missing":
-        return f'"{where}" is missing from the study{more}'
-    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "list, such as [0, 1]")
-    if fault["type"] in ("model_type", "model_attributes_type", "union_tag_not_found"):
-        message = "expected a group of fields"
-    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
-        return f"{where + ': ' if where else ''}{message}{more}"
-    return f'"{where}" is {fault["input"]!r:.80}: {message[0].lower()}{message[1:]}{more}'
-
-
-def _fields(parents: Sequence[str]) -> list[str]:
-    """Return the keys allowed below these parents.
-
-    The parents are the location that pydantic reports.  In a section that comes in several kinds it names the kind too:
-    ["model", "gpt2"].
-    """
-    model: type[BaseModel] = StudyConfig
-    kinds = _kinds(parents[0]) if parents else {}
-    for name in parents:
-        if name in kinds:
-            model = kinds[name]
-        elif not name.isdigit():  # a place in a list, whose items are all of one kind
-            model = next(models_in(model.model_fields[name].annotation))
-    return list(model.model_fields)
-
-
-def _kinds(section: str) -> dict[str, type[BaseModel]]:
-    """Return the kinds of a section of a study by the value of `kind`; none for a section of one kind."""
-    field = StudyConfig.model_fields.get(section)
-    models = list(models_in(field.annotation)) if field and field.discriminator else []
-    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in models}
-
-
-def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models in a type: TrainConfig in TrainConfig | None and in tuple[TrainConfig, ...]."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from models_in(part)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -31,6 +31,8 @@ class Named(Frozen):
             return {"name": given}
         if isinstance(given, Mapping) and len(given) == 1 and "name" not in given:
             ((name, options),) = given.items()
+            if options is not None and not isinstance(options, Mapping):
+                raise ValueError(f"options have names: expected {cls.example}")
             return {"name": name, "options": options or {}}
         if isinstance(given, cls) or (isinstance(given, Mapping) and {"name", "options"} == set(given)):
             return given

@@ -7,6 +7,7 @@ at once.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ MOST_DEEP = 32
 """Levels of nesting; a study has up to 6."""
 LARGEST = 10**100
 """Bound of whole numbers.  Python refuses to print thousands of digits, also within its own error messages."""
+INT, FLOAT, NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "null"))
 ERRORS = (yaml.YAMLError, ValueError, OverflowError)
 """Errors that reading raises: ValueError for a date such as 2024-13-45 or a number of more than 4,300 digits."""
 
@@ -58,17 +60,21 @@ class Strict(yaml.SafeLoader):
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
-        """Compose a mapping, and refuse a key that it holds twice."""
+        """Compose a mapping, and refuse a key that it holds twice, and {tokens: 51,200}, which is two entries."""
         node: MappingNode = super().compose_mapping_node(anchor)
         seen = set()
-        for key, _ in node.value:
+        for key, value in node.value:
+            if node.flow_style and key.tag == INT and value.tag == NULL and not value.value:
+                self.refuse(f"a comma parts the entries of {{...}}: write 51_200, not 51,200 (here ,{key.value})", key)
             if isinstance(key, ScalarNode) and (key.tag, key.value) in seen:
                 self.refuse(f'the key "{key.value:.80}" stands there twice', key)
             seen.add((key.tag, key.value) if isinstance(key, ScalarNode) else key)
         return node
 
     def construct_yaml_int(self, node: ScalarNode) -> int:
-        """Construct a whole number, and refuse one beyond LARGEST."""
+        """Construct a whole number, and refuse one beyond LARGEST, and what YAML reads in base 8 or 60: 010, 1:30."""
+        if re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
+            self.refuse(f"{node.value:.80} is no decimal number in YAML: leave out the first 0, or quote it", node)
         value: int = super().construct_yaml_int(node)
         if abs(value) >= LARGEST:
             self.refuse("a whole number beyond all bounds", node)
@@ -79,7 +85,9 @@ class Strict(yaml.SafeLoader):
         raise ComposerError(None, None, reason, at.start_mark)
 
 
-Strict.add_constructor("tag:yaml.org,2002:int", Strict.construct_yaml_int)
+# YAML 1.1 takes 3e-3 and 5e4, without a point, for text.
+Strict.add_implicit_resolver(FLOAT, re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789"))
+Strict.add_constructor(INT, Strict.construct_yaml_int)
 
 
 def read(text: str) -> Any:

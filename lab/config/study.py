@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +20,11 @@ from lab.errors import one_line
 MOST_ROWS = 2**27
 """Rows of a seed's human text and all its samples together.  Drawing some of them without replacement takes 8 bytes of
 memory per row, here 1 GiB.  With rows of 128 tokens this many rows are 17 thousand million tokens."""
+
+
+def repeated(values: Iterable[str]) -> str:
+    """Return the values that are there more than once: repeated(["0", "1", "0"]) == "0"."""
+    return ", ".join(value for value, count in Counter(values).items() if count > 1)
 
 
 class MetricsConfig(Frozen):
@@ -42,8 +48,8 @@ class MetricsConfig(Frozen):
         for name in given:
             if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name, re.ASCII):
                 raise ValueError(f'"{one_line(name, 60)}" names no metric of your own; write "module:function"')
-        if len(set(given)) != len(given):
-            raise ValueError(f"names one of {one_line(', '.join(given), 200)} twice")
+        if twice := repeated(given):
+            raise ValueError(f"it has {one_line(twice, 200)} more than once; leave each once")
         return given
 
 
@@ -187,65 +193,73 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def consistent(self) -> StudyConfig:
+        """Check fields against each other, and name every fault."""
+        faults = [*self._check_names(), *self._check_sections(), *self._check_learned(), *self._check_start()]
+        faults += self._check_sizes()
+        if not faults:  # it divides by sizes
+            faults += self._check_population()
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _check_names(self) -> Iterator[str]:
         if self.name.lower() == "store":  # some disks take Store for the same folder
-            raise ValueError(f'name is "{self.name}", where the artifacts of all runs lie; choose another')
+            yield f'name is "{self.name}", where the artifacts of all runs lie; choose another'
         labels = [regime.label for regime in self.regimes]
         for field, values in (("seeds", list(map(str, self.seeds))), ("regimes", labels)):
-            if len(set(values)) != len(values):
-                raise ValueError(f"{field} names one of {one_line(', '.join(values), 200)} twice")
+            if twice := repeated(values):
+                yield f"{field} has {one_line(twice, 200)} more than once; leave each once"
+
+    def _check_sections(self) -> Iterator[str]:
+        """Refuse a section that the kinds of model and corpus have no use for, or need and do not find."""
         if isinstance(self.model, NETWORKS) != (self.train is not None):
-            raise ValueError(
+            yield (
                 "train is missing from the study: a network needs train.tokens, batch_rows, lr and validation_tokens"
                 if self.train is None
                 else f"train has no meaning for model.kind {self.model.kind}, which is fitted at once; leave it out "
                 "(--set train=null)"
             )
-        self._check_tokenizer()
-        self._check_start()
-        self._check_learned()
-        self._check_sizes()
-        self._check_population()
-        return self
+        yield from self._check_tokenizer()
 
-    def _check_learned(self) -> None:
+    def _check_learned(self) -> Iterator[str]:
         """Refuse padding and prompts for counting models, which always learn all tokens of a row."""
         if isinstance(self.model, NETWORKS):
             return
         if self.corpus.layout == "documents":
-            raise ValueError("corpus.layout documents is for networks; counting models count all of a row: set blocks")
+            yield "corpus.layout documents is for networks; counting models count all of a row: set blocks"
         if self.sample.prompt_tokens and not self.sample.train_on_prompt:
-            raise ValueError(
+            yield (
                 "counting models count all of a row, also its prompt: set sample.train_on_prompt to true, or "
                 "sample.prompt_tokens to 0"
             )
         if self.sample.beams:
-            raise ValueError("sample.beams is for networks; counting models draw")
+            yield "sample.beams is for networks; counting models draw"
 
-    def _check_tokenizer(self) -> None:
+    def _check_tokenizer(self) -> Iterator[str]:
         source, own = isinstance(self.corpus, SourceConfig), isinstance(self.model, PretrainedConfig)
         if source and own:
-            raise ValueError("a pretrained model reads text; corpus.kind source wants a model from scratch")
+            yield "a pretrained model reads text; corpus.kind source wants a model from scratch"
         if (source or own) != (self.tokenizer is None):
-            raise ValueError(
+            yield (
                 "tokenizer is missing from the study: text needs tokenizer.vocab_size or tokenizer.pretrained"
                 if self.tokenizer is None
                 else f"tokenizer has no meaning here ({'a source is tokens' if source else 'the model has its own'}); "
                 "leave it out (--set tokenizer=null)"
             )
 
-    def _check_start(self) -> None:
+    def _check_start(self) -> Iterator[str]:
         if self.train is None:
             return
         pretrained = isinstance(self.model, PretrainedConfig)
         if pretrained and (self.train.start == "scratch" or self.train.base):
-            raise ValueError("train.start of a pretrained model is base or continue, and it is its own base")
+            yield "train.start of a pretrained model is base or continue, and it is its own base"
         if not pretrained and (self.train.start == "base") != (self.train.base is not None):
-            raise ValueError(
+            yield (
                 "train.start base of a model from scratch needs train.base (tokens, epochs): human text to fit it to, "
                 "and train.base has no meaning for another start"
             )
         if self.train.lora and self.train.start == "scratch":
-            raise ValueError("train.lora adds to weights that exist; set train.start to base or continue")
+            yield "train.lora adds to weights that exist; set train.start to base or continue"
 
     @property
     def words(self) -> TokenizerConfig:
@@ -255,42 +269,41 @@ class StudyConfig(Frozen):
         assert self.tokenizer is not None  # _check_tokenizer asks for one where the corpus is text
         return self.tokenizer
 
-    def _check_sizes(self) -> None:
+    def _check_sizes(self) -> Iterator[str]:
         row, prompt = self.model.n_positions, self.sample.prompt_tokens
         if prompt >= row:
-            raise ValueError(f"sample.prompt_tokens {prompt} leaves nothing of a row of model.n_positions = {row}")
+            yield f"sample.prompt_tokens {prompt} leaves nothing of a row of model.n_positions = {row}"
+            return
         for name, tokens in self._sizes().items():
             if tokens is not None and tokens < row:
-                raise ValueError(f"{name} is {tokens:,}, less than one row of model.n_positions = {row:,} tokens")
+                yield f"{name} is {tokens:,}, less than one row of model.n_positions = {row:,} tokens"
         kept = self.rows(self.corpus.tokens + (self.corpus.archive_tokens or 0)) + self.sample_rows * self.generations
         if kept > MOST_ROWS:
-            raise ValueError(
+            yield (
                 f"corpus.tokens and {self.generations} generations of samples are {kept:,} rows of {row:,} tokens, and "
                 f"the lab keeps at most {MOST_ROWS:,} in a chain: lower corpus.tokens, the sample or generations, or "
                 "raise model.n_positions"
             )
         drawn, human = (rows * (row - prompt) for rows in (self.sample_rows, self.rows(self.corpus.tokens)))
         if self.metrics.tokens > drawn or self.metrics.tokens > (human if prompt else self.corpus.tokens):
-            raise ValueError(
+            yield (
                 f"metrics.tokens {self.metrics.tokens:,} must not exceed the {drawn:,} tokens of a sample "
                 f"or corpus.tokens {self.corpus.tokens:,}{f' after prompts, {human:,}' if prompt else ''}: texts are "
                 "compared at equal size"
             )
 
-    def _check_population(self) -> None:
+    def _check_population(self) -> Iterator[str]:
         members, row = self.population, self.model.n_positions
         if members == 1:
             return
         shared = {"sample": self.sample_rows, "corpus.tokens": self.rows(self.corpus.tokens)}
         for name, rows in (shared | {"metrics.tokens": self.compared_rows}).items():
             if rows < members:
-                raise ValueError(f"{members} models share {rows} rows of {name}: give each at least one")
+                yield f"{members} models share {rows} rows of {name}: give each at least one"
         if self.train and self.train.tokens is not None and self.train.tokens // members < row:
-            raise ValueError(f"train.tokens {self.train.tokens:,} is less than one row for each of {members} models")
+            yield f"train.tokens {self.train.tokens:,} is less than one row for each of {members} models"
         if self.train and self.train.steps is not None and self.train.steps % members:
-            raise ValueError(
-                f"train.steps {self.train.steps} cannot be divided among {members} models; set it to a multiple"
-            )
+            yield (f"train.steps {self.train.steps} cannot be divided among {members} models; set it to a multiple")
 
     def _sizes(self) -> dict[str, int | None]:
         training = {} if self.train is None else self.train.model_dump(include={"tokens", "validation_tokens"})

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from lab.config.faults import all_fields
 from lab.config.files import parse_study
 from lab.config.study import StudyConfig
 from lab.errors import InputError, one_line, printable
 from lab.hashing import canonical
+from lab.lookup import suggestion
 
 NAME = "arm"
 """Key under which a line of a list has a name, shown in place of the fields that the line sets."""
@@ -100,7 +102,10 @@ def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise InputError(f"sweep: there is no field {name} in this study")
+            known = all_fields()
+            right = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2] != name]
+            hint = f": write {' or '.join(right)}" if right and name not in right else suggestion(name, known)
+            raise InputError(f"sweep: there is no field {name} in this study{hint}")
         node[last] = value
     try:
         return parse_study(data)

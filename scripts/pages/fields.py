@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from lab.config.files import models_in
+from lab.config.faults import models_in
 from lab.config.study import StudyConfig
 from lab.curators import CURATORS
 from pages.writing import cell, filled, table

@@ -202,9 +202,13 @@ def test_edited_code_of_the_same_version_is_said_and_what_it_made_is_used(
 def test_a_run_in_which_a_step_fails_ends_with_1_and_finishes_the_rest(
     tmp_path: Path, corpus_file: Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user's regime returns nonsense from generation 1 on; the control is measured all the same."""
+    """The user's regime returns nonsense from its second call on; the control is measured all the same."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "own_failing_module.py").write_text("def nothing(lineage, *, rng):\n    return None\n")
+    (tmp_path / "own_failing_module.py").write_text(
+        "from lab.recipe import Part, Recipe\nCALLS = []\n"
+        "def nothing(lineage, *, rng):\n    CALLS.append(1)\n"
+        "    return Recipe((Part.whole(lineage.human),)) if len(CALLS) == 1 else None\n"
+    )
     study = tiny(corpus_file, regimes=["human", "own_failing_module:nothing"])
     done = here("run", write_study(tmp_path / "s.yaml", study), "--workers", "0", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
@@ -227,6 +231,23 @@ def test_a_run_in_which_a_step_fails_ends_with_1_and_finishes_the_rest(
     monkeypatch.delitem(sys.modules, "own_failing_module")
     again = here("run", tmp_path / "s.yaml", "--workers", "0", cwd=tmp_path)
     assert again.returncode == 0 and "INCOMPLETE" not in again.stdout, again.stderr
+
+
+@pytest.mark.parametrize("body", ["return None", "raise RuntimeError('a' + chr(10) + 'b')", "return 1 / 0"])
+def test_a_regime_of_the_users_that_fails_is_refused_before_anything_is_written(
+    tmp_path: Path, corpus_file: Path, here: Here, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_bad_regime", raising=False)
+    (tmp_path / "own_bad_regime.py").write_text(f"def bad(lineage, *, rng):\n    {body}\n")
+    write_study(tmp_path / "s.yaml", tiny(corpus_file, regimes=["human", "own_bad_regime:bad"]))
+    before = listing(tmp_path)
+    for command in ("plan", "run"):
+        done = here(command, "s.yaml", cwd=tmp_path)
+        assert done.returncode == 2 and "regime own_bad_regime:bad, generation 1: " in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert listing(tmp_path) == before
 
 
 def test_plan_writes_nothing_and_counts(desk: Path, finished: Finished, here: Here) -> None:

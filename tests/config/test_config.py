@@ -8,10 +8,11 @@ import yaml
 from pydantic import BaseModel
 from support.tiny import tiny, write_study
 
-from lab.config.files import difference, load_study, models_in, parse_study, study_names
+from lab.config.faults import all_fields, models_in
+from lab.config.files import difference, load_study, parse_study, study_names
 from lab.config.study import MetricsConfig, StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
-from lab.errors import InputError
+from lab.errors import LONGEST_MESSAGE, InputError
 from lab.loop import build
 from lab.run.folder import FREE
 
@@ -48,23 +49,39 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ({"model__n_heads": 1}, 'unknown key "model.n_heads" - did you mean "n_head"?'),
         ({"a\nb": 1}, 'unknown key "a b"'),
         ({"train__tokens": "many"}, "\"train.tokens\" is 'many': expected a whole number"),
-        ({"train__tokens": "4e5"}, "expected a whole number"),
-        ({"train__tokens": 640.5}, '"train.tokens" is 640.5: input should be a valid integer'),
-        ({"train__tokens": True}, '"train.tokens" is True: expected a whole number'),
-        ({"train__lr": True}, '"train.lr" is True: expected a number'),
-        ({"train__warmup": True}, '"train.warmup" is True: expected a number'),
+        ({"train__tokens": "4e-5"}, "expected a whole number, such as 51200, 51_200, 5e4 or 50k"),
+        ({"train__tokens": "50.000"}, "expected a whole number"),
+        ({"train__tokens": "1,2"}, "expected a whole number"),
+        ({"train__warmup": "5%"}, "expected a number: write 0.05 for 5 %"),
+        ({"train__warmup": "0,5"}, "expected a number: write a decimal point, 0.5"),
+        ({"train__compile": 3}, '"train.compile" is 3: expected true or false'),
+        ({"corpus__path": 3}, '"corpus.path" is 3: expected text'),
+        ({"temperature": 0.7}, 'unknown key "temperature": write sample.temperature'),
+        ({"train__vocab_size": 9}, 'unknown key "train.vocab_size": write tokenizer.vocab_size'),
+        ({"seed": [0]}, 'unknown key "seed" - did you mean "seeds"?'),
+        ({"regimes": ["human", {"mix": 0.5}]}, '"regimes entry 2" is {"mix": 0.5}: options have names: expected'),
+        ({"regimes": [{"mix": {"human": [1]}}]}, '"regimes entry 1.options.human" is [1]: expected a number, true'),
+        ({"metrics__extra": ["a:b", "a:b"]}, '"metrics.extra" is ["a:b", "a:b"]: it has a:b more than once'),
+        ({"sweep": {"sample.temperature": 0.7}}, '"sweep" holds sample.temperature: 0.7: give a list of values'),
+        ({"sweep": {"sample.temperature": []}}, '"sweep" holds sample.temperature: []: give a list of values'),
+        ({"sweep": [{"sample.top_k": 5}, 3]}, '"sweep entry 2" is 3: expected fields, such as'),
+        ({"sweep": 3}, '"sweep" is 3: expected fields with values, such as {sample.temperature: [0.7, 1]}'),
+        ({"train__tokens": 640.5}, '"train.tokens" is 640.5: expected a whole number'),
+        ({"train__tokens": True}, '"train.tokens" is true: expected a whole number'),
+        ({"train__lr": True}, '"train.lr" is true: expected a number'),
+        ({"train__warmup": True}, '"train.warmup" is true: expected a number'),
         ({"train__lr": "fast"}, "\"train.lr\" is 'fast'"),
         ({"train__lr": float("nan")}, '"train.lr" is nan: input should be a finite number'),
         ({"train__lr": float("inf")}, '"train.lr" is inf: input should be a finite number'),
         ({"train__lr": 0}, '"train.lr" is 0: input should be greater than 0'),
         ({"train__beta1": 1.0}, '"train.beta1" is 1.0: input should be less than 1'),
         ({"train": 3}, '"train" is 3: expected a group of fields'),
-        ({"seeds": 3}, '"seeds" is 3: input should be a list, such as [0, 1]'),
+        ({"seeds": 3}, '"seeds" is 3: expected a list, such as [0, 1]'),
         ({"seeds": []}, '"seeds" is []'),
-        ({"seeds": [-1]}, '"seeds.0" is -1'),
-        ({"seeds": [2, 1, 2]}, "seeds names one of 2, 1, 2 twice"),
-        ({"regimes": "human"}, "\"regimes\" is 'human': input should be a list"),
-        ({"regimes": ["human", "human"]}, "regimes names one of human, human twice"),
+        ({"seeds": [-1]}, '"seeds entry 1" is -1'),
+        ({"seeds": [2, 1, 2]}, "seeds has 2 more than once; leave each once"),
+        ({"regimes": "human"}, "\"regimes\" is 'human': expected a list, such as [human, replace, "),
+        ({"regimes": ["human", "human"]}, "regimes has human more than once"),
         ({"generations": 0}, '"generations" is 0: input should be greater than 0'),
         ({"model__n_head": 3}, "n_embd 16 is not divisible by n_head 3; n_head could be 1, 2, 4"),
         ({"train__tokens": 15}, "train.tokens is 15, less than one row of model.n_positions = 16 tokens"),
@@ -89,10 +106,78 @@ def test_refused_in_one_line(change: dict[str, Any], said: str) -> None:
     assert said in refusal(tiny("tales.jsonl", **change))
 
 
-def test_a_missing_field_is_named_and_the_other_faults_counted() -> None:
-    study = tiny("tales.jsonl", train__lr=0)
-    del study["seeds"]
-    assert refusal(study) == '"seeds" is missing from the study (and 1 more)'
+def test_all_faults_are_said_at_once() -> None:
+    study = tiny("tales.jsonl", train__lr=0, model__n_head=3, generations="many", sample={"shard_rows": 20})
+    study["seed"] = study.pop("seeds")
+    del study["metrics"], study["tokenizer"], study["corpus"]["path"]
+    assert refusal(study) == (
+        'unknown key "seed" - did you mean "seeds"?; "corpus.path", "metrics" (tokens, test_tokens), "tokenizer" are '
+        "missing from the study; lab new FILE writes a study with every field; \"generations\" is 'many': expected a "
+        "whole number, such as 51200, 51_200, 5e4 or 50k; model: n_embd 16 is not divisible by n_head 3; n_head could "
+        'be 1, 2, 4; "train.lr" is 0: input should be greater than 0; sample: the size of a generation\'s sample is '
+        "exactly one of tokens and rows"
+    )
+
+
+def test_one_missing_section_says_what_it_holds() -> None:
+    study = tiny("tales.jsonl")
+    del study["train"]
+    assert refusal(study | {"seeds": []}).startswith('"train" (batch_rows, lr, validation_tokens) is missing from the')
+
+
+def test_all_faults_between_sections_are_said_at_once() -> None:
+    said = refusal(tiny("tales.jsonl", seeds=[1, 1], metrics__test_tokens=3, metrics__tokens=600, tokenizer=None))
+    parts = ("more than once", "less than one row", "must not exceed", "tokenizer is")
+    assert [said.count(part) for part in parts] == [1] * 4
+
+
+def test_very_many_faults_are_counted() -> None:
+    said = refusal(tiny("tales.jsonl", seeds=[-1] * 500))
+    assert said.endswith(" more)") and len(said) < LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        *(("5e4", 50000), ("51,200", 51200), ("51_200", 51200), ("51 200", 51200), ("1,051,200", 1051200)),
+        *(("50k", 50000), ("2M", 2000000), ("1.5M", 1500000), ("1B", 10**9), ("5E+4", 50000), ("1.5e3", 1500)),
+        ("51'200", 51200),
+    ],
+)
+def test_whole_numbers_as_people_write_them(tmp_path: Path, written: str, number: int) -> None:
+    path = write_study(tmp_path / "tiny.yaml", tiny("tales.jsonl"))
+    path.write_text(path.read_text().replace("tokens: 640", f"tokens: {written}"))
+    given = load_study(str(path)).train, load_study("smoke", [f"train.tokens={written}"]).train
+    assert [train and train.tokens for train in given] == [number] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("{tokens: 51,200}", "write 51_200, not 51,200"),
+        ("{tokens: 51,200, lr: 1}", "write 51_200, not 51,200"),
+        ("{tokens: 010}", "010 is no decimal number in YAML"),
+        ("{tokens: 1:30}", "1:30 is no decimal number in YAML"),
+    ],
+)
+def test_numbers_that_yaml_takes_for_others(value: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_study("smoke", [f"train={value}"])
+
+
+def test_options_of_regimes_are_numbers_without_a_point_too(tmp_path: Path) -> None:
+    assert load_study("smoke", ["regimes=[{mix: {human: 1e-1}}]"]).regimes[0].options == {"human": 0.1}
+
+
+def test_no_message_of_any_field_holds_a_name_of_pythons(tmp_path: Path) -> None:
+    """Every field is set to each of some wrong values."""
+    for name in all_fields():
+        for value in ("[[1]]", "{a: {b: 1}}", "x y", "-1.5", "null"):
+            try:
+                load_study("smoke", [f"{name}={value}"])
+            except InputError as error:
+                words = ("dict", "tuple", "valid integer", "NoneType", "str]", "model_", "Config", "pydantic")
+                assert not [word for word in words if word in str(error)], f"{name}={value}: {error}"
 
 
 @pytest.mark.parametrize(
