@@ -13,7 +13,8 @@ import typer.main
 import yaml
 from click import Context
 from pydantic import BaseModel
-from support.tiny import ENVIRONMENT, Finished, lab
+from support.hostile import call
+from support.tiny import ENVIRONMENT, Finished
 
 from lab.cli.app import app
 from lab.config.fields import Frozen
@@ -84,8 +85,8 @@ def test_commands_that_read_run(words, finished: Finished, corpus_file: Path):
     """On the tests' own finished run and corpus in place of the shipped ones."""
     own = {"quick": "tiny", "smoke": "tiny", "data/human-small.parquet": str(corpus_file)}
     here = [own.get(word, word) if words[0] != "plan" else word for word in words]
-    done = lab(*here, cwd=finished.cwd)
-    assert done.returncode == 0, done.stderr
+    done = call(*here, cwd=finished.cwd)
+    assert done.code == 0, done.err
 
 
 def required(model: type[BaseModel]) -> list[str]:
@@ -112,9 +113,10 @@ def test_the_example_study_runs(tmp_path):
     sizes = [f"{section}.{size}" for section, size in small.items()]
     sizes += ["train.tokens=2048", "train.validation_tokens=512", "metrics.test_tokens=2048", "generations=2"]
     sizes += ["seeds=[0]", f"corpus={ROOT / 'data/human-small.parquet'}"]
-    done = lab("run", "my-study.yaml", *(word for size in sizes for word in ("--set", size)), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "replace" in done.stdout
+    options = [word for size in sizes for word in ("--set", size)]
+    done = call("run", "my-study.yaml", "--workers", "0", *options, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "replace" in done.out
 
 
 @pytest.mark.fast

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from support.tiny import Finished, Reports, lab, store_at
+from support.hostile import call
+from support.tiny import Finished, Reports, store_at
 
 from lab.loop import Study
 from lab.run.executors import execute
@@ -56,7 +56,6 @@ def test_what_measures_goes_before_what_trains_and_writes() -> None:
     assert {"record", "extra", "heldout", "pool", "synthetic"} <= SOON and not {"train", "sample"} & SOON
 
 
-@pytest.mark.slow
 def test_a_run_is_shown_in_the_middle(finished: Finished) -> None:
     """A table that lacks a generation, as it is while a run goes on: what is there is shown and marked."""
     table = finished.folder / "results.csv"
@@ -64,8 +63,8 @@ def test_a_run_is_shown_in_the_middle(finished: Finished) -> None:
     try:
         lines = whole.splitlines(keepends=True)
         table.write_text("".join(line for line in lines if not line.startswith("replace,1,1")))
-        shown = lab("show", "tiny", cwd=finished.cwd)
-        assert shown.returncode == 0 and "INCOMPLETE: " in shown.stdout
+        shown = call("show", "tiny", cwd=finished.cwd)
+        assert shown.code == 0 and "INCOMPLETE: " in shown.out
     finally:
         table.write_text(whole)
-    assert "INCOMPLETE" not in lab("show", "tiny", cwd=finished.cwd).stdout
+    assert "INCOMPLETE" not in call("show", "tiny", cwd=finished.cwd).out
