@@ -172,7 +172,7 @@ def _print_where(folder: Path, seconds: float) -> None:
     name = folder.name if folder.parent == Path("checkpoints") else shlex.quote(str(folder))
     say(f"took {clock(seconds)}; next:")
     say(f"lab show {name}    every metric, generation by generation")
-    say(f"lab report {name}  the figure, as report.png")
+    say(f"lab report {name}  the figure, as figure.png")
     say(f"all columns: {folder / 'results.csv'}")
 
 

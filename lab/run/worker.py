@@ -32,6 +32,8 @@ from lab.store.atomic import file_sha256
 from lab.store.step import Attempt
 from lab.store.store import Damaged, Job, Store, never
 
+NETWORKS = ("lab.models.train", "lab.models.checkpoints", "lab.models.initial_weights", "lab.models.load")
+"""Modules whose libraries take seconds to import."""
 REPORT_EVERY = 0.5
 """Seconds between two reports of progress inside a step."""
 
@@ -60,7 +62,8 @@ def run_job(
         Stopped: the run was asked to stop, and this step cannot be finished shortly.
     """
     if "machine" in job.params:  # imported first: seconds of imports are no speed of training
-        importlib.import_module("lab.models.train")
+        for name in NETWORKS:
+            importlib.import_module(name)
     start = time.monotonic()
     timing = {"seconds": 0.0, "work": job.work}
     environment: dict[str, Any] = {"versions": machine.versions(), "cpu": machine.cpu_name(), "timing": timing}
