@@ -82,9 +82,7 @@ def run_study(
     before = len(timings.read(folder.path))
     code = _run(graph, folder, count, frozenset(fresh or []), stopping, began)
     if len(timings.read(folder.path)) > before:
-        timings.append(
-            folder.path / timings.FILE, {"program": round(time.monotonic() - began, 3), "workers": max(1, count)}
-        )
+        timings.append_program(folder.path, time.monotonic() - began, count)
     raise typer.Exit(code)
 
 

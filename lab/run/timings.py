@@ -41,6 +41,11 @@ def append(path: Path, entry: dict[str, Any]) -> None:
         file.write(json.dumps({"at": round(time.time(), 1), **entry}) + "\n")
 
 
+def append_program(folder: Path, seconds: float, workers: int) -> None:
+    """Log that a program ended which worked on a run for so many seconds; 0 workers count as one."""
+    append(folder / FILE, {"program": round(seconds, 3), "workers": max(1, workers)})
+
+
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's timings.jsonl, without torn or damaged ones."""
     try:
