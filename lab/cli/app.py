@@ -95,7 +95,20 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(BAD_INPUT)
-        _fail(InputError(f"{error.format_message().rstrip('.')}; see --help"))
+        _fail(InputError(f"{error.format_message().rstrip('.')}{_meant(error)}; see --help"))
+
+
+def _meant(error: Any) -> str:
+    """Return what a command that does not exist was meant to be: a study without `run`, or one of the commands."""
+    from lab.config.files import study_names
+
+    message = error.format_message()
+    if not message.startswith("No such command '"):
+        return ""
+    given = message.split("'")[1]
+    if given in study_names() or given.endswith((".yaml", ".yml")):
+        return f" - did you mean lab run {given}?"
+    return "" if "Did you mean" in message else f"; the commands are {', '.join(COMMANDS)}"
 
 
 def _fail_of_system(error: OSError) -> NoReturn:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lab.cli.study import prepare
 from lab.cli.terminal import (
     AsJson,
     Checkpoints,
+    Fresh,
+    Name,
     Overrides,
     StudyName,
     Workers,
@@ -15,6 +18,7 @@ from lab.cli.terminal import (
     print_json,
     print_table,
     say,
+    warn,
     worker_count,
 )
 
@@ -25,29 +29,31 @@ Examples:
 
 
 def print_plan(
-    study: StudyName,
+    study: StudyName = None,
     set_: Overrides = None,
+    run_: Name = None,
     workers: Workers = None,
     checkpoints: Checkpoints = Path("checkpoints"),
+    fresh: Fresh = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a study will do: steps, tokens, disk, time.
+    """Show what a study will do: steps, tokens, disk, time.  It takes the options of `lab run`.
 
     Steps that several chains share are run once.  Steps that the store has already are done.  Times come from earlier
-    steps on this machine where there are some.  Nothing is written.
+    steps on this machine where there are some.  What `lab run` would refuse is refused here, as far as it is known
+    before human text is read.  Nothing is written.
     """
-    from lab.config.files import load_study
-    from lab.loop import build, check_own_regimes
     from lab.run.plan import make_plan
-    from lab.run.preflight import check_tokens
-    from lab.store.store import Store
+    from lab.run.preflight import check_text, check_tokens, unread
 
-    graph = build(load_study(study, set_ or []))
+    graph, folder = prepare(study, set_ or [], run_, checkpoints, fresh or [], aside=False)
     check_tokens(graph)
-    check_own_regimes(graph)
+    check_text(graph, folder.store)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
-    planned = make_plan(graph, Store(checkpoints / "store"), count)
+    planned = make_plan(graph, folder.store, count, frozenset(fresh or []))
     note_files(graph.config)
+    for line in unread(graph, folder.store):
+        warn(f"note: {line}")
     if as_json:
         print_json(planned.to_json())
     else:

@@ -7,14 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from lab.cli.study import prepare
 from lab.cli.terminal import (
     FAILED,
     STOPPED,
     Checkpoints,
+    Fresh,
     Name,
     Overrides,
     StudyName,
@@ -41,17 +43,12 @@ NARROW, PAGE = 60, 120
 
 
 def run_study(
-    study: StudyName,
+    study: StudyName = None,
     set_: Overrides = None,
     run_: Name = None,
     workers: Workers = None,
     checkpoints: Checkpoints = Path("checkpoints"),
-    fresh: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP", help="Run steps of this kind again if the lab's code for them has changed.  Repeatable."
-        ),
-    ] = None,
+    fresh: Fresh = None,
 ) -> None:
     """Run a study, or continue it, and print its results.
 
@@ -59,26 +56,10 @@ def run_study(
     gain seeds, regimes and generations.  Ctrl-C stops a run: a training leaves a checkpoint, other steps end.
     """
     began, stopping = time.monotonic(), StopSignals()
-    from lab.config.files import load_study, parse_study
-    from lab.lookup import lookup
-    from lab.loop import build, check_own_regimes
     from lab.run import timings
-    from lab.run.folder import RunFolder
-    from lab.steps import STEPS
 
-    config = load_study(study, set_ or [])
-    if run_ is not None:
-        config = parse_study({**config.model_dump(mode="json"), "name": run_})
-    folder = RunFolder(checkpoints / config.name)
-    folder.check_place()
-    if message := folder.check_extends(config):
-        _note(message)
-    graph = build(config)
-    folder.check_content(graph)
-    check_own_regimes(graph)
+    graph, folder = prepare(study, set_ or [], run_, checkpoints, fresh or [], aside=True)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
-    for kind in fresh or []:
-        lookup("step", kind, STEPS)
     before = len(timings.read(folder.path))
     code = _run(graph, folder, count, frozenset(fresh or []), stopping, began)
     if len(timings.read(folder.path)) > before:

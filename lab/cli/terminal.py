@@ -24,7 +24,10 @@ PAGE = 200
 out = Console(markup=False, emoji=False, highlight=False)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A shipped study (smoke, quick ...) or a YAML file.")]
+StudyName = Annotated[
+    str | None,
+    typer.Argument(metavar="[STUDY]", help="A shipped study (smoke, quick ...) or a YAML file.  Without it: a list."),
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, or its folder.")]
 Overrides = Annotated[
     list[str] | None,
@@ -41,6 +44,14 @@ Workers = Annotated[
         max=1024,
         metavar="N",
         help="Worker processes (default: cores // threads, on a GPU 1).  0: run the steps in this process.",
+    ),
+]
+Fresh = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fresh",
+        metavar="STEP",
+        help="Run steps of this kind again if the lab's code for them has changed.  Repeatable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -135,10 +135,11 @@ class RunFolder:
             if not os.access(existing, os.W_OK | os.X_OK):
                 raise InputError(f"{existing} cannot be written; choose another place with --checkpoints DIR")
 
-    def check_extends(self, new: StudyConfig) -> str | None:
+    def check_extends(self, new: StudyConfig, *, aside: bool = True) -> str | None:
         """Check that this run is absent, or that `new` only adds seeds, regimes and generations to it.
 
         Where config.yaml cannot be read it is moved aside, `new` takes its place, and a note for the user is returned.
+        With `aside` false nothing is moved.
 
         Raises:
             InputError: the run belongs to another study.  The message lists the differences.
@@ -150,9 +151,11 @@ class RunFolder:
         except InputError as error:
             if not (self.path / "config.yaml").is_file():
                 raise
-            aside = self.path / f".corrupt-config-{uuid.uuid4().hex[:8]}.yaml"
-            (self.path / "config.yaml").rename(aside)
-            return f"{self.path}/config.yaml was damaged ({error}): it is moved to {aside.name} and written anew"
+            place = self.path / f".corrupt-config-{uuid.uuid4().hex[:8]}.yaml"
+            if not aside:
+                return f"{self.path}/config.yaml is damaged ({error}): lab run moves it aside and writes it anew"
+            (self.path / "config.yaml").rename(place)
+            return f"{self.path}/config.yaml was damaged ({error}): it is moved to {place.name} and written anew"
         a, b = (config.model_dump(mode="json", exclude=FREE) for config in (old, new))
         fixed = [name for name in a if name not in GROWS]
         lines = difference({name: a[name] for name in fixed}, {name: b[name] for name in fixed})

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lab.config.study import StudyConfig
+from lab.config.sweep import arms
 from lab.loop import Study
 from lab.run.walk import lacking
 from lab.steps import STEPS, job_of
+from lab.steps.cost import operations
 from lab.store.manifest import MANIFEST
 from lab.store.step import Step, in_order
 from lab.store.store import Store
@@ -116,8 +119,25 @@ class Plan:
         return {**self.__dict__, "lines": lines, "seconds": self.seconds, "disk": self.disk}
 
 
-def make_plan(study: Study, store: Store, workers: int) -> Plan:
-    """Plan a study with so many workers."""
+def guess_seconds(config: StudyConfig, workers: int) -> float:
+    """Guess the time of a study from its sizes alone, without its graph, for a list of studies."""
+    seconds = 0.0
+    for study in (arm.config for arm in arms(config)):
+        models = len(study.seeds) * (1 + len(study.regimes) * (study.generations - 1))
+        train, row = study.train, study.model.n_positions
+        trained = train.rows(study.rows(study.corpus.tokens), row) * row if train else 0
+        sizes = {"train": (trained, 3), "sample": (study.sample_rows * row, study.sample.beams or 1)}
+        sizes["heldout"] = (study.metrics.test_tokens, 1)
+        for name, (tokens, passes) in sizes.items():
+            cost = STEPS[name].cost
+            assert cost is not None
+            work = operations(study, tokens, passes)
+            seconds += models * (OVERHEAD + work / cost.cpu if work else LIGHT)
+    return seconds / workers
+
+
+def make_plan(study: Study, store: Store, workers: int, fresh: frozenset[str] = frozenset()) -> Plan:
+    """Plan a study with so many workers.  `fresh`: kinds of steps to run again if their code has changed."""
     estimator = Estimator(store, study.machine.device)
     order = study.steps
     uses = Counter(step.name for generation in study.generations for step in generation.steps)
@@ -125,7 +145,7 @@ def make_plan(study: Study, store: Store, workers: int) -> Plan:
     for first in chains:  # the human text of a chain too, and the base if there is one
         own = set(first.steps)
         uses.update(step.name for step in in_order([first.record]) if step not in own)
-    todo = to_do(order, store)
+    todo = to_do(order, store, fresh)
     lines = []
     for name in STEPS:
         unique = sum(step.name == name for step in order)
@@ -139,11 +159,12 @@ def make_plan(study: Study, store: Store, workers: int) -> Plan:
     return Plan(lines, workers, estimator.measured, len(chains), longest_chain, longest, scratch)
 
 
-def to_do(order: Sequence[Step], store: Store) -> list[Step]:
+def to_do(order: Sequence[Step], store: Store, fresh: frozenset[str] = frozenset()) -> list[Step]:
     """Return the steps that are not in the store, and those whose dropped weights these need, in order."""
     todo: set[Step] = set()
     for step in reversed(order):
-        if step in todo or not store.whole(job_of(step)):
+        job = job_of(step)
+        if step in todo or not store.whole(job) or (step.name in fresh and store.edited(job)):
             todo |= {step, *lacking(store, step)}
     return [step for step in order if step in todo]
 

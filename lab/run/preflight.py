@@ -15,6 +15,7 @@ from lab.errors import InputError
 from lab.loop import Study
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
+from lab.steps.text import ROWS, check_sizes, fold_tokens
 from lab.steps.train import BASE
 from lab.store.step import Step
 from lab.store.store import Damaged, Job, Store
@@ -63,6 +64,33 @@ def check_tokens(study: Study) -> None:
     for config in (arm.config for arm in arms(study.config)):
         if isinstance(config.corpus, CorpusConfig):
             corpora.check_tokens(config.corpus, config.model.n_positions)
+
+
+def check_text(study: Study, store: Store) -> None:
+    """Raise InputError, as a run would, if text that is in the store already holds fewer rows than a study wants."""
+    for step in study.human:
+        rows = step.inputs.get("rows")
+        if rows is not None and store.whole(job_of(rows)) and not store.whole(job_of(step)):
+            check_sizes(step, store.folder(rows.name, rows.key))
+
+
+def unread(study: Study, store: Store) -> list[str]:
+    """Say that human text is not read yet, and which folds will hardly hold what a study wants of them."""
+    if all(store.whole(job_of(step)) for step in study.steps if step.name == ROWS.name):
+        return []
+    lines = ["human text is not read yet: whether it holds all that is asked for is known after lab run has read it"]
+    for config in (arm.config for arm in arms(study.config)):
+        wanted = {"metrics.test_tokens": ("test", config.metrics.test_tokens)}
+        wanted["corpus.tokens and metrics.tokens"] = ("train", config.corpus.tokens + config.metrics.tokens)
+        if config.train is not None:
+            wanted["train.validation_tokens"] = ("validation", config.train.validation_tokens)
+        lines += [
+            f"the {fold} fold of {config.corpus.title} will hold some {fold_tokens(config, fold):,.0f} tokens, and "
+            f"{field} ask for {tokens:,}"
+            for field, (fold, tokens) in wanted.items()
+            if tokens > fold_tokens(config, fold)
+        ]
+    return list(dict.fromkeys(lines))
 
 
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:

@@ -120,9 +120,8 @@ class RowsParams:
 def _rows(study: StudyConfig, text: Step, tokenizer: Step) -> Step:
     assert isinstance(study.corpus, CorpusConfig)
     params = RowsParams(study.model.n_positions, study.corpus.layout)
-    # Each token with the number of its document, 6 bytes; a token of a larger vocabulary spells more of the text.
-    bytes_per_token = min(4.5, 0.58 * math.log2(vocabulary(study)) - 3)
-    disk = int(6 * corpora.text_bytes(study.corpus) / bytes_per_token) + FILES
+    # Each token with the number of its document, 6 bytes.
+    disk = int(6 * corpora.text_bytes(study.corpus) / bytes_per_token(study)) + FILES
     return make_step(ROWS, params, {"corpus": text, "tokenizer": tokenizer}, disk=disk)
 
 
@@ -158,6 +157,27 @@ def _run_heldout_rows(params: HeldoutRowsParams, inputs: Folders, out: Path, att
     np.save(out / "tokens.npy", chosen.tokens)
     np.save(out / "document.npy", chosen.document)
     shutil.copyfile(inputs["rows"] / f"{fold}-names.arrow", out / "names.arrow")
+
+
+def check_sizes(step: Step, rows: Path) -> None:
+    """Raise InputError if a step of human rows asks for more rows than `rows`, the folder of its input, holds."""
+    if step.name == HELDOUT_ROWS.name:
+        fold = step.params["fold"]
+        cutting.check_held_out(np.load(rows / f"{fold}.npy", mmap_mode="r"), step.params["rows"], fold)
+    elif step.name == HUMAN_ROWS.name:
+        cutting.check_train(np.load(rows / "train.npy", mmap_mode="r"), step.params["after"] + step.params["rows"])
+
+
+def fold_tokens(study: StudyConfig, fold: str) -> float:
+    """Estimate the tokens of a fold before the text is read; infinite where its size is unknown."""
+    assert isinstance(study.corpus, CorpusConfig)
+    held = corpora.text_bytes(study.corpus) / bytes_per_token(study)
+    return corpora.SHARES[fold] * held if held else math.inf
+
+
+def bytes_per_token(study: StudyConfig) -> float:
+    """Estimate the bytes that a token spells: more in a larger vocabulary."""
+    return min(4.5, 0.58 * math.log2(vocabulary(study)) - 3)
 
 
 @dataclass(frozen=True)

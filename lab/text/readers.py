@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lab.config.text import CorpusConfig
 from lab.errors import InputError
 from lab.text.columns import ROLES, ROWS, Row, batched, check_columns, names_of
 from lab.text.delimited import table_rows
-from lab.text.files import File
+from lab.text.files import File, find_files
 from lab.text.records import record_rows
 from lab.text.streams import one_line_errors, opened
 
@@ -40,6 +41,23 @@ def read_rows(file: File, columns: Mapping[str, str]) -> Iterator[pa.RecordBatch
             rows = {"text": _document, "json": record_rows}.get(file.format, table_rows)
             with opened(file) as stream:
                 yield from batched(rows(file, stream, columns))
+
+
+def lacking(config: CorpusConfig, roles: Sequence[str]) -> list[str]:
+    """Return the roles, such as "domain", whose column a study names and the first local file has not."""
+    found = find_files(config)
+    named = {role: getattr(config, role) for role in roles if getattr(config, role) is not None}
+    absent: list[str] = []
+    for role, column in named.items() if found.files else ():
+        try:
+            next(read_rows(found.files[0], {"text": config.text}), None)
+        except InputError:  # what is wrong is not the column
+            return []
+        try:
+            next(read_rows(found.files[0], {"text": config.text, role: column}), None)
+        except InputError:
+            absent.append(role)
+    return absent
 
 
 def _document(file: File, stream: TextIO, columns: Mapping[str, str]) -> Iterator[Row]:

@@ -96,15 +96,31 @@ def choose_rows(rows: Rows, count: int, fold: str) -> Rows:
     Raises:
         InputError: the fold has fewer rows.
     """
-    available, positions = rows.tokens.shape
-    if count > available:
-        name = {"test": "metrics.test_tokens", "validation": "train.validation_tokens"}[fold]
-        raise InputError(
-            f"the {fold} fold has {available * positions:,} tokens in whole rows, fewer than {name} = "
-            f"{count * positions:,}: lower it to {available * positions} or give more text"
-        )
+    available = len(rows.tokens)
+    check_held_out(rows.tokens, count, fold)
     chosen = np.sort(generator(derive_seed(0, 0, f"{fold} rows")).permutation(available)[:count])
     return Rows(rows.tokens[chosen], rows.document[chosen])
+
+
+def check_held_out(tokens: np.ndarray, count: int, fold: str) -> None:
+    """Raise InputError if a held-out fold, [N, T], has fewer than `count` rows."""
+    if count > len(tokens):
+        name = {"test": "metrics.test_tokens", "validation": "train.validation_tokens"}[fold]
+        raise InputError(
+            f"the {fold} fold has {tokens.size:,} tokens in whole rows, fewer than {name} = "
+            f"{count * tokens.shape[1]:,}: lower it to {tokens.size} or give more text"
+        )
+
+
+def check_train(tokens: np.ndarray, wanted: int) -> None:
+    """Raise InputError if the train fold, [N, T], has fewer than `wanted` rows."""
+    if wanted > len(tokens):
+        asked = wanted * tokens.shape[1]
+        raise InputError(
+            f"the train fold has {tokens.size:,} tokens in whole rows, and {asked:,} are wanted, for "
+            "corpus.tokens, and beside them corpus.archive_tokens and train.base.tokens (if any) and metrics.tokens "
+            "(the human resample): lower them or give more text"
+        )
 
 
 def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarray:
@@ -122,13 +138,7 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
     Raises:
         InputError: the fold has too few rows.
     """
-    if start + count > len(tokens):
-        row = tokens.shape[1]
-        raise InputError(
-            f"the train fold has {tokens.size:,} tokens in whole rows, and {(start + count) * row:,} are wanted, for "
-            "corpus.tokens, and beside them corpus.archive_tokens and train.base.tokens (if any) and metrics.tokens "
-            "(the human resample): lower them or give more text"
-        )
+    check_train(tokens, start + count)
     order = generator(derive_seed(seed, 0, "human")).permutation(len(tokens))
     return order[start : start + count]
 
