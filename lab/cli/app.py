@@ -11,7 +11,7 @@ import typer
 
 import lab
 from lab import environment
-from lab.cli import compare, corpus, doctor, plan, prune, report, run, show, status, streams, theory, verify
+from lab.cli import compare, corpus, doctor, new, plan, prune, report, run, show, status, streams, theory, verify
 from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, warn
 from lab.errors import DiskFull, InputError
 
@@ -55,6 +55,7 @@ def start(
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run_study,
     "plan": plan.print_plan,
+    "new": new.write_study,
     "status": status.print_status,
     "show": show.print_tables,
     "compare": compare.print_comparison,

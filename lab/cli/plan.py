@@ -47,8 +47,8 @@ def print_plan(
     from lab.run.preflight import check_text, check_tokens, unread
 
     graph, folder = prepare(study, set_ or [], run_, checkpoints, fresh or [], aside=False)
-    check_tokens(graph)
     check_text(graph, folder.store)
+    check_tokens(graph)
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     planned = make_plan(graph, folder.store, count, frozenset(fresh or []))
     note_files(graph.config)

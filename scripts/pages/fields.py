@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lab.config.faults import models_in
+from lab.config.files import STUDIES
 from lab.config.study import StudyConfig
 from lab.curators import CURATORS
 from pages.writing import cell, filled, table
@@ -100,4 +101,9 @@ def curators() -> str:
     return table(["curator", "what it does"], rows)
 
 
-PARTS = {"fields": fields, "curators": curators}
+def new_study() -> str:
+    """Return the study that `lab new` writes."""
+    return f"```yaml\n{(STUDIES / '_new.yaml').read_text(encoding='utf-8')}```"
+
+
+PARTS = {"new-study": new_study, "fields": fields, "curators": curators}
