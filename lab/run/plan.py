@@ -131,7 +131,7 @@ def guess_seconds(config: StudyConfig, workers: int) -> float:
         for name, (tokens, passes) in sizes.items():
             cost = STEPS[name].cost
             assert cost is not None
-            work = operations(study, tokens, passes)
+            work = operations(study, tokens, passes, drawn=name == "sample")
             seconds += models * (OVERHEAD + work / cost.cpu if work else LIGHT)
     return seconds / workers
 

@@ -86,7 +86,7 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
         inputs,
         label=f"write {model.chain} shard {shard}",
         tokens=tokens,
-        work=operations(study, tokens, passes=study.sample.beams or 1),
+        work=operations(study, tokens, passes=study.sample.beams or 1, drawn=True),
         disk=6 * tokens + FILES,
     )
 

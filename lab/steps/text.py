@@ -14,7 +14,7 @@ import numpy as np
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.recipe import ARCHIVE, HUMAN
-from lab.steps.cost import FILES, TOKENIZER, vocabulary
+from lab.steps.cost import FILES, tokenizer_bytes, vocabulary
 from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed
 from lab.steps.place import Human, speller, where_at
 from lab.steps.source import human_of_source, rows_beside
@@ -98,7 +98,7 @@ class TokenizerParams:
 def _tokenizer(study: StudyConfig, identity: Mapping[str, str], text: Step) -> Step:
     where = where_at(study.words.pretrained, identity["tokenizer"])
     params = TokenizerParams(identity["tokenizer"], study.words.vocab_size, **where)
-    return make_step(TOKENIZER_KIND, params, {"corpus": text}, disk=TOKENIZER * vocabulary(study))
+    return make_step(TOKENIZER_KIND, params, {"corpus": text}, disk=tokenizer_bytes(study) + FILES)
 
 
 def _run_tokenizer(params: TokenizerParams, inputs: Folders, out: Path, attempt: Attempt) -> None:

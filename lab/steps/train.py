@@ -119,7 +119,8 @@ def _counted(place: Place, recipe: Step, rows: int, member: tuple[int, int]) -> 
     shape, layout = study.model.model_dump(), study.corpus.layout
     params = TrainParams(shape, layout, seed=seed, generation=generation, member=m, members=members)
     inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer}
-    return make_step(TRAIN, params, inputs, label=_label(recipe, member), disk=model_bytes(study, rows))
+    work = operations(study, rows * place.row, passes=1)
+    return make_step(TRAIN, params, inputs, label=_label(recipe, member), work=work, disk=model_bytes(study, rows))
 
 
 def _network(

@@ -80,8 +80,10 @@ def write_file(path: Path, write: Callable[[Path], object], *, point: str = "") 
         fsync(temporary)
         crash_points.at(f"{point}/synced")
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write that failed says not where
+            error.filename = str(path)
         raise
     crash_points.at(f"{point}/renamed")
     fsync(path.parent)

@@ -56,18 +56,38 @@ def is_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in FULL or any(words in message for words in SAID_WHEN_FULL)
 
 
-def full(folder: Path) -> DiskFull:
-    """Return the error of a full disk."""
+def full(*folders: Path) -> DiskFull:
+    """Return the error of a full disk.
+
+    It names the first of these folders and of the one for temporary files that has no room: libraries write there too.
+    """
+    temporary = Path(tempfile.gettempdir())
+    named = next((folder for folder in (*folders, temporary) if free(folder) < SPARE), None)
+    if named == temporary and named not in folders:
+        return temporary_full("what a library puts there")
+    if named is None and not folders:
+        return DiskFull(f"the disk is full, or a quota is used up; what is committed is whole: {ADVICE}")
+    named = named or folders[0]
+    quota = ", so it may be a quota that is used up" if free(named) >= SPARE else ""
     return DiskFull(
-        f"the disk is full: {folder} has {megabytes(free(folder))} free; what is committed is whole: {ADVICE}, "
+        f"the disk is full: {named} has {megabytes(free(named))} free; what is committed is whole{quota}: {ADVICE}, "
         "then run the same command again"
+    )
+
+
+def temporary_full(what: str) -> DiskFull:
+    """Return the error of a full folder of temporary files, in which there is no room for `what`."""
+    folder = tempfile.gettempdir()
+    return DiskFull(
+        f"the folder of temporary files is full: {folder} (TMPDIR) has too little room for {what}; nothing that "
+        "was finished is lost: make room there, or set TMPDIR to a folder with more"
     )
 
 
 def said(error: OSError) -> InputError:
     """Return an error of the file system as an error of one line."""
     if is_full(error):
-        return full(Path(error.filename or ".").absolute().parent)
+        return full(*([Path(error.filename).absolute().parent] if error.filename else []))
     return InputError((error.strerror or str(error)) + (f" ({error.filename})" if error.filename else ""))
 
 
@@ -90,11 +110,7 @@ def temporary_full_in_one_line(what: str) -> Iterator[None]:
     except Exception as error:
         if not is_full(error):
             raise
-        folder = tempfile.gettempdir()
-        raise DiskFull(
-            f"the folder of temporary files is full: {folder} (TMPDIR) has too little room for {what}; nothing that "
-            "was finished is lost: make room there, or set TMPDIR to a folder with more"
-        ) from error
+        raise temporary_full(what) from error
 
 
 def size_of(path: Path) -> int:

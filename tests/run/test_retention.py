@@ -43,7 +43,7 @@ from lab.run.walk import lacking
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
 from lab.store import space
-from lab.store.atomic import file_sha256
+from lab.store.atomic import file_sha256, write_file
 from lab.store.leftovers import ABANDONED, left
 from lab.store.manifest import MANIFEST, PRUNED, dropped_files, seal_of
 from lab.store.step import Step
@@ -540,10 +540,32 @@ FULL = [
 ]
 
 
+def test_a_full_disk_is_named_where_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has room, and the folder of temporary files has none; or the error says not which file it was."""
+    full, roomy = tmp_path / "full", tmp_path / "roomy"
+    monkeypatch.setattr(space, "free", lambda folder: 0 if full in (folder, *folder.parents) else 10**12)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(full))
+    assert f"temporary files is full: {full} (TMPDIR)" in str(space.full(roomy))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(roomy))
+    nameless = OSError(errno.ENOSPC, "No space left on device")
+    assert f"the disk is full: {full} has 0.0 MB free" in str(space.full(full))
+    assert str(Path.cwd()) not in str(space.said(nameless)) and str(tmp_path) not in str(space.said(nameless))
+    full.mkdir()
+
+    def write(temporary: Path) -> None:
+        raise nameless
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_file(full / "results.csv", write)
+    assert f"the disk is full: {full} has 0.0 MB free" in str(space.said(caught.value))
+
+
 @pytest.mark.parametrize("error", FULL, ids=lambda error: str(error)[:20])
 def test_a_full_disk_is_said_in_one_line(tmp_path: Path, error: Exception) -> None:
     said = rf"the disk is full: {tmp_path} has [\d,.]+ MB free; .*lab prune RUN"
     with pytest.raises(InputError, match=said), space.full_in_one_line(tmp_path):
+        raise error
+    with pytest.raises(InputError, match="quota"), space.full_in_one_line(tmp_path):
         raise error
     with pytest.raises(KeyError), space.full_in_one_line(tmp_path):
         raise KeyError("other errors pass")
