@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,11 +146,7 @@ def lines(rows: Rows, metrics: Sequence[str], against: str = CONTROL) -> list[Li
 
 
 def _reference(rows: Rows, against: str) -> tuple[str | None, tuple[Any, ...] | None]:
-    """Return the regime and the arm that a label names.  None: those of each line.
-
-    An arm is written as tables print it, "temperature 0.7", or in full, "sample.temperature=0.7"; a named one by its
-    name alone, too.
-    """
+    """Return the regime and the arm that a label names.  None: those of each line."""
     swept = axes_of(rows)
     regimes = dict.fromkeys(str(row["regime"]) for row in rows)
     if against in regimes or against == CONTROL:
@@ -159,14 +156,24 @@ def _reference(rows: Rows, against: str) -> tuple[str | None, tuple[Any, ...] | 
     for arm in dict.fromkeys(tuple(row[name] for name in swept) for row in rows) if swept else ():
         axes = dict(zip(swept, arm, strict=True))
         arms.append(arm_label(axes))
-        full = ", ".join(f"{name} {value}" for name, value in axes.items())
-        for spelled in (arm_label(axes), full, *(str(value) for name, value in axes.items() if name == NAME)):
+        for spelled in spellings(axes):
             named[spelled] = (None, arm)
-            named |= {f"{regime}, {spelled}": (regime, arm) for regime in regimes}
-    label = ", ".join(part.strip() for part in against.replace("=", " ").split(","))
-    if against in named or label in named:
-        return named.get(against) or named[label]
+            named |= {plain(f"{regime}, {spelled}"): (regime, arm) for regime in regimes}
+    if plain(against) in named:
+        return named[plain(against)]
     raise InputError(
         f'there is no regime{" or arm" if arms else ""} "{against}" in this run'
         + (suggestion(against, [*regimes, *arms]) or f"; it has {', '.join([*regimes, *arms][:20])}")
     )
+
+
+def spellings(axes: Mapping[str, Any]) -> set[str]:
+    """Return the plain labels of an arm: with short names, with full names, and of a named arm its name alone."""
+    full = ", ".join(f"{name} {value}" for name, value in axes.items())
+    return set(map(plain, (arm_label(axes), full, *(str(value) for name, value in axes.items() if name == NAME))))
+
+
+def plain(label: str) -> str:
+    """Return a label as it is looked up: plain("temperature=1") == plain("temperature 1.0")."""
+    parts = (part.strip() for part in label.replace("=", " ").split(","))
+    return re.sub(r"\d+(\.\d+)?", lambda number: repr(float(number[0])), ", ".join(parts))

@@ -45,7 +45,7 @@ def test_against_another_regime() -> None:
     assert found["human, temperature 1.0"] == 0 and found["accumulate, temperature 1.0"] is None
 
 
-@pytest.mark.parametrize("label", ["temperature 1.0", "sample.temperature 1.0", "sample.temperature=1.0"])
+@pytest.mark.parametrize("label", ["temperature 1.0", "temperature=1", "sample.temperature 1.00"])
 def test_against_another_arm_each_regime_is_beside_itself(label: str) -> None:
     """replace: 200 / 100 and 220 / 100, so +110 %."""
     found = differences(SWEPT, label)
