@@ -159,13 +159,15 @@ def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
 def scale(group: Sequence[Line]) -> tuple[float, float]:
     """Return the ends of the scale that the sparklines of these lines share.
 
-    It holds all their means.  Where noise is nearly as large as the differences, the scale is wider, around the same
-    middle: one step of a bar is at least `noise(group)`, so that no noise looks like a trend.
+    It holds all their means.  Where noise is nearly as large as the differences, the scale is wider: one step of a bar
+    is at least `noise(group)`, so that no noise looks like a trend.  Equal means are then at the fourth bar, not at the
+    edge between two.
     """
     means = [mean for line in group for mean in map(line.mean, line.values) if math.isfinite(mean)]
     low, high = min(means, default=0.0), max(means, default=0.0)
-    missing = max(0.0, (len(SPARKS) - 1) * noise(group) - (high - low))
-    return low - missing / 2, high + missing / 2
+    steps = len(SPARKS) - 1
+    missing = max(0.0, steps * noise(group) - (high - low))
+    return low - missing * 3 / steps, high + missing * (steps - 3) / steps
 
 
 def noise(group: Sequence[Line]) -> float:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from support.tiny import tiny_config
 
 from lab.errors import InputError
 from lab.metrics.columns import names
-from lab.report.figure import _looks, figure
+from lab.report.figure import _looks, _panel, figure
 from lab.report.lines import lines
 from lab.report.render import formatted, rich_table
 from lab.report.tables import absent, caption, shown_generations, sparkline, tidy
@@ -285,6 +286,10 @@ def test_eight_arms_of_two_regimes_have_two_colours_and_eight_marks(tmp_path: Pa
     looks = _looks(rows)
     assert len(set(looks.colours.values())) == 2 and list(looks.colours) == ["human", "replace"]
     assert len({str(mark) for mark in looks.marks.values()}) == 8
+    drawn: list[dict[str, Any]] = []
+    axis = SimpleNamespace(plot=lambda *_, **look: drawn.append(look))
+    _panel(axis, rows, ["perplexity"], looks)
+    assert len({(line["color"], line["marker"], line["fillstyle"]) for line in drawn if "marker" in line}) == 16
     figure(rows, "title", tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert all(f"<!-- temperature {arm} -->" in text for arm in range(8)) and text.count("<!-- replace -->") == 1

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from support.tiny import tiny_config
 
+from lab.cli.terminal import parts
 from lab.errors import InputError
 from lab.metrics.columns import names
 from lab.report.lines import Line, lines
@@ -120,7 +121,7 @@ def bars(rows: Rows) -> dict[str, str]:
     return {line.regime: sparkline([line.mean(t) for t in sorted(line.values)], *scale(group)) for line in group}
 
 
-NOISY = {("human", t): (100.0 + up, 104.0 - up) for t, up in enumerate((0.0, 1.0, 0.5, 1.2))}
+NOISY = {("human", t): (100.0 + up, 104.0) for t, up in enumerate((0.0, 1.0, 0.5, 1.2))}
 
 
 def test_the_noise_of_the_control_is_no_trend() -> None:
@@ -200,3 +201,11 @@ def test_columns_that_a_narrow_table_leaves_out_are_named() -> None:
     shown = narrow.partition("left out")[0]
     assert "vs human" in shown and all(name not in shown for name in ("gen 2", "trend", "since"))
     assert "left out for want of room: 13 of 20 generations; --format csv has all numbers" in printed(long(20), 200)
+
+
+def test_a_table_that_is_too_wide_comes_in_parts_with_the_first_column_in_each() -> None:
+    """Columns of 5, 5 and 5 characters, two apart: 12 hold the first and one more, 19 all."""
+    table = [["label", "first", "other"], ["a", "1", "2"]]
+    assert parts(table[0], table[1:], 19) == [table]
+    narrow = [[["label", "first"], ["a", "1"]], [["label", "other"], ["a", "2"]]]
+    assert parts(table[0], table[1:], 18) == parts(table[0], table[1:], 5) == narrow
