@@ -11,7 +11,22 @@ import typer
 
 import lab
 from lab import environment
-from lab.cli import compare, corpus, doctor, new, plan, prune, report, run, show, status, streams, theory, verify
+from lab.cli import (
+    compare,
+    corpus,
+    doctor,
+    new,
+    plan,
+    prune,
+    report,
+    run,
+    show,
+    status,
+    streams,
+    texts,
+    theory,
+    verify,
+)
 from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, warn
 from lab.errors import DiskFull, InputError
 
@@ -59,6 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.print_status,
     "show": show.print_tables,
     "compare": compare.print_comparison,
+    "texts": texts.print_texts,
     "report": report.draw_report,
     "corpus": corpus.describe_corpus,
     "verify": verify.verify_run,

@@ -13,7 +13,7 @@ from lab.errors import InputError, printable
 EXAMPLES = """\b
 Examples:
   lab report quick
-  lab report quick --figure quick.svg"""
+  lab report quick --log --figure quick.svg"""
 
 
 def draw_report(
@@ -22,6 +22,7 @@ def draw_report(
         Path | None,
         typer.Option(metavar="FILE", help="A .png, .svg or .pdf file (default: figure.png in the run's folder)."),
     ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Draw perplexity on a logarithmic axis.")] = False,
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
     """Draw the run over its generations.
@@ -36,5 +37,5 @@ def draw_report(
     if not path.absolute().parent.is_dir():
         raise InputError(f"figure {path}: there is no folder {path.parent}")
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    drawing.figure(rows, f"{config.name}: {printable(config.corpus.title)}, seeds {seeds}", path)
+    drawing.figure(rows, f"{config.name}: {printable(config.corpus.title)}, seeds {seeds}", path, log=log)
     say(str(path))

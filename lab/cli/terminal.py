@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 BAD_INPUT, FAILED, STOPPED = 2, 1, 75
 """Exit codes.  75 asks a batch system to run the same command again (EX_TEMPFAIL)."""
@@ -57,9 +59,11 @@ Fresh = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def say(text: str, style: str | None = None, *, to: Console | None = None) -> None:
+def say(text: str | Text, style: str | None = None, *, to: Console | None = None) -> None:
     """Print text, which a user may have written, as it is.  On a terminal it is wrapped at words."""
     console = to or out
+    if isinstance(text, Text):
+        return console.print(text, soft_wrap=not console.is_terminal)
     if console.is_terminal:  # long words, such as paths, stay whole
         wrapper = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
         text = "\n".join(wrapper.fill(line) for line in text.split("\n"))
@@ -108,14 +112,19 @@ def worker_count(asked: int | None, device: str, threads: int) -> int:
     return 1 if device == "cuda" else max(1, machine.usable_cores() // threads)
 
 
-def print_table(heading: Sequence[str], cells: Sequence[Sequence[str]], bad: Sequence[bool] = ()) -> None:
+def print_table(
+    heading: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    bad: Sequence[bool] = (),
+    styled: Callable[[str], Text] = Text,
+) -> None:
     """Print a table without lines: numbers to the right, words to the left, `bad` rows in red."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column, name in enumerate(heading):
         numeric = all(row[column][:1].isdigit() or row[column][:1] in "-+" for row in cells)
         table.add_column(name, justify="right" if numeric else "left")
     for index, row in enumerate(cells):
-        table.add_row(*row, style="red" if index < len(bad) and bad[index] else None)
+        table.add_row(*map(styled, row), style="red" if index < len(bad) and bad[index] else None)
     wide_console().print(table)
 
 
@@ -123,13 +132,40 @@ def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) ->
     """Print cells as Markdown (`kind` is "md") or for a terminal (None).  InputError for another kind."""
     from lab.errors import InputError
     from lab.report.render import markdown, markdown_table
+    from lab.report.tables import styled
 
     if kind == "md":
         typer.echo(markdown_table([markdown(name) for name in heading], cells))
     elif kind is None:
-        print_table(heading, cells)
+        print_table(heading, cells, styled=styled)
     else:
         raise InputError(f'this table is printed plain or as md, not as "{kind}"')
+
+
+def parts(heading: list[str], cells: list[list[str]], width: int) -> list[list[list[str]]]:
+    """Return a table as tables that fit into `width`: each has the first column, and together they have all others."""
+    widths = [max(map(cell_len, column)) + 2 for column in zip(heading, *cells, strict=True)]
+    groups: list[list[int]] = [[]]
+    for index in range(1, len(heading)):
+        if groups[-1] and widths[0] + sum(widths[i] for i in (*groups[-1], index)) - 2 > width:
+            groups.append([])
+        groups[-1].append(index)
+    return [[[row[i] for i in (0, *group)] for row in (heading, *cells)] for group in groups]
+
+
+def print_titled(title: str, heading: list[str], cells: list[list[str]], kind: str | None) -> None:
+    """Print a table under its title, as `print_cells` does; where it is too wide for a terminal, in several parts."""
+    from lab.report.render import markdown
+
+    if kind == "md":
+        typer.echo(f"**{markdown(title)}**\n")
+    elif kind is None:
+        say(title, "bold")
+    fitting = parts(heading, cells, wide_console().width) if kind is None else [[heading, *cells]]
+    for head, *body in fitting:
+        print_cells(head, body, kind)
+    if kind is None:
+        say("")
 
 
 def print_exact(rows: list[dict[str, Any]], graph: Any) -> bool | None:

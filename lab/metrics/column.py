@@ -57,3 +57,8 @@ class Column:
     def whole(self) -> bool:
         """Whether it counts tokens, so that its numbers have no decimals."""
         return self.unit == "tokens"
+
+    @property
+    def change_unit(self) -> str:
+        """The unit of changes and differences: "ratio - 1" where tables show them in per cent."""
+        return "ratio - 1" if self.relative else self.unit

@@ -76,6 +76,10 @@ class Evidence:
     """The bytes of each vocabulary entry, b"" for special tokens.  Empty for a known source, which has no words."""
     law: Law | None = None
     """Where a known source stands in the place of human text."""
+    domains: Sequence[str] = ()
+    """The domains of the human text; empty where it has none."""
+    test_domain: NDArray[np.integer[Any]] | None = None
+    """[N, T] the index in `domains` of each test token; None where there are none."""
 
     @property
     def kind(self) -> str:

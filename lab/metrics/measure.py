@@ -11,7 +11,7 @@ from lab.metrics import columns
 from lab.metrics.evidence import Evidence
 from lab.metrics.groups import shares
 from lab.metrics.letters import UNSPACED_SHARE
-from lab.metrics.tails import loss_by_token_bin, loss_by_word_bin
+from lab.metrics.tails import loss_by_domain, loss_by_token_bin, loss_by_word_bin
 from lab.metrics.texts import text_blocks
 from lab.metrics.words import single_letters
 
@@ -28,7 +28,7 @@ class Measured:
     """Held-out loss by training frequency: level ("token", "word" where there is text) -> bins.
 
     Level "letter" holds the words that are single letters of scripts without spaces, where they are a share above
-    UNSPACED_SHARE.
+    UNSPACED_SHARE, and level "domain" the loss by domain where there are several.
     """
 
 
@@ -43,7 +43,7 @@ def measure(evidence: Evidence) -> Measured:
 
 
 def _bins(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
-    """Return the held-out loss by how often a token, and a word, occurs in the human training rows."""
+    """Return the held-out loss by how often a token, and a word, occurs in the human training rows, and by domain."""
     human = text_blocks(evidence.human, evidence.end)
     tokens = loss_by_token_bin(evidence.scored_test, evidence.scored_nats, human, evidence.vocab_size)
     bins = {"token": [asdict(each) for each in tokens]}
@@ -54,4 +54,7 @@ def _bins(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
         if len(single.word) > UNSPACED_SHARE * len(evidence.test_words.word):
             letters = loss_by_word_bin(single, evidence.nats, evidence.training_counts)
             bins["letter"] = [asdict(each) for each in letters]
+    if evidence.test_domain is not None and len(evidence.domains) > 1:
+        domains = loss_by_domain(evidence.test_domain[evidence.scored], evidence.scored_nats, evidence.domains)
+        bins["domain"] = [asdict(each) for each in domains]
     return bins

@@ -31,6 +31,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def holds_zero(self) -> bool:
+        """Whether 0 lies inside, so that the sign is not decided; not of NaN bounds."""
+        return self.low <= 0 <= self.high
+
 
 def mean_interval(values: Values, confidence: float = 0.95) -> Interval:
     """Return the mean of independent values, one per seed, with a t interval: mean -+ t(n - 1) x s / sqrt(n).
@@ -58,6 +63,27 @@ def paired_interval(differences: Values, confidence: float = 0.95) -> Interval:
     intervals.  The regimes differ, at this confidence, where 0 lies outside.  df = seeds - 1; see `mean_interval`.
     """
     return mean_interval(differences, confidence)
+
+
+def welch_interval(a: Values, b: Values, confidence: float = 0.95) -> Interval:
+    """Return mean(a) - mean(b) of independent values, one per seed, with a t interval for unequal variances.
+
+    Source: Welch 1947: standard error sqrt(var(a) / n + var(b) / m), degrees of freedom by Welch and Satterthwaite.
+    One value on either side gives NaN bounds.
+    """
+    x, y = (np.asarray(values, dtype=np.float64) for values in (a, b))
+    _check(confidence)
+    if not x.size or not y.size:
+        raise ValueError(f"an interval needs at least 1 value on each side; given {x.size} and {y.size}")
+    mean = float(x.mean() - y.mean())
+    if x.size == 1 or y.size == 1:
+        return Interval(mean, math.nan, math.nan)
+    parts = np.array([side.var(ddof=1) / side.size for side in (x, y)])
+    if not parts.sum():
+        return Interval(mean, mean, mean)
+    freedom = parts.sum() ** 2 / (parts**2 / np.array([x.size - 1, y.size - 1])).sum()
+    half = float(stdtrit(freedom, (1 + confidence) / 2) * math.sqrt(parts.sum()))
+    return Interval(mean, mean - half, mean + half)
 
 
 def cluster_bootstrap(

@@ -7,7 +7,7 @@ has no rare tokens, but every text has rare words, and a word's loss does not de
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
 from typing import Any
@@ -19,6 +19,9 @@ from lab.metrics.words import TOKENS_AT_ONCE, Words, word_nats
 
 RARE = range(1, 4)
 """Training counts of a rare word: 1, 2, 3."""
+MOST_DOMAINS = 20
+"""Most domains whose loss is listed."""
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class WordBin:
     types: int
     nats_per_token: float
     nats_per_word: float
+
+
+@dataclass(frozen=True)
+class DomainBin:
+    """Held-out tokens of one domain."""
+
+    label: str
+    """The domain; OTHERS for all that have too little text to be listed."""
+    tokens: int
+    nats_per_token: float
 
 
 def frequency_bins(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -99,6 +112,26 @@ def loss_by_word_bin(
             float(total[b] / words[b]),
         )
         for b in _filled(words)
+    ]
+
+
+def loss_by_domain(
+    domain: NDArray[np.integer[Any]], nats: NDArray[np.floating[Any]], names: Sequence[str]
+) -> list[DomainBin]:
+    """Return the mean loss of held-out tokens by the domain of their document, in the order of the names.
+
+    `domain` has the index in `names` of each token.  Beyond MOST_DOMAINS, the domains with the least text come together
+    as OTHERS.  Unit: nats per token.  Lower = better.  Domains with no held-out token are left out.
+    """
+    tokens = np.bincount(domain, minlength=len(names))
+    total = np.bincount(domain, weights=nats, minlength=len(names))
+    listed = np.argsort(-tokens, kind="stable")[:MOST_DOMAINS]
+    rest = np.setdiff1d(np.arange(len(names)), listed)
+    groups = [(names[d], [d]) for d in sorted(listed, key=lambda d: names[d])] + [(OTHERS, list(rest))]
+    return [
+        DomainBin(name, int(tokens[part].sum()), float(total[part].sum() / tokens[part].sum()))
+        for name, part in groups
+        if tokens[part].sum()
     ]
 
 

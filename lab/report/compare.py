@@ -11,10 +11,12 @@ from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, mean_interval, paired_interval
-from lab.report.tables import NO_INTERVAL, Line, Rows, label, lines, number, value_of
+from lab.report.lines import CONTROL, NO_INTERVAL, Line, Rows, label, lines
+from lab.report.tables import compared, number, value_of
 from lab.run.folder import axes_of
 
-HEADING = ("arm", "metric", "gen", "published", "x gen 0", "measured", "x gen 0", "95 % interval")
+HEADING = ("arm", "metric", "gen", "published", "ratio to gen 0", "measured", "ratio to gen 0", "95 % interval")
+RATIO = "ratio to gen 0: perplexity divided by that of generation 0; of a loss in nats, the exponential of its change"
 
 
 def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[str]]:
@@ -73,11 +75,11 @@ def _times(ratio: float) -> str:
     return "" if math.isnan(ratio) else number(ratio, ",.2f" if ratio < 1000 else ".1e")
 
 
-def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]:
-    """Return heading and cells of a table with a column per value of one swept field.
+def pivot(rows: Rows, metric: str, by: str, against: str = CONTROL) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, heading and cells of a table with a column per value of one swept field.
 
     There is one line per regime and combination of the other swept fields.  Each cell is the mean over seeds at the
-    arm's last generation, with its standard deviation.
+    arm's last generation, with its standard deviation.  A line below has the differences to the reference.
 
     Raises:
         InputError: The run does not sweep the field `by`.
@@ -86,23 +88,30 @@ def pivot(rows: Rows, metric: str, by: str) -> tuple[list[str], list[list[str]]]
     if by not in axes:
         swept = f"; it sweeps {', '.join(axes)}" if axes else "; nothing is swept in this run"
         raise InputError(f'no swept field "{by}" in this run{suggestion(by, axes) or swept}')
-    cells: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, Line]] = {}
     last: set[int] = set()
-    for line in lines(rows, [metric]):
+    for line in lines(rows, [metric], against):
         others = {name: value for name, value in line.axes.items() if name != by}
-        cells.setdefault(label(line.regime, others), {})[str(line.axes[by])] = value_of(line, line.last)
+        groups.setdefault(label(line.regime, others), {})[str(line.axes[by])] = line
         last.add(line.last)
     columns = list(dict.fromkeys(str(row[by]) for row in rows))
     when = f"generation {last.pop()}" if len(last) == 1 else "at each arm's last generation"
-    heading = [f"{column(metric).title}, {when}", *(f"{by.split('.')[-1]} {value}" for value in columns)]
-    return heading, [[name, *(row.get(column, "") for column in columns)] for name, row in cells.items()]
+    heading = ["regime", *(f"{by.split('.')[-1]} {value}" for value in columns)]
+    table = []
+    for name, group in groups.items():
+        found = [group.get(value) for value in columns]
+        table.append([name, *(value_of(line, line.last) if line else "" for line in found)])
+        differences = [compared(line) if line else "" for line in found]
+        if any(differences):
+            table.append([f"  vs {printable(against)}", *differences])
+    return f"{column(metric).title}, {when}", heading, table
 
 
 DIRECTION_HEADING = (
     *("the paper's claim", "higher", "lower", "metric", "gen"),
     *("higher - lower", "95 % interval", "n", "verdict"),
 )
-AGREES, DISAGREES = "agrees", "disagrees"
+AGREES, DISAGREES = "direction agrees", "direction disagrees"
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class Finding:
     seeds: int
     """Seeds that both sides have."""
     verdict: str
-    """agrees, disagrees, "undecided (why)", or what the run lacks."""
+    """direction agrees, direction disagrees, "undecided (why)", or what the run lacks."""
 
 
 def directions(published: Published, config: StudyConfig, rows: Rows) -> list[list[str]]:
@@ -166,15 +175,15 @@ def _above(line: Line, t: int, above: str | None) -> dict[int, float]:
     values = line.values.get(t, {})
     if above is None:
         return values
-    under = line.control.get(t, {}) if above == "human" else line.values.get(0, {})
+    under = line.reference.get(t, {}) if above == "human" else line.values.get(0, {})
     return {seed: values[seed] - under[seed] for seed in values.keys() & under.keys()}
 
 
 def verdict(difference: Interval, least: float, seeds: int) -> str:
     """Judge an interval whose published sign is positive.
 
-    It agrees where all of it lies above `least`, and disagrees where all of it lies below 0.  One seed gives no
-    interval, and decides nothing.
+    The direction agrees where all of it lies above `least`, and disagrees where all of it lies below 0.  One seed gives
+    no interval, and decides nothing.
     """
     if seeds < 2:
         return "undecided (one seed)"
@@ -184,4 +193,4 @@ def verdict(difference: Interval, least: float, seeds: int) -> str:
         return AGREES
     if difference.high < 0:
         return DISAGREES
-    return "undecided (interval holds 0)" if difference.low <= 0 else f"undecided (not beyond {least:g})"
+    return "undecided (interval holds 0)" if difference.holds_zero else f"undecided (not beyond {least:g})"

@@ -1,10 +1,11 @@
-"""Figure of a run: four panels over the generations."""
+"""Figure of a run: four panels over the generations.  A colour is a regime, a mark an arm, a line style a metric."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
@@ -12,20 +13,34 @@ from typing import Any
 
 from lab.errors import InputError
 from lab.metrics.columns import panels
-from lab.report.tables import Line, Rows, kind_of, lines
+from lab.report.lines import Line, Rows, arm_label, kind_of, lines, measured_in
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKS = "os^Dv*Pp<X>hd"
+"""Marks of arms: filled ones, then the same hollow."""
 STYLES = ("-", ":")
+MOST_IN_PANEL = 5
+"""Most entries of a legend that leave room for the lines of a panel."""
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def figure(rows: Rows, heading: str, path: Path) -> None:
+def figure(rows: Rows, heading: str, path: Path, *, log: bool = False) -> None:
     """Draw four panels over the generations: a thin line per seed, a bold line for their mean.
 
-    `path` ends in .png, .svg or .pdf; InputError for another suffix.
+    Args:
+        rows: the rows of results.csv.
+        heading: the line above the panels.
+        path: a name that ends in .png, .svg or .pdf.
+        log: whether the axis of perplexity is logarithmic.
+
+    Raises:
+        InputError: another suffix, or `log` of a run without a panel of perplexity.
     """
     if path.suffix not in FORMATS:
         raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
+    drawn = panels(kind_of(rows))
+    if log and ["perplexity"] not in drawn.values():
+        raise InputError("--log is for the panel of perplexity, and the figure of a known source has none")
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,26 +50,53 @@ def figure(rows: Rows, heading: str, path: Path) -> None:
     # Names are plain text, not formulas.  A letter that the font lacks is drawn as a box, without a warning.
     with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
+        looks = _looks(rows)
         drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-        for axis, (label, metrics) in zip(axes.flat, panels(kind_of(rows)).items(), strict=True):
-            _panel(axis, rows, metrics)
-            axis.set_title(label, loc="left", fontsize=9.5)
+        for axis, (label, metrics) in zip(axes.flat, drawn.items(), strict=True):
+            _panel(axis, rows, metrics, looks)
+            logarithmic = log and metrics == ["perplexity"]
+            if logarithmic:
+                _logarithmic(axis)
+            axis.set_title(f"{label}{' (logarithmic)' if logarithmic else ''}", loc="left", fontsize=9.5)
             axis.set_xlabel("generation")
             axis.xaxis.get_major_locator().set_params(integer=True)
             if "nll_rare" in metrics:
                 _legend_of_styles(axis)
             if "rare_survival" in metrics:
                 _mark_resample(axis, rows)
-        axes.flat[0].legend(frameon=False)
+        _legend(drawing, axes.flat[0], looks)
         drawing.suptitle(heading, fontsize=10, x=0.01, ha="left")
         drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(drawing)
 
 
-def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Looks:
+    """How lines look: the colour of each regime, and the mark of each arm."""
+
+    colours: dict[str, Any]
+    marks: dict[str, dict[str, Any]]
+
+
+def _looks(rows: Rows) -> Looks:
+    """Give each regime a colour of its own, and each arm a mark; of more than 26 arms, marks repeat."""
+    from matplotlib import colormaps
+
+    found = lines(rows, measured_in(rows)[:1])
+    regimes = list(dict.fromkeys(line.regime for line in found))
+    swept = dict.fromkeys(arm_label(line.axes) for line in found)
+    more = colormaps["turbo"]
+    colours = COLOURS if len(regimes) <= len(COLOURS) else [more(i / len(regimes)) for i in range(len(regimes))]
+    shapes = [{"marker": mark, "fillstyle": fill} for fill in ("full", "none") for mark in MARKS]
+    return Looks(dict(zip(regimes, colours, strict=False)), dict(zip(swept, cycle(shapes), strict=False)))
+
+
+def _panel(axis: Any, rows: Rows, metrics: Sequence[str], looks: Looks) -> None:
     """Draw one metric as it is, or two metrics as changes since generation 0."""
+    size = 3 if len(looks.marks) == 1 else 5
     for style, metric in zip(STYLES, metrics, strict=False):
-        for colour, line in zip(cycle(COLOURS), lines(rows, [metric]), strict=False):
+        for line in lines(rows, [metric]):
+            colour, mark = looks.colours[line.regime], looks.marks[arm_label(line.axes)]
             curves = _curves(line, since_start=len(metrics) > 1)
             for points in curves.values():
                 axis.plot(*_xy(points), color=colour, alpha=0.3, linewidth=0.8, linestyle=style)
@@ -62,8 +104,29 @@ def _panel(axis: Any, rows: Rows, metrics: Sequence[str]) -> None:
                 t: fmean(c[t] for c in curves.values() if t in c)
                 for t in sorted({t for c in curves.values() for t in c})
             }
-            look = {"color": colour, "linestyle": style, "linewidth": 2, "marker": "o", "markersize": 3}
-            axis.plot(*_xy(mean), label=_shown(line.label), **look)
+            axis.plot(*_xy(mean), color=colour, linestyle=style, linewidth=1.8, markersize=size, **mark)
+
+
+def _legend(drawing: Any, axis: Any, looks: Looks) -> None:
+    """Name the colours, and the marks where there are several: in the first panel, or below where there are many."""
+    handles = [axis.plot([], [], color=colour, label=_shown(name))[0] for name, colour in looks.colours.items()]
+    if len(looks.marks) > 1:
+        gray = {"color": "#333333", "linestyle": ""}
+        handles += [axis.plot([], [], label=_shown(name), **gray, **mark)[0] for name, mark in looks.marks.items()]
+    if len(handles) <= MOST_IN_PANEL:
+        axis.legend(handles=handles, frameon=False)
+    else:
+        drawing.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+
+
+def _logarithmic(axis: Any) -> None:
+    """Make the vertical axis logarithmic, with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _shown(label: str) -> str:

@@ -10,23 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from rich.text import Text
+
 from lab.metrics.column import Short
 from lab.metrics.columns import column as named
 from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
-from lab.report.tables import (
-    CONTROL,
-    Line,
-    Rows,
-    absent,
-    arm_label,
-    kind_of,
-    lines,
-    number,
-    scale,
-    shown_generations,
-    sparkline,
-)
+from lab.report.lines import CONTROL, Line, Rows, arm_label, kind_of, lines
+from lab.report.tables import Dim, absent, number, scale, shown_generations, sparkline, styled
 
 MOST_BARS = 8
 """Most bars of a sparkline; with more generations, some in the middle are skipped."""
@@ -68,14 +59,14 @@ class Headline:
 
     title: str
     heading: str
-    body: list[str]
-    """One line per regime and arm; more in a terminal that is too narrow for the labels."""
+    body: list[Text]
+    """One line per regime and arm; more in a terminal that is too narrow for the labels.  Undecided changes are dim."""
     legend: str
 
     @property
     def width(self) -> int:
         """Characters of the widest line of the table."""
-        return max(map(len, (self.heading, *self.body)))
+        return max(len(self.heading), *map(len, self.body))
 
 
 def headline(rows: Rows, width: int) -> Headline:
@@ -83,8 +74,8 @@ def headline(rows: Rows, width: int) -> Headline:
     columns = shortlist(kind_of(rows))
     groups = [lines(rows, [metric]) for metric in columns]
     for layout in LAYOUTS:
-        heading, *body = _table(groups, list(columns.values()), layout)
-        found = Headline(_title(rows, groups, layout), heading, body, _legend(rows, columns, groups[0], layout))
+        head, *body = _table(groups, list(columns.values()), layout)
+        found = Headline(_title(rows, groups, layout), head.plain, body, _legend(rows, columns, groups[0], layout))
         if found.width <= width:
             break
     return found
@@ -105,21 +96,24 @@ def _title(rows: Rows, groups: Sequence[Sequence[Line]], layout: Layout) -> str:
 def _legend(rows: Rows, columns: dict[str, Short], group: Sequence[Line], layout: Layout) -> str:
     notes = [f"{column.heading}: {column.meaning}" for column in columns.values() if column.meaning]
     last = max(line.last for line in group)
-    bars = [f"bars: generations 0 to {last}"] if layout.bars != "none" and last else []
-    return "; ".join([*notes, *bars, *absent(rows, list(columns))])
+    if layout.bars != "none" and last:
+        notes.append(f"bars: generations 0 to {last}, a step >= the spread")
+    if len({row["seed"] for row in rows}) == 2:
+        notes.append("two seeds decide little")
+    return "; ".join([*notes, *absent(rows, list(columns))])
 
 
 def _controlled(group: Sequence[Line]) -> bool:
-    return any(line.control for line in group)
+    return any(line.reference for line in group)
 
 
 def _change(line: Line, group: Sequence[Line]) -> Interval | None:
     """Return the change of a line; None where there is nothing to compare it with, or a number is not finite."""
-    change = line.against_control() if _controlled(group) else line.since_start()
+    change = line.against_reference() if _controlled(group) else line.since_start()
     return change if change and math.isfinite(change.mean) else None
 
 
-def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Short], layout: Layout) -> list[str]:
+def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Short], layout: Layout) -> list[Text]:
     """Return heading and lines, aligned."""
     cells, heads = [], []
     for index, (group, column) in enumerate(zip(groups, columns, strict=True)):
@@ -127,36 +121,46 @@ def _table(groups: Sequence[Sequence[Line]], columns: Sequence[Short], layout: L
         texts = _aligned([_parts(line, group, column, layout, bars) for line in group])
         wide = max(len(column.heading), *map(len, texts))
         heads.append(column.heading.ljust(wide))
-        cells.append([text.ljust(wide) for text in texts])
-    numbers = ["  ".join(row) for row in zip(*cells, strict=True)]
-    return [text.rstrip() for text in _labelled(groups[0], "  ".join(heads), numbers, layout.labels)]
+        for text in texts:
+            text.pad_right(wide - len(text))
+        cells.append(texts)
+    numbers = [Text("  ").join(row) for row in zip(*cells, strict=True)]
+    table = _labelled(groups[0], Text("  ".join(heads)), numbers, layout.labels)
+    for text in table:
+        text.rstrip()
+    return table
 
 
-def _labelled(group: Sequence[Line], heading: str, numbers: Sequence[str], where: str) -> list[str]:
+def _labelled(group: Sequence[Line], heading: Text, numbers: Sequence[Text], where: str) -> list[Text]:
     """Return heading and lines with the labels of `group`."""
     final = max(line.last for line in group)
     stops = ["" if line.last == final else f" (gen {line.last})" for line in group]  # a chain that stopped early
     labels = [(line.regime if where == "arm" else line.label) + stop for line, stop in zip(group, stops, strict=True)]
     if where == "above":
         pairs = zip(labels, numbers, strict=True)
-        return [f"  {heading}", *(text for label, row in pairs for text in (label, f"  {row}"))]
+        return [
+            Text.assemble("  ", heading),
+            *(text for label, row in pairs for text in (Text(label), Text.assemble("  ", row))),
+        ]
     indent = "  " if where == "arm" else ""
     wide = len(indent) + max(len("regime"), *map(len, labels))
-    table, arm = [f"{'regime'.ljust(wide)}  {heading}"], ""
+    table, arm = [Text.assemble("regime".ljust(wide), "  ", heading)], ""
     for line, label, row in zip(group, labels, numbers, strict=True):
         if where == "arm" and arm_label(line.axes) != arm:
             arm = arm_label(line.axes)
-            table.append(arm)
-        table.append(f"{(indent + label).ljust(wide)}  {row}")
+            table.append(Text(arm))
+        table.append(Text.assemble((indent + label).ljust(wide), "  ", row))
     return table
 
 
-def _aligned(parts: Sequence[Sequence[str]]) -> list[str]:
+def _aligned(parts: Sequence[Sequence[str]]) -> list[Text]:
     """Join the parts of each row, padded to the width of their column: numbers right, intervals left."""
     widths = [max(map(len, column)) for column in zip(*parts, strict=True)]
     sides = (str.rjust, str.rjust, str.rjust, str.ljust)
-    rows = ([side(part, w) for side, part, w in zip(sides, row, widths, strict=True) if w] for row in parts)
-    return [" ".join(row) for row in rows]
+    rows = (
+        [styled(part, side(part, w)) for side, part, w in zip(sides, row, widths, strict=True) if w] for row in parts
+    )
+    return [Text(" ").join(row) for row in rows]
 
 
 def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bars: bool) -> tuple[str, str, str, str]:
@@ -174,7 +178,9 @@ def _parts(line: Line, group: Sequence[Line], column: Short, layout: Layout, bar
     if math.isnan(change.low):
         return value, trend, size, ""
     bounds = f"[{change.low * factor:,.{digits}f}, {change.high * factor:,.{digits}f}]"
-    return value, trend, size, bounds if layout.changes == "interval" else "" if _holds_zero(change) else "*"
+    if change.holds_zero:
+        return value, trend, Dim(size), Dim(bounds if layout.changes == "interval" else "")
+    return value, trend, size, bounds if layout.changes == "interval" else "*"
 
 
 def _unit(metric: str, change: Interval) -> tuple[int, float, str]:
@@ -189,10 +195,6 @@ def _unit(metric: str, change: Interval) -> tuple[int, float, str]:
 
 def _number(value: float, digits: int) -> str:
     return number(value, ".1e" if abs(value) >= LARGE else f",.{digits}f")
-
-
-def _holds_zero(interval: Interval) -> bool:
-    return interval.low <= 0 <= interval.high
 
 
 SUBJECTS = {"perplexity": "held-out perplexity", "excess_nll": "the loss above the source's own"}
@@ -229,8 +231,8 @@ def _damage(line: Line) -> float:
 
 def _compared(line: Line) -> tuple[Interval | None, str]:
     """Return the change of a line, and the words for what it is compared with."""
-    if line.regime != CONTROL and line.control:
-        return line.against_control(), "the control's"
+    if line.regime != CONTROL and line.reference:
+        return line.against_reference(), "the control's"
     return line.since_start(), "that of generation 0"
 
 
@@ -250,7 +252,7 @@ def _difference(line: Line) -> str:
         return f"{subject} is {size} {side} {reference} {after} ({line.pairs_said()}: no interval)"
     low, high = (_size(line, interval, bound) for bound in (interval.low, interval.high))
     bounds = f"[95 % interval {low} to {high}{unit if named(line.metric).relative else ''}]"
-    if _holds_zero(interval):
+    if interval.holds_zero:
         return f"{subject} cannot be told apart from {reference} {after}: {size} {side} {bounds}"
     return f"{subject} is {size} {side} {reference} {after} {bounds}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from rich.console import Group, JustifyMethod
@@ -16,18 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.errors import InputError
+from lab.report.lines import CONTROL, Line, Rows, lines
 from lab.report.tables import (
     MOST_COLUMNS,
     NO_TITLES,
     NUMBERS,
-    Line,
-    Rows,
     Titles,
     absent,
     block,
     heading,
-    lines,
     shown_generations,
+    styled,
     tidy,
     title,
 )
@@ -85,11 +85,13 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: st
     return "\n".join(["| " + " | ".join(head) + " |", rule, *body]) + "\n"
 
 
-def rich_table(rows: Rows, metrics: Sequence[str], width: int, titles: Titles = NO_TITLES) -> Group:
-    """Return a block per metric with aligned columns; columns that do not fit into `width` characters are left out."""
-    groups = _grouped(rows, metrics)
+def rich_table(
+    rows: Rows, metrics: Sequence[str], width: int, titles: Titles = NO_TITLES, against: str = CONTROL
+) -> Group:
+    """Return a block per metric with aligned columns; those that do not fit into `width` are left out and named."""
+    groups = _grouped(rows, metrics, against)
     for most, without in NARROWING:
-        head, body = _cells(rows, groups, most, without)
+        head, body = _cells(rows, groups, against, most, without)
         everything = [head, *(row for cells in body.values() for row in cells)]
         widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
         if sum(widths) + 2 * (len(widths) - 1) <= width:
@@ -101,42 +103,57 @@ def rich_table(rows: Rows, metrics: Sequence[str], width: int, titles: Titles = 
             side: JustifyMethod = "left" if name in ("regime", "trend") else "right"
             table.add_column(name, justify=side, min_width=wide, no_wrap=True)
         for row in cells:
-            table.add_row(*row)
+            table.add_row(*map(styled, row))
         blocks += [Text(title(metric, rows, titles), style="bold"), table, Text()]
+    if left := _left_out(rows, head, against):
+        note = textwrap.fill(f"left out for want of room: {left}; --format csv has all numbers", width)
+        blocks.append(Text(note, style="dim"))
     return Group(*blocks)
 
 
-OPTIONAL = ("trend", "since gen 0", "last gen vs human")
-"""Columns that a narrow terminal does without, in this order; `lab show --format md` has them all."""
-NARROWING = [(most, OPTIONAL[:dropped]) for dropped in range(4) for most in range(MOST_COLUMNS, 2, -1)]
-NARROWING += [(2, OPTIONAL)]
-"""(most generations, columns left out), from the widest table to the narrowest."""
+def _left_out(rows: Rows, head: Sequence[str], against: str) -> str:
+    """Return the columns of the full table that a heading lacks, in words; an empty string if it lacks none."""
+    full = heading(sorted({row["generation"] for row in rows}), against)
+    missing = [name for name in full if name not in head]
+    ts = [name for name in missing if name.startswith("gen ")]
+    counted = [f"{len(ts)} of {len(full) - 1 - OPTIONAL} generations"] if len(ts) > MOST_COLUMNS else ts
+    return ", ".join([*counted, *missing[len(ts) :]])
 
 
-def _grouped(rows: Rows, metrics: Sequence[str]) -> dict[str, list[Line]]:
-    return {metric: lines(rows, [metric]) for metric in metrics}
+OPTIONAL = 3
+"""Columns at the end (trend, since gen 0, against the reference) that a narrow terminal does without, in this order."""
+NARROWING = [(most, dropped) for dropped in range(OPTIONAL) for most in range(MOST_COLUMNS, 2, -1)]
+NARROWING += [(2, OPTIONAL - 1), *((most, OPTIONAL) for most in range(MOST_COLUMNS, 1, -1))]
+"""(most generations, optional columns left out), from the widest table to the narrowest.  The comparison goes last."""
+
+
+def _grouped(rows: Rows, metrics: Sequence[str], against: str) -> dict[str, list[Line]]:
+    return {metric: lines(rows, [metric], against) for metric in metrics}
 
 
 def _cells(
-    rows: Rows, groups: Mapping[str, Sequence[Line]], most: int = MOST_COLUMNS, without: Sequence[str] = ()
+    rows: Rows, groups: Mapping[str, Sequence[Line]], against: str, most: int = MOST_COLUMNS, without: int = 0
 ) -> tuple[list[str], dict[str, list[list[str]]]]:
-    """Return the heading, and the cells by metric."""
+    """Return the heading, and the cells by metric, without so many of the optional columns."""
     ts = shown_generations({row["generation"] for row in rows}, most)
-    keep = [i for i, name in enumerate(heading(ts)) if name not in without]
-    body = {metric: [[row[i] for i in keep] for row in block(group, ts)] for metric, group in groups.items()}
-    return [heading(ts)[i] for i in keep], body
+
+    def kept(cells: list[str]) -> list[str]:
+        return cells[:-OPTIONAL] + cells[len(cells) - OPTIONAL + without :]
+
+    body = {metric: list(map(kept, block(group, ts))) for metric, group in groups.items()}
+    return kept(heading(ts, against)), body
 
 
-def as_markdown(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
+def as_markdown(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES, against: str = CONTROL) -> str:
     """Return a titled Markdown table per metric."""
-    head, body = _cells(rows, _grouped(rows, metrics))
+    head, body = _cells(rows, _grouped(rows, metrics, against), against)
     tables = (f"**{title(name, rows, titles)}**\n\n{markdown_table(head, cells, 'lr')}" for name, cells in body.items())
     return "\n".join([*tables, *(f"{markdown(note)}\n" for note in absent(rows, metrics))])
 
 
-def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> str:
+def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES, against: str = CONTROL) -> str:
     """Return a tabular for booktabs, without the sparklines."""
-    head, body = _cells(rows, _grouped(rows, metrics), without=("trend",))
+    head, body = _cells(rows, _grouped(rows, metrics, against), against, without=1)
     out = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", " & ".join(map(latex, head)) + r" \\"]
     for metric, cells in body.items():
         out += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{latex(title(metric, rows, titles))}}} \\"]
@@ -144,15 +161,15 @@ def as_latex(rows: Rows, metrics: Sequence[str], titles: Titles = NO_TITLES) -> 
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def formatted(rows: Rows, metrics: Sequence[str], kind: str, titles: Titles = NO_TITLES) -> str:
+def formatted(rows: Rows, metrics: Sequence[str], kind: str, titles: Titles = NO_TITLES, against: str = CONTROL) -> str:
     """Return the table as `kind`: md, csv, json or latex.  InputError for another kind."""
     match kind:
         case "md":
-            return as_markdown(rows, metrics, titles)
+            return as_markdown(rows, metrics, titles, against)
         case "latex":
-            return as_latex(rows, metrics, titles)
+            return as_latex(rows, metrics, titles, against)
         case "csv":
-            return to_csv(tidy(rows, metrics), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
+            return to_csv(tidy(rows, metrics, against), ("metric", "regime", *axes_of(rows), "generation", *NUMBERS))
         case "json":
-            return json.dumps(tidy(rows, metrics), indent=1) + "\n"
+            return json.dumps(tidy(rows, metrics, against), indent=1) + "\n"
     raise InputError(f'unknown format "{kind}"; allowed: md, csv, json, latex')

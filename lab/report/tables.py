@@ -1,4 +1,4 @@
-"""Tables of results: one line per metric, regime and arm, over generations and seeds, and its cells as text.
+"""Tables of results: lines as cells of text, their sparklines, and the caption below.
 
 lab/report/render.py prints them.
 """
@@ -8,148 +8,43 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from rich.text import Text
+
 from lab.config.study import StudyConfig
-from lab.config.sweep import arms
-from lab.errors import InputError, printable
-from lab.lookup import suggestion
-from lab.metrics.columns import BY_NAME, column, headline
+from lab.config.sweep import Arm, arms
+from lab.errors import printable
+from lab.metrics.columns import column
 from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE
-from lab.metrics.stats import Interval, paired_interval
+from lab.metrics.stats import Interval
+from lab.report.lines import CONTROL, Line, Rows, lines
 from lab.run.folder import axes_of
 
-CONTROL = "human"
 SPARKS = "▁▂▃▄▅▆▇█"
 MOST_COLUMNS = 7
 """Most generations that a printed table shows.  Of more, it shows the first, the last and some between."""
-
-
+MOST_VALUES = 3
+"""Most values of a swept field that a caption lists."""
+TWO_SEEDS = (
+    "intervals of two seeds decide little: they reach 9 standard deviations of the difference to each side, "
+    "those of five seeds 1.2"
+)
 Titles = Mapping[str, str]
 """Column of a user's own metric -> its title above a table."""
 NO_TITLES: Titles = {}
-Rows = Sequence[Mapping[str, Any]]
-"""The rows of results.csv."""
-NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One metric of one regime, and of one arm in a sweep, over generations and seeds."""
-
-    metric: str
-    regime: str
-    axes: Mapping[str, Any]
-    """The swept fields and their values."""
-    values: dict[int, dict[int, float]]
-    """generation -> seed -> value"""
-    control: dict[int, dict[int, float]]
-    """The values of the human regime in the same arm; empty without one."""
-
-    @property
-    def label(self) -> str:
-        """Name in tables and legends: "replace, temperature 0.7"."""
-        return label(self.regime, self.axes)
-
-    @property
-    def last(self) -> int:
-        """The last generation that was measured."""
-        return max(self.values)
-
-    def mean(self, t: int) -> float:
-        """Return the mean over seeds at generation t."""
-        return fmean(self.values[t].values())
-
-    def spread(self, t: int) -> float:
-        """Return the standard deviation over seeds at generation t; NaN for one seed."""
-        values = list(self.values[t].values())
-        return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
-
-    def change(self) -> float:
-        """Return the change of the mean from generation 0 to the last, over seeds that have both; NaN without any."""
-        pairs = self._pairs(self.values.get(0, {}))
-        return self._difference(*map(fmean, zip(*pairs, strict=True))) if pairs else math.nan
-
-    def since_start(self) -> Interval | None:
-        """Return the paired difference (or ratio - 1) over seeds between the last generation and generation 0."""
-        return self._paired(self.values.get(0, {}))
-
-    def against_control(self) -> Interval | None:
-        """Return the paired difference (or ratio - 1) over seeds between this regime and the human control.
-
-        The difference is taken at the last generation.  None for the control itself and without a control.
-        """
-        return None if self.regime == CONTROL else self._paired(self.control.get(self.last, {}))
-
-    def pairs_said(self) -> str:
-        """Return how many seeds an interval without bounds rests on: "one seed", or "1 of 2 seeds" of a short chain."""
-        seeds = len({seed for by_seed in self.values.values() for seed in by_seed})
-        return "one seed" if seeds == 1 else f"1 of {seeds} seeds"
-
-    def _paired(self, other: Mapping[int, float]) -> Interval | None:
-        """Return the interval of the differences to `other`; NaN for numbers that are not finite."""
-        pairs = self._pairs(other)
-        if not all(math.isfinite(number) for pair in pairs for number in pair):
-            return NO_INTERVAL
-        return paired_interval([self._difference(*pair) for pair in pairs]) if pairs else None
-
-    def _pairs(self, other: Mapping[int, float]) -> list[tuple[float, float]]:
-        """Return the last generation's values, each with the value of `other` at the same seed."""
-        return [(value, other[seed]) for seed, value in sorted(self.values[self.last].items()) if seed in other]
-
-    def _difference(self, value: float, other: float) -> float:
-        return value / other - 1 if column(self.metric).relative else value - other
+class Dim(str):
+    """A cell that a terminal prints dim: an interval that holds 0."""
 
 
-def label(regime: str, axes: Mapping[str, Any]) -> str:
-    """Return the name of a regime in an arm: "replace, temperature 0.7"."""
-    return printable(", ".join(filter(None, (regime, arm_label(axes)))))
-
-
-def arm_label(axes: Mapping[str, Any]) -> str:
-    """Return swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
-    short = [name.split(".")[-1] for name in axes]
-    names = [name if short.count(end) > 1 else end for name, end in zip(axes, short, strict=True)]
-    return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
-
-
-def kind_of(rows: Rows) -> str:
-    """Return the kind of corpus that the rows come from: text or source."""
-    return "source" if rows and "source_nll" in rows[0] else "text"
-
-
-def measured_in(rows: Rows) -> list[str]:
-    """Return the measured columns of a table: those after `generation`."""
-    columns = list(rows[0]) if rows else ["generation"]
-    return columns[columns.index("generation") + 1 :]
-
-
-def headline_of(rows: Rows, kind: str) -> list[str]:
-    """Return the columns that are shown unless others are asked for: a few, and the user's own metrics."""
-    return [*headline(kind), *(name for name in measured_in(rows) if name not in BY_NAME)]
-
-
-def lines(rows: Rows, metrics: Sequence[str]) -> list[Line]:
-    """Return one line per metric, regime and arm, in the order of the rows.  InputError for an unknown metric."""
-    measured = measured_in(rows)
-    for name in metrics:
-        if name not in measured:
-            hint = suggestion(name, measured) or f"; there are {', '.join(measured)}"
-            raise InputError(f'unknown metric "{name}"{hint}')
-    swept = axes_of(rows)
-    table = []
-    for metric in metrics:
-        values: dict[tuple[Any, ...], dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-        for row in rows:
-            values[row["regime"], *(row[name] for name in swept)][row["generation"]][row["seed"]] = row[metric]
-        for (regime, *arm), by in values.items():
-            control = values.get((CONTROL, *arm), {})
-            table.append(Line(metric, regime, dict(zip(swept, arm, strict=True)), dict(by), dict(control)))
-    return table
+def styled(cell: str, shown: str | None = None) -> Text:
+    """Return a cell, or what is shown in its place, such as the cell with spaces, as a terminal prints it."""
+    return Text(cell if shown is None else shown, style="dim" if isinstance(cell, Dim) else "")
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
@@ -172,39 +67,67 @@ def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) ->
     return sorted({ts[round(i * (len(ts) - 1) / (most - 1))] for i in range(most)})
 
 
-def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0) -> str:
+def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0, *, against: str | None = CONTROL) -> str:
     """Return what every result must state: corpus, model, decoding, seeds, sizes, kind of interval.
+
+    Of a field that differs between the arms of a sweep, it states every value, or that it is swept.
 
     Args:
         config: the study of the run.
         rows: the rows of results.csv.
         unspaced: share of the held-out words that are single letters of scripts without spaces.
+        against: label of what the lines of the table are compared with; None where it compares none.
     """
-    seeds, row, training = sorted({each["seed"] for each in rows}), config.model.n_positions, config.train
-    human, test = (row * config.rows(tokens) for tokens in (config.corpus.tokens, config.metrics.test_tokens))
-    name = printable(config.model.title) + (
-        f", {config.population} models a generation" if config.population > 1 else ""
-    )
-    tokens = f"{training.convention}, {training.start_title}" if training else "fitted by counting"
+    swept, axes = arms(config), ", ".join(axes_of(rows))
+
+    def of_all(value: Callable[[StudyConfig], object]) -> str:
+        found = dict.fromkeys(str(value(arm.config)) for arm in swept)
+        return " / ".join(found) if len(found) <= MOST_VALUES else f"{len(found)} values (swept)"
+
+    def sizes(rows_of: Callable[[StudyConfig], int]) -> str:
+        return of_all(lambda study: f"{rows_of(study) * study.model.n_positions:,}")
+
     room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
-    curated = f"; curated by {', '.join(each.label for each in config.curators)}" if config.curators else ""
     letters = f"; {unspaced:.0%} of the held-out words are {UNSPACED_NOTE}" if unspaced > UNSPACED_SHARE else ""
-    swept = f"swept: {', '.join(axes_of(rows))}; where not swept: " if axes_of(rows) else ""
     return (
-        f"{config.name}: {swept}{name}, rows of {row} tokens{layout}; "
-        f"{room}{human:,} human tokens a seed from {printable(config.corpus.title)}; {tokens}{curated}; "
-        f"{room}{config.sample_rows * row:,} sampled at {config.sample.title}; "
-        f"test {test:,} tokens; texts compared at {config.compared_tokens:,}; "
-        f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation; "
-        f"vs human: paired difference over seeds with 95 % t interval{letters}{_unfinished(config, rows)}"
+        f"{config.name}: {f'swept: {axes}; ' if axes else ''}{of_all(_model)}, "
+        f"rows of {of_all(lambda study: study.model.n_positions)} tokens{layout}; "
+        f"{room}{sizes(lambda study: study.rows(study.corpus.tokens))} human tokens a seed from "
+        f"{of_all(lambda study: printable(study.corpus.title))}; {of_all(_training)}; "
+        f"{room}{sizes(lambda study: study.sample_rows)} sampled at {of_all(lambda study: study.sample.title)}; "
+        f"test {sizes(lambda study: study.rows(study.metrics.test_tokens))} tokens; "
+        f"texts compared at {of_all(lambda study: f'{study.compared_tokens:,}')}; "
+        f"{_statistics(rows, against)}{letters}{_unfinished(swept, rows)}"
     )
 
 
-def _unfinished(config: StudyConfig, rows: Rows) -> str:
+def _model(study: StudyConfig) -> str:
+    several = f", {study.population} models a generation" if study.population > 1 else ""
+    return printable(study.model.title) + several
+
+
+def _training(study: StudyConfig) -> str:
+    trained = f"{study.train.convention}, {study.train.start_title}" if study.train else "fitted by counting"
+    return trained + (f"; curated by {', '.join(each.label for each in study.curators)}" if study.curators else "")
+
+
+def _statistics(rows: Rows, against: str | None) -> str:
+    """Return what the numbers of a table are over its seeds, and what its intervals can decide."""
+    seeds = sorted({row["seed"] for row in rows})
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}: one seed has no spread and no interval"
+    text = f"seeds {listed(seeds)} (n = {len(seeds)}), mean ± standard deviation"
+    others = [] if against is None else lines(rows, list(rows[0])[-1:], against)
+    if any(len(x.values[x.last].keys() & x.reference.get(x.last, {})) > 1 for x in others if not x.is_reference):
+        text += f"; vs {printable(str(against))}: paired difference over seeds with 95 % t interval"
+    return f"{text}; {TWO_SEEDS}" if len(seeds) == 2 else text
+
+
+def _unfinished(swept: Sequence[Arm], rows: Rows) -> str:
     """Return the chains that are not complete and how far they came; an empty string if all are."""
     measured = Counter(tuple(str(row[name]) for name in ("regime", *axes_of(rows), "seed")) for row in rows)
     short = []
-    for arm in arms(config):
+    for arm in swept:
         for regime, seed in itertools.product(arm.config.regimes, arm.config.seeds):
             chain = (regime.label, *map(str, arm.axes.values()), str(seed))
             done, wanted = measured[chain], arm.config.generations
@@ -220,10 +143,10 @@ def listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def heading(ts: Sequence[int]) -> list[str]:
+def heading(ts: Sequence[int], against: str = CONTROL) -> list[str]:
     """Return the names of the columns."""
     names = [f"gen {t}" for t in ts]
-    return ["regime", *names, "trend", "since gen 0", "last gen vs human"]
+    return ["regime", *names, "trend", "since gen 0", f"last gen vs {printable(against)}"]
 
 
 def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
@@ -234,9 +157,33 @@ def block(group: Sequence[Line], ts: Sequence[int]) -> list[list[str]]:
 
 
 def scale(group: Sequence[Line]) -> tuple[float, float]:
-    """Return the smallest and the largest finite mean of these lines."""
+    """Return the ends of the scale that the sparklines of these lines share.
+
+    It holds all their means.  Where noise is nearly as large as the differences, the scale is wider: one step of a bar
+    is at least `noise(group)`, so that no noise looks like a trend.  Equal means are then at the fourth bar, not at the
+    edge between two.
+    """
     means = [mean for line in group for mean in map(line.mean, line.values) if math.isfinite(mean)]
-    return min(means, default=0.0), max(means, default=0.0)
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    steps = len(SPARKS) - 1
+    missing = max(0.0, steps * noise(group) - (high - low))
+    return low - missing * 3 / steps, high + missing * (steps - 3) / steps
+
+
+def noise(group: Sequence[Line]) -> float:
+    """Return how much a metric moves where nothing happens: the mean standard deviation over seeds of the control.
+
+    Without a control it is that of generation 0, where every regime has trained on human text.  With one seed it is
+    the standard deviation of the control over its generations.  0 where nothing is known.
+    """
+    controls = [line for line in group if line.regime == CONTROL]
+    spreads = [line.spread(t) for line in controls for t in line.values]
+    spreads = spreads or [line.spread(0) for line in group if 0 in line.values]
+    known = [spread for spread in spreads if math.isfinite(spread)]
+    if not known:
+        over_time = [list(map(line.mean, line.values)) for line in controls]
+        known = [stdev(means) for means in over_time if len(means) > 1 and all(map(math.isfinite, means))]
+    return fmean(known) if known else 0.0
 
 
 def title(metric: str, rows: Rows, titles: Titles = NO_TITLES) -> str:
@@ -252,7 +199,7 @@ def _cells(line: Line, ts: Sequence[int], final: int, low: float, high: float) -
     trend = sparkline([line.mean(t) for t in sorted(line.values)], low, high)
     upto = "" if line.last == final else f" (gen {line.last})"  # a chain that stopped early says where
     change = _change(line.metric, line.change()) + upto
-    return [line.label, *values, trend, change, _interval(line)]
+    return [line.label, *values, trend, change, compared(line)]
 
 
 def value_of(line: Line, t: int) -> str:
@@ -286,40 +233,45 @@ def _change(metric: str, change: float) -> str:
     return "" if math.isnan(change) else number(change, "+.1%" if kind.relative else f"+,.{kind.digits}f")
 
 
-def _interval(line: Line) -> str:
-    metric, interval = line.metric, line.against_control()
-    if interval is None:
-        return ""
+def compared(line: Line) -> str:
+    """Return the difference to the reference with its interval: "+4.3% [+1.2%, +7.4%]"; dim where it decides nothing.
+
+    It is empty for the reference and without one.
+    """
+    interval = line.against_reference()
+    return "" if interval is None else difference_of(line.metric, interval, line.pairs_said())
+
+
+def difference_of(metric: str, interval: Interval, pairs: str) -> str:
+    """Return a difference and its interval as a cell; `pairs` says what it rests on where it has no bounds."""
     if math.isnan(interval.mean):
         return "not finite"
     mean = _change(metric, interval.mean)
     if math.isnan(interval.low):
-        return f"{mean} ({line.pairs_said()})"
-    return f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
+        return f"{mean} ({pairs})"
+    text = f"{mean} [{_change(metric, interval.low)}, {_change(metric, interval.high)}]"
+    return Dim(text) if interval.holds_zero else text
 
 
-def tidy(rows: Rows, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def tidy(rows: Rows, metrics: Sequence[str], against: str = CONTROL) -> list[dict[str, Any]]:
     """Return one row per metric, regime and generation: mean, spread and n over seeds, and the paired difference.
 
-    Numbers that are not finite, such as the spread of one seed, are left out.
+    `unit` is that of mean and sd; `change_unit` that of since_gen_0, difference, low and high.  Numbers that are not
+    finite, such as the spread of one seed, are left out.
     """
     table = []
-    for line in lines(rows, metrics):
+    for line in lines(rows, metrics, against):
+        kind = column(line.metric)
         for t in sorted(line.values):
             upto = dataclasses.replace(line, values={k: v for k, v in line.values.items() if k <= t})
-            interval = upto.against_control() or NO_INTERVAL
-            numbers = {
-                "mean": line.mean(t),
-                "sd": line.spread(t),
-                "n": len(line.values[t]),
-                "since_gen_0": upto.change(),
-                "vs_human": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-            }
-            known = {name: value for name, value in numbers.items() if math.isfinite(value)}
-            table.append({"metric": line.metric, "regime": line.regime, **line.axes, "generation": t, **known})
+            interval = upto.against_reference()
+            numbers = {"mean": line.mean(t), "sd": line.spread(t), "n": len(line.values[t])}
+            changes = {"since_gen_0": upto.change()} | (vars(interval) if interval else {})
+            changes = {"difference" if name == "mean" else name: value for name, value in changes.items()}
+            known = {name: value for name, value in (numbers | changes).items() if math.isfinite(value)}
+            units = {"unit": kind.unit, "change_unit": kind.change_unit} | ({"against": against} if interval else {})
+            table.append({"metric": line.metric, "regime": line.regime, **line.axes, "generation": t, **known, **units})
     return table
 
 
-NUMBERS = ("mean", "sd", "n", "since_gen_0", "vs_human", "low", "high")
+NUMBERS = ("mean", "sd", "n", "unit", "since_gen_0", "against", "difference", "low", "high", "change_unit")

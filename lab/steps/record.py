@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from lab.errors import printable
 from lab.metrics.columns import BY_NAME, names
 from lab.metrics.evidence import Evidence, Law, Training
 from lab.metrics.measure import Measured, measure
@@ -65,6 +67,7 @@ def load_evidence(inputs: Folders, *, budget: int, prompt: int, layout: str) -> 
     )
     tokenizer, known = inputs["tokenizer"], is_known_source(inputs["tokenizer"])
     probed = [inputs[role] for role in sorted(inputs, key=_number) if role.startswith("heldout-")]
+    domains, test_domain = ([], None) if known else _domains(inputs["test"])
     return Evidence(
         test=test,
         member_nats=[np.load(folder / "nats.npy") for folder in probed],
@@ -78,7 +81,18 @@ def load_evidence(inputs: Folders, *, budget: int, prompt: int, layout: str) -> 
         trainings=[_training(folder) for role, folder in inputs.items() if role.startswith("model-")],
         token_bytes=() if known else token_bytes(load_tokenizer(tokenizer)[0]),
         law=_law(tokenizer, inputs["test"]) if known else None,
+        domains=domains,
+        test_domain=test_domain,
     )
+
+
+def _domains(test: Path) -> tuple[list[str], np.ndarray]:
+    """Return the domains of the documents of the test fold, and the index of the one of each test token."""
+    names = pa.ipc.open_file(pa.memory_map(str(test / "names.arrow"))).read_all()["domain"]
+    coded = names.combine_chunks().dictionary_encode()
+    domains = [printable(name) for name in coded.dictionary.to_pylist()]
+    indices = coded.indices.to_numpy(zero_copy_only=False)
+    return domains, indices[np.load(test / "document.npy", mmap_mode="r")]
 
 
 def _number(role: str) -> tuple[str, int]:
@@ -115,6 +129,6 @@ RECORD = Kind(
     _run_record,
     ("steps/record.py", "metrics/[!c]*.py", "text/known_source.py", "text/tokenizer.py", "text/plain_tokenizer.py"),
     takes="evidence",
-    libraries=frozenset({"tokenizers"}),
+    libraries=frozenset({"tokenizers", "pyarrow"}),
     reads_weights=False,
 )

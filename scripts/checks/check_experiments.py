@@ -4,8 +4,9 @@ python scripts/checks/check_experiments.py --checkpoints /tmp/experiments  # all
 python scripts/checks/check_experiments.py --checkpoints /tmp/experiments --only hodel-2025-mini
 
 Each study is run by `lab run` as a process of its own; what is finished is not run again.  A row of the table is one
-difference A - B, paired over seeds, with a 95 % t interval: "agrees" where the interval lies on the paper's side (of a
-margin, where the paper's effect is large), "disagrees" where it lies on the other side of 0, "undecided" otherwise.
+difference A - B, paired over seeds, with a 95 % t interval: "direction agrees" where the interval lies on the paper's
+side (of a margin, where the paper's effect is large), "direction disagrees" where it lies on the other side of 0,
+"undecided" otherwise.
 The directions stand in the study files, under `published`.  Exit code 0 where every row agrees, else 1.
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 from lab.cli.terminal import print_table
 from lab.config.files import load_study, study_names
 from lab.report.compare import AGREES, check_direction, side_label
-from lab.report.tables import lines
+from lab.report.lines import lines
 from lab.run.folder import RunFolder
 
 Rows = Sequence[Mapping[str, Any]]

@@ -44,8 +44,8 @@ from lab.errors import InputError
 from lab.loop import Study, build
 from lab.metrics.columns import BY_NAME
 from lab.metrics.stats import Interval
+from lab.report.lines import CONTROL, lines
 from lab.report.render import markdown_table
-from lab.report.tables import CONTROL, lines
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
 from lab.run.progress import clock
@@ -120,7 +120,7 @@ def compared(first: Rows, second: Rows, metrics: Sequence[str]) -> dict[str, Int
     """
     groups = (("other", first), (CONTROL, second))
     table = [{**row, "regime": name, "seed": k} for name, group in groups for k, row in enumerate(group)]
-    found = {line.metric: line.against_control() for line in lines(table, metrics) if line.regime != CONTROL}
+    found = {line.metric: line.against_reference() for line in lines(table, metrics) if line.regime != CONTROL}
     missing = [metric for metric, interval in found.items() if interval is None or math.isnan(interval.low)]
     if missing or len(first) != len(second):
         raise ValueError(f"no interval of {', '.join(missing)} from {len(first)} and {len(second)} rows")

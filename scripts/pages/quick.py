@@ -83,7 +83,9 @@ def headline() -> str:
     """Return the table that `lab run quick` prints in a terminal of 100 characters, and how to read a row of it."""
     found = report.headline(_rows(), 100)
     legend = textwrap.wrap(found.legend, 100, break_on_hyphens=False)
-    shown = textwrap.indent("\n".join([found.title, found.heading, *found.body, *legend]), "    ")
+    shown = textwrap.indent(
+        "\n".join([found.title, found.heading, *(line.plain for line in found.body), *legend]), "    "
+    )
     last = _last()
     explained = f"""**How to read the row `replace`.** To its model, held-out human text is as surprising as a choice
         among {_mean("replace", last, "perplexity"):.1f} equally likely tokens. The bars draw generations 0 to {last}.

@@ -134,10 +134,16 @@ def test_bad_input_is_one_line_exit_2_and_no_run_is_written(desk: Path, case: st
     [
         (["show", "tiny", "--metric", "perplexty"], 'unknown metric "perplexty" - did you mean "perplexity"?'),
         (["show", "tiny", "--format", "html"], 'unknown format "html"; allowed: md, csv, json, latex'),
+        (["show", "tiny", "--against", "acumulate"], 'no regime "acumulate" in this run; it has human, replace'),
+        (["show", "tiny", "--by", "domain", "--metric", "perplexity"], "has the loss (nll) only, not perplexity"),
+        (["compare", "tiny"], "compare tiny with what?"),
+        (["compare", "tiny", "tiny", "--to", "drayson-2025"], "compare tiny with what?"),
+        (["compare", "tiny", "--to", "drayson-2025", "--metric", "nll"], "--metric is for two runs"),
+        (["compare", "tiny", "tiny", "--format", "json"], "printed plain or as md"),
         (["report", "tiny", "--figure", "a.jpeg"], "must end in .png, .svg or .pdf"),
         (["report", "tiny", "--figure", "no/folder/a.png"], "no/folder"),
     ],
-    ids=["metric", "format", "figure", "figure folder"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_requests_of_a_finished_run(finished: Finished, here: Here, arguments: list[str], said: str) -> None:
     before = listing(finished.cwd)
@@ -295,6 +301,31 @@ def test_show_in_every_format(finished: Finished, here: Here) -> None:
     table = lab("show", "tiny", cwd=finished.cwd).stdout
     assert "perplexity of held-out human text" in table and table.splitlines()[-1] in finished.output.splitlines()
     assert listing(finished.cwd) == before
+
+
+def test_show_against_another_regime_and_by_domain(finished: Finished, here: Here) -> None:
+    """The mean of the domains' losses, weighted by their tokens in bins.csv, is the loss of the whole test text."""
+    table = here("show", "tiny", "--metric", "nll", "--against", "replace", cwd=finished.cwd).stdout
+    assert "last gen vs replace" in table and "vs replace: paired difference" in " ".join(table.split())
+    shown = here("show", "tiny", "--by", "domain", cwd=finished.cwd).stdout
+    assert "domain land" in shown and "domain sea" in shown and "  vs human" in shown
+    bins = [line.split(",") for line in (finished.folder / "bins.csv").read_text().splitlines()]
+    results = [line.split(",") for line in (finished.folder / "results.csv").read_text().splitlines()]
+    for chain in results[1:]:
+        by_domain = [row for row in bins if row[:3] == chain[:3] and row[3] == "domain"]
+        assert [row[4] for row in by_domain] == ["land", "sea"]
+        sums = [(int(row[5]), int(row[5]) * float(row[8])) for row in by_domain]
+        mean = sum(nats for _, nats in sums) / sum(tokens for tokens, _ in sums)
+        assert mean == pytest.approx(float(chain[results[0].index("nll")]))
+
+
+def test_compare_two_runs(finished: Finished, here: Here) -> None:
+    done = here("compare", "tiny", "checkpoints/tiny", "--metric", "nll", "--metric", "perplexity", cwd=finished.cwd)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoints/tiny vs tiny" in done.stdout and "+0.000 [+0.000, +0.000]  0, 1 (paired)" in done.stdout
+    assert "tiny -> checkpoints/tiny: no field differs" in done.stdout
+    md = here("compare", "tiny", "tiny", "--metric", "nll", "--format", "md", cwd=finished.cwd).stdout
+    assert md.startswith("**loss on held-out human text") and "| replace | 1 |" in md
 
 
 def test_report_draws_a_figure(finished: Finished, tmp_path: Path, here: Here) -> None:

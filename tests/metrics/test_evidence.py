@@ -48,6 +48,19 @@ def test_the_numbers_of_evidence_made_by_hand() -> None:
     assert [each["label"] for each in found.bins["word"]] == ["1", "2-3"]
 
 
+def test_loss_by_domain_of_evidence_made_by_hand() -> None:
+    """The first row is of one domain and costs ln 2 a token, the second is of another and costs ln 4."""
+    nats = np.array([[math.log(2)] * 6, [math.log(4)] * 6])
+    of_rows = np.array([[0] * 6, [1] * 6])
+    found = measure(by_hand(member_nats=[nats], domains=["sea", "land"], test_domain=of_rows)).bins["domain"]
+    assert found == [
+        {"label": "land", "tokens": 6, "nats_per_token": pytest.approx(math.log(4))},
+        {"label": "sea", "tokens": 6, "nats_per_token": pytest.approx(math.log(2))},
+    ]
+    one = by_hand(domains=["all"], test_domain=np.zeros((2, 6), int))
+    assert "domain" not in measure(one).bins and "domain" not in measure(by_hand()).bins
+
+
 def test_every_column_is_computed_by_the_group_that_the_table_names() -> None:
     law = Law(np.full(6, 1 / 6), np.full((6, 6), 1 / 6), np.full((2, 6), math.log(6)))
     for evidence in (by_hand(), by_hand(law=law, token_bytes=())):

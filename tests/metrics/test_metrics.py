@@ -19,6 +19,7 @@ from lab.metrics.risk import bits_per_byte, mean_nats, perplexity
 from lab.metrics.tails import (
     bin_label,
     frequency_bins,
+    loss_by_domain,
     loss_by_token_bin,
     loss_by_word_bin,
     rare_losses,
@@ -577,3 +578,18 @@ def test_resampling_alone_loses_hapaxes() -> None:
     names = ["".join(chr(97 + i // 26**k % 26) for k in range(3)) for i in range(n)]
     human, resample = (whole_words(" ".join(names[i] for i in drawn)) for drawn in (range(n), rng.integers(n, size=n)))
     assert rare_survival(human, resample) == pytest.approx(1 - math.exp(-1), abs=0.02)
+
+
+def test_loss_by_domain_by_hand() -> None:
+    """Domain b: (1 + 2 + 3) / 3 = 2; a: 7; c has no held-out token."""
+    found = loss_by_domain(np.array([1, 1, 0, 1]), np.array([1.0, 2, 7, 3]), ["a", "b", "c"])
+    assert [(each.label, each.tokens, each.nats_per_token) for each in found] == [("a", 1, 7), ("b", 3, 2)]
+    assert loss_by_domain(np.array([], int), np.array([]), ["a"]) == []
+
+
+def test_many_domains_are_listed_up_to_a_limit() -> None:
+    """Domain d has d tokens of loss 1, so the smallest domains, 1 to 5 with 15 tokens, come together."""
+    domain = np.repeat(np.arange(26), np.arange(26))
+    found = loss_by_domain(domain, np.ones(len(domain)), [f"d{i:02}" for i in range(26)])
+    assert [each.label for each in found] == [*(f"d{i:02}" for i in range(6, 26)), "(others)"]
+    assert found[-1].tokens == 15 and found[-1].nats_per_token == 1

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.metrics import stats
-from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
+from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval, welch_interval
 
 
 def test_t_interval_by_hand() -> None:
@@ -225,3 +226,23 @@ def test_resamples_of_documents_at_the_ratio_count_as_no_deviation() -> None:
     interval = cluster_bootstrap(totals, np.ones(8), rng=rng, resamples=999)
     error = math.sqrt(2) / 8
     assert 1 + error < interval.high < 1 + 5 * error and interval.low == pytest.approx(2 - interval.high)
+
+
+def test_welch_by_hand() -> None:
+    """Variances 1 / 3 and 4 / 2 of the means, error sqrt(2 1/3); (2 1/3)^2 / ((1/3)^2 / 2 + 2^2 / 1) = 1.3425 df."""
+    interval = welch_interval([1.0, 2, 3], [4.0, 6.828427124746190])
+    assert interval.mean == pytest.approx(2 - 5.414213562373095)
+    half = scipy.stats.t.ppf(0.975, 49 / 9 / (1 / 18 + 4)) * math.sqrt(7 / 3)
+    assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half))
+
+
+def test_welch_agrees_with_scipy_and_knows_its_edges() -> None:
+    a, b = np.random.default_rng(1).normal(size=7), np.random.default_rng(2).normal(3, 5, size=4)
+    known = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    interval = welch_interval(a, b)
+    assert (interval.low, interval.high) == pytest.approx((known.low, known.high))
+    alone = welch_interval([1.0], [2.0, 3.0])
+    assert alone.mean == -1.5 and math.isnan(alone.low) and not alone.holds_zero
+    assert welch_interval([1.0, 1.0], [2.0, 2.0]) == Interval(-1, -1, -1)
+    with pytest.raises(ValueError, match="at least 1 value"):
+        welch_interval([], [1.0])

@@ -25,7 +25,7 @@ from lab.loop import build
 from lab.metrics.diversity import distinct_n
 from lab.metrics.stats import Interval, paired_interval
 from lab.models.ngram import Ngram
-from lab.report import tables as report
+from lab.report import lines as report
 from lab.run.folder import RunFolder
 from lab.seeds import derive_seed, generator
 from lab.text.known_source import KnownSource

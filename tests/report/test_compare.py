@@ -41,14 +41,17 @@ TWO: Rows = [
 
 def test_pivot_by_hand() -> None:
     """Means over seeds 0 and 1 at generation 1: 200.5 and 400.5, each with a deviation of 1 / sqrt 2."""
-    heading, cells = pivot(TWO, "perplexity", "sample.temperature")
-    assert heading == [
-        "perplexity of held-out human text (lower is better), generation 1",
-        "temperature 0.5",
-        "temperature 1.0",
-    ]
+    title, heading, cells = pivot(TWO, "perplexity", "sample.temperature")
+    assert title == "perplexity of held-out human text (lower is better), generation 1"
+    assert heading == ["regime", "temperature 0.5", "temperature 1.0"]
     assert cells == [
-        [f"{regime}, top_k {k}", "400.5±0.7", "200.5±0.7"] for k in ("none", 5) for regime in ("human", "replace")
+        row
+        for k in ("none", 5)
+        for row in (
+            [f"human, top_k {k}", "400.5±0.7", "200.5±0.7"],
+            [f"replace, top_k {k}", "400.5±0.7", "200.5±0.7"],
+            ["  vs human", "+0.0% [+0.0%, +0.0%]", "+0.0% [+0.0%, +0.0%]"],
+        )
     ]
 
 
@@ -59,6 +62,13 @@ def test_infinite_numbers_of_two_seeds_are_not_one_seed() -> None:
     assert beside(published(line), tiny_config("x"), rows)[1][-3:] == ["infinite", "infinite", "not finite"]
 
 
+def test_pivot_has_intervals_against_another_arm() -> None:
+    """Seed 0: 200 / 400 - 1 = -50 %; seed 1: 201 / 401 - 1 = -49.9 %.  +- 12.706 x 0.0623 % = 0.8 points."""
+    rows = [row for row in TWO if row["regime"] == "replace" and row["sample.top_k"] == 5]
+    _, _, cells = pivot(rows, "perplexity", "sample.temperature", "temperature 0.5, top_k 5")
+    assert cells[1] == ["  vs temperature 0.5, top_k 5", "", "-49.9% [-50.7%, -49.1%]"]
+
+
 def test_pivot_with_a_hole_and_arms_of_different_length() -> None:
     rows = [
         row("replace", 0, 0, 10, sample__temperature=0.5),
@@ -66,9 +76,9 @@ def test_pivot_with_a_hole_and_arms_of_different_length() -> None:
         row("replace", 0, 0, 30, sample__temperature=1),
         row("human", 0, 0, 40, sample__temperature=1),
     ]
-    heading, cells = pivot(rows, "perplexity", "sample.temperature")
-    assert heading[0].endswith("at each arm's last generation")
-    assert cells == [["replace", "20.0", "30.0"], ["human", "", "40.0"]]
+    title, _, cells = pivot(rows, "perplexity", "sample.temperature")
+    assert title.endswith("at each arm's last generation")
+    assert cells == [["replace", "20.0", "30.0"], ["  vs human", "", "-25.0% (one seed)"], ["human", "", "40.0"]]
 
 
 @pytest.mark.parametrize(
@@ -172,9 +182,9 @@ THREE = losses(human=[[5, 5], [6, 6], [7, 7]], replace=[[5, 6.0], [6, 7.1], [7, 
 
 
 def test_a_direction_by_hand() -> None:
-    assert judged(THREE) == ["replace", "human", "nll", "1", "+1.100", "[+0.852, +1.348]", "3", "agrees"]
+    assert judged(THREE) == ["replace", "human", "nll", "1", "+1.100", "[+0.852, +1.348]", "3", "direction agrees"]
     turned = judged(THREE, higher="human", lower="replace")
-    assert turned[4:] == ["-1.100", "[-1.348, -0.852]", "3", "disagrees"]
+    assert turned[4:] == ["-1.100", "[-1.348, -0.852]", "3", "direction disagrees"]
     assert judged(THREE, least=0.9)[-1] == "undecided (not beyond 0.9)"
     assert judged(THREE, generation=0)[3:] == ["0", "+0.000", "[+0.000, +0.000]", "3", "undecided (interval holds 0)"]
 
@@ -208,7 +218,9 @@ def test_arms_of_a_sweep_are_sides() -> None:
     cold, hot = ({"regime": "replace", "axes": {"sample.temperature": t, "sample.top_k": 5}} for t in (0.5, 1.0))
     config = swept(sample__temperature=[0.5, 1.0], sample__top_k=[None, 5])
     cells = judged(TWO, config, higher=cold, lower=hot, metric="perplexity")
-    assert cells[0] == "replace, temperature 0.5, top_k 5" and cells[4] == "+200.000" and cells[-1] == "agrees"
+    assert (
+        cells[0] == "replace, temperature 0.5, top_k 5" and cells[4] == "+200.000" and cells[-1] == "direction agrees"
+    )
     named = tiny_config("x", sweep=[{"arm": "hot"}, {"arm": "cold", "sample.temperature": 0.5}])
     rows = [row("replace", s, 1, v, arm=name) for s in (0, 1) for name, v in (("hot", 30), ("cold", 40))]
     cold, hot = ({"regime": "replace", "axes": {"sample.temperature": t}} for t in (0.5, 1))
@@ -218,12 +230,12 @@ def test_arms_of_a_sweep_are_sides() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "least", "seeds", "said"),
     [
-        (0.1, 0.3, 0, 3, "agrees"),
-        (-0.3, -0.1, 0, 3, "disagrees"),
-        (-0.3, -0.1, 0.5, 3, "disagrees"),
+        (0.1, 0.3, 0, 3, "direction agrees"),
+        (-0.3, -0.1, 0, 3, "direction disagrees"),
+        (-0.3, -0.1, 0.5, 3, "direction disagrees"),
         (-0.1, 0.3, 0, 3, "undecided (interval holds 0)"),
         (0.1, 0.9, 0.5, 3, "undecided (not beyond 0.5)"),
-        (0.6, 0.9, 0.5, 3, "agrees"),
+        (0.6, 0.9, 0.5, 3, "direction agrees"),
         (math.nan, math.nan, 0, 1, "undecided (one seed)"),
         (math.nan, math.nan, 0, 3, "undecided (no finite difference)"),
     ],

@@ -102,7 +102,7 @@ def test_a_figure_takes_names_as_text(arm: str, tmp_path: Path) -> None:
 def test_paths_in_captions_and_domains_in_descriptions(tmp_path: Path) -> None:
     assert "\x1b" not in caption(tiny_config("a\x1b[2J\u202e.jsonl"), [{"regime": "human", "seed": 0}])
     domain = "<b>[bold]\x1b[2J"
-    lines = (json.dumps({"text": f"Tale {n} of the sea.", "domain": domain}) for n in range(60))
+    lines = (json.dumps({"text": f"Tale {n} of the sea.", "domain": (domain, "b")[n % 2]}) for n in range(60))
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     end = call("corpus", "a.jsonl", "--domain", "domain", cwd=tmp_path)
     assert not end.fault((0,)) and "<b>[bold]\\x1b[2J" in end.out and "\x1b" not in end.out, end

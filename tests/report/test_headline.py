@@ -10,6 +10,11 @@ from lab.report.headline import Headline, headline, reading
 
 Rows = list[dict[str, Any]]
 
+
+def body(found: Headline) -> list[str]:
+    return [line.plain for line in found.body]
+
+
 PERPLEXITY = {
     ("human", 0): (100.0, 100.0),
     ("human", 1): (100.0, 100.0),
@@ -57,24 +62,39 @@ def only(*regimes: str, values: dict[tuple[str, int], tuple[float, ...]] = PERPL
 def test_the_table_by_hand() -> None:
     """At 80 columns: value, trend, change, and a star where the interval excludes 0."""
     rows = table(rare_survival={"human": 0.2, "replace": 0.05, "accumulate": 0.2})
-    assert headline(rows, 80) == Headline(
-        "Generation 1, mean of 2 seeds; change vs human (* 95 % interval excludes 0)",
-        "regime      perplexity       rare loss      distinct-2       rare survival",
-        [
-            "human       100.0 ▁▁         0.50 ▁▁        0.500 ▁▁         20.0% ██",
-            "replace     130.0 ▁█ +30% *  0.50 ▁▁ +0.00  0.500 ▁▁ +0.000   5.0% ▁▁ -15.0 *",
-            "accumulate  105.0 ▁▂  +5%    0.50 ▁▁ +0.00  0.500 ▁▁ +0.000  20.0% ██  +0.0",
-        ],
+    found = headline(rows, 80)
+    assert found.title == "Generation 1, mean of 2 seeds; change vs human (* 95 % interval excludes 0)"
+    assert found.heading == "regime      perplexity       rare loss      distinct-2       rare survival"
+    assert body(found) == [
+        "human       100.0 ▁▁         0.50 ▁▁        0.500 ▁▁         20.0% ██",
+        "replace     130.0 ▁█ +30% *  0.50 ▁▁ +0.00  0.500 ▁▁ +0.000   5.0% ▁▁ -15.0 *",
+        "accumulate  105.0 ▁▂  +5%    0.50 ▁▁ +0.00  0.500 ▁▁ +0.000  20.0% ██  +0.0",
+    ]
+    assert found.legend == (
         "rare loss: nats per token inside rare words; rare survival: share of the rare human words still written "
-        "(change in points); bars: generations 0 to 1",
+        "(change in points); bars: generations 0 to 1, a step >= the spread; "
+        "two seeds decide little"
     )
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_changes_whose_interval_holds_0_are_dim(width: int) -> None:
+    """Perplexity: replace, 28.7 to 31.3 %, is bright; accumulate, -7.7 to 17.7 %, is dim, as losses without change."""
+    _, replace, accumulate = headline(table(), width).body
+    dim = [[line.plain[part.start : part.end].strip() for part in line.spans] for line in (replace, accumulate)]
+    assert not any("+30%" in text for text in dim[0]) and "+5%" in dim[1] and "+0.00" in dim[0]
+
+
+def test_three_seeds_are_not_told_that_two_decide_little() -> None:
+    three = {key: (*values, values[0] + 0.1) for key, values in PERPLEXITY.items()}
+    assert "decide little" not in headline(table(three), 200).legend
 
 
 def test_a_wide_terminal_shows_intervals() -> None:
     found = headline(table(), 200)
     assert found.title == "Generation 1, mean of 2 seeds; change vs human [95 % interval]"
-    assert "130.0 ▁█ +30% [29, 31]" in found.body[1] and "105.0 ▁▂  +5% [-8, 18]" in found.body[2]
-    assert "0.50 ▁▁ +0.00 [0.00, 0.00]" in found.body[1] and "*" not in "".join(found.body)
+    assert "130.0 ▁█ +30% [29, 31]" in body(found)[1] and "105.0 ▁▂  +5% [-8, 18]" in body(found)[2]
+    assert "0.50 ▁▁ +0.00 [0.00, 0.00]" in body(found)[1] and "*" not in "".join(body(found))
 
 
 LONG = {(f"mix,fresh=true,human=0.{i},older=0.25", t): (100.0 + t, 101.0) for i in range(3) for t in range(30)}
@@ -98,32 +118,32 @@ def test_the_table_fits(name: str, width: int) -> None:
     rows, found = STUDIES[name], headline(STUDIES[name], width)
     assert found.width <= width, found
     chains = {(row["regime"], row.get("arm")) for row in rows}
-    assert len([line for line in found.body if line.count("  ") >= len(shortlist("text"))]) >= len(chains)
-    text = "\n".join(found.body)
+    assert len([line for line in body(found) if line.count("  ") >= len(shortlist("text"))]) >= len(chains)
+    text = "\n".join(body(found))
     assert all(regime in text and (arm or "") in text for regime, arm in chains)
 
 
 def test_a_narrow_terminal_groups_a_sweep_by_arm() -> None:
-    lines = headline(STUDIES["swept"], 80).body
+    lines = body(headline(STUDIES["swept"], 80))
     assert lines[0] == "arm repetition penalty of one and a half" and lines[1].startswith("  human  ")
     assert lines[4] == "arm top p" and len(lines) == 8
 
 
 def test_long_names_stand_above_their_numbers() -> None:
-    lines = headline(table(LONG), 80).body
+    lines = body(headline(table(LONG), 80))
     assert lines[0] == "mix,fresh=true,human=0.0,older=0.25" and lines[1].startswith("  115.0 ▁▂▃▄▅▆▇█ +15%"), lines
 
 
 def test_one_seed_has_a_change_without_an_interval() -> None:
     found = headline(STUDIES["one seed"], 80)
     assert found.title == "Generation 1, one seed; change vs human"
-    assert "129.9 ▁█  +30%" in found.body[1] and "*" not in found.body[1]
+    assert "129.9 ▁█  +30%" in body(found)[1] and "*" not in body(found)[1]
 
 
 def test_without_a_control_the_change_is_since_generation_0() -> None:
     found = headline(STUDIES["no control"], 80)
     assert found.title.endswith("change since generation 0 (* 95 % interval excludes 0)")
-    assert "130.0 ▁█ +30% *" in found.body[0]
+    assert "130.0 ▁█ +30% *" in body(found)[0]
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -138,12 +158,12 @@ def test_the_title_names_no_interval_and_no_change_that_no_line_has(width: int) 
 
 def test_a_chain_that_stopped_early_says_where() -> None:
     found = headline(table({**PERPLEXITY, ("human", 2): (100.0, 100.0)}), 100)
-    assert [line.split("  ")[0] for line in found.body] == ["human", "replace (gen 1)", "accumulate (gen 1)"]
+    assert [line.split("  ")[0] for line in body(found)] == ["human", "replace (gen 1)", "accumulate (gen 1)"]
 
 
 def test_numbers_that_are_not_finite_have_no_change() -> None:
     found = headline(STUDIES["not finite"], 80)
-    assert found.body[1].startswith("replace      none ▁") and "nan" not in "".join(found.body)
+    assert body(found)[1].startswith("replace      none ▁") and "nan" not in "".join(body(found))
     assert "nll_rare: none: no held-out word occurs 1 to 3 times" in found.legend
     assert "perplexity: infinite in 1 of 12 rows of results.csv: the model gives some" in found.legend
 

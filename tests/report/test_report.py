@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from support.tiny import tiny_config
 
 from lab.errors import InputError
 from lab.metrics.columns import names
-from lab.report.figure import figure
+from lab.report.figure import _looks, _panel, figure
+from lab.report.lines import lines
 from lab.report.render import formatted, rich_table
-from lab.report.tables import absent, caption, lines, shown_generations, sparkline, tidy
+from lab.report.tables import absent, caption, shown_generations, sparkline, tidy
 
 PERPLEXITY = {
     ("human", 0): (100.0, 110.0),
@@ -49,10 +51,10 @@ def test_mean_spread_and_change_by_hand() -> None:
 
 def test_against_the_control_seeds_are_paired() -> None:
     """Seed 3: 130 / 100 - 1 = .3; seed 8: 168 / 120 - 1 = .4.  Mean .35; half width t(.975, 1) x .05 = .635310."""
-    interval = by_regime(table())["replace"].against_control()
+    interval = by_regime(table())["replace"].against_reference()
     assert interval.mean == pytest.approx(0.35)
     assert interval.high - interval.mean == pytest.approx(12.706205 * 0.05, abs=1e-6)
-    assert by_regime(table())["human"].against_control() is None
+    assert by_regime(table())["human"].against_reference() is None
 
 
 def test_a_metric_with_a_unit_is_compared_by_difference() -> None:
@@ -61,18 +63,18 @@ def test_a_metric_with_a_unit_is_compared_by_difference() -> None:
         row["nll"] = row["perplexity"] / 100
     line = by_regime(rows, "nll")["replace"]
     assert line.change() == pytest.approx(1.49 - 1.05)
-    assert line.against_control().mean == pytest.approx((0.30 + 0.48) / 2)
+    assert line.against_reference().mean == pytest.approx((0.30 + 0.48) / 2)
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:
     rows = [row for row in table() if not (row["regime"] == "human" and row["seed"] == 8)]
-    assert by_regime(rows)["replace"].against_control().mean == pytest.approx(0.30)
+    assert by_regime(rows)["replace"].against_reference().mean == pytest.approx(0.30)
 
 
 def test_one_seed_has_no_spread_and_no_bounds() -> None:
     one = table({key: values[:1] for key, values in PERPLEXITY.items()}, seeds=(3,))
     line = by_regime(one)["replace"]
-    assert math.isnan(line.spread(1)) and math.isnan(line.against_control().low)
+    assert math.isnan(line.spread(1)) and math.isnan(line.against_reference().low)
     assert "(one seed)" in formatted(one, ["perplexity"], "md")
 
 
@@ -133,7 +135,7 @@ def test_the_caption_speaks_of_single_letters() -> None:
 
 def test_without_a_control_there_is_no_comparison() -> None:
     alone = [row for row in table() if row["regime"] == "replace"]
-    assert by_regime(alone)["replace"].against_control() is None
+    assert by_regime(alone)["replace"].against_reference() is None
     for kind in ("md", "csv", "json", "latex"):
         assert "replace" in formatted(alone, ["perplexity"], kind)
 
@@ -212,8 +214,14 @@ def test_tidy_by_hand() -> None:
         "sd": pytest.approx(10 * math.sqrt(2)),
         "n": 2,
         "since_gen_0": pytest.approx(110 / 105 - 1),
+        "unit": "equally likely tokens",
+        "change_unit": "ratio - 1",
     }
-    assert found["replace", 0]["vs_human"] == 0 and found["replace", 1]["vs_human"] == pytest.approx(0.35)
+    end = found["replace", 1]
+    assert found["replace", 0]["difference"] == 0 and end["difference"] == pytest.approx(0.35)
+    assert end["against"] == "human" and end["low"] == pytest.approx(0.35 - 12.706205 * 0.05, abs=1e-6)
+    loss = tidy(table(), ["nll"])[0]
+    assert loss["unit"] == loss["change_unit"] == "nats per token", "a difference has the unit of its metric"
 
 
 def test_the_formats_agree() -> None:
@@ -267,6 +275,42 @@ def test_a_figure_of_many_regimes_leaves_none_out(tmp_path: Path) -> None:
     figure(table({(name, t): (100.0, 110.0) for name in names for t in (0, 1)}), "title", tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert [name for name in names if f"<!-- {name} -->" in text] == names
+
+
+def test_eight_arms_of_two_regimes_have_two_colours_and_eight_marks(tmp_path: Path) -> None:
+    rows = [
+        {"regime": row["regime"], "sample.temperature": arm, **{k: v for k, v in row.items() if k != "regime"}}
+        for arm in range(8)
+        for row in table()
+    ]
+    looks = _looks(rows)
+    assert len(set(looks.colours.values())) == 2 and list(looks.colours) == ["human", "replace"]
+    assert len({str(mark) for mark in looks.marks.values()}) == 8
+    drawn: list[dict[str, Any]] = []
+    axis = SimpleNamespace(plot=lambda *_, **look: drawn.append(look))
+    _panel(axis, rows, ["perplexity"], looks)
+    assert len({(line["color"], line["marker"], line["fillstyle"]) for line in drawn if "marker" in line}) == 16
+    figure(rows, "title", tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    assert all(f"<!-- temperature {arm} -->" in text for arm in range(8)) and text.count("<!-- replace -->") == 1
+
+
+@pytest.mark.parametrize("many", [3, 7, 8, 30])
+def test_no_two_regimes_share_a_colour(many: int) -> None:
+    colours = _looks(table({(f"r{i}", 0): (1.0, 1.0) for i in range(many)})).colours
+    assert len(set(map(str, colours.values()))) == len(colours) == many
+
+
+def test_a_logarithmic_axis_of_perplexity(tmp_path: Path) -> None:
+    """Ticks in plain numbers; a known source has no perplexity in its figure."""
+    for name, log in (("a.svg", False), ("b.svg", True)):
+        figure(table(), "title", tmp_path / name, log=log)
+    plain, logged = ((tmp_path / name).read_text() for name in ("a.svg", "b.svg"))
+    assert "held-out human text (logarithmic) -->" in logged and "(logarithmic)" not in plain
+    assert "<!-- 150 -->" in logged and "10^" not in logged
+    source = [{k: 0.5 for k in row} | row | {"source_nll": 1.0} for row in table()]
+    with pytest.raises(InputError, match="known source has none"):
+        figure(source, "title", tmp_path / "c.svg", log=True)
 
 
 def test_a_figure_of_an_unknown_kind(tmp_path: Path) -> None:
