@@ -18,9 +18,7 @@ Examples:
 
 def print_comparison(
     run: RunName,
-    other: Annotated[
-        str | None, typer.Argument(metavar="[OTHER]", help="A second run, compared with the first.")
-    ] = None,
+    other: Annotated[str | None, typer.Argument(metavar="OTHER", help="A second run, compared with the first.")] = None,
     to: Annotated[str | None, typer.Option(metavar="STUDY", help="A study with a paper: drayson-2025.")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Of two runs: a column of results.csv.  Repeatable.")

@@ -183,7 +183,7 @@ def print_exact(rows: list[dict[str, Any]], graph: Any) -> bool | None:
         return None
     shown = exact.last(compared)
     print_table(exact.HEADING, [exact.cells(row) for row in shown], [not row.agrees for row in shown])
-    say(caption(graph.config, rows), "dim")
+    say(caption(graph.config, rows, against=None), "dim")
     say(exact.summary(compared))
     return all(row.agrees for row in compared)
 
