@@ -79,14 +79,16 @@ def unread(study: Study, store: Store) -> list[str]:
     if all(store.whole(job_of(step)) for step in study.steps if step.name == ROWS.name):
         return []
     lines = ["human text is not read yet: whether it holds all that is asked for is known after lab run has read it"]
-    for config in (arm.config for arm in arms(study.config)):
+    for config in (arm.config for arm in arms(study.config) if arm.config.corpus.layout == "blocks"):
         wanted = {"metrics.test_tokens": ("test", config.metrics.test_tokens)}
-        wanted["corpus.tokens and metrics.tokens"] = ("train", config.corpus.tokens + config.metrics.tokens)
+        base = config.train.base.tokens if config.train and config.train.base else 0
+        human = config.corpus.tokens + (config.corpus.archive_tokens or 0) + base + config.metrics.tokens
+        wanted["the sum of corpus, archive, base and metrics.tokens"] = ("train", human)
         if config.train is not None:
             wanted["train.validation_tokens"] = ("validation", config.train.validation_tokens)
         lines += [
-            f"the {fold} fold of {config.corpus.title} will hold some {fold_tokens(config, fold):,.0f} tokens, and "
-            f"{field} ask for {tokens:,}"
+            f"the {fold} fold of {config.corpus.title} will hold some {fold_tokens(config, fold):,.0f} tokens, "
+            f"fewer than {field} = {tokens:,}"
             for field, (fold, tokens) in wanted.items()
             if tokens > fold_tokens(config, fold)
         ]

@@ -9,7 +9,10 @@ from support.tiny import listing
 
 from lab.config.files import STUDIES, load_study, read_yaml
 from lab.config.study import StudyConfig
+from lab.loop import build
+from lab.run.preflight import prepare_human
 from lab.seeds import generator
+from lab.store.store import Store
 
 
 @pytest.fixture
@@ -56,7 +59,9 @@ def test_every_needed_field_is_there_with_a_comment() -> None:
     ],
     ids=str,
 )
-def test_sizes_fit_the_text(desk: Path, options: list[str], corpus: dict[str, object]) -> None:
+def test_sizes_fit_the_text(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], corpus: dict[str, object]
+) -> None:
     """The steps that read human text accept what is written; that it trains is one slow test below."""
     ended = call("new", "s.yaml", *options, cwd=desk)
     assert ended.code == 0, ended.err
@@ -64,6 +69,9 @@ def test_sizes_fit_the_text(desk: Path, options: list[str], corpus: dict[str, ob
     assert {name: value for name, value in written["corpus"].items() if name != "tokens"} == corpus
     sizes = [written["corpus"]["tokens"], written["metrics"]["test_tokens"], written["train"]["validation_tokens"]]
     assert all(size >= 128 and size % 128 == 0 for size in sizes)
+    monkeypatch.chdir(desk)
+    graph = build(load_study("s.yaml"))
+    prepare_human(Store(desk / "store"), graph.human, lambda _: None)
     columns = {line.index("# ") for line in (desk / "s.yaml").read_text().splitlines() if "# " in line}
     template = (STUDIES / "_new.yaml").read_text().splitlines()
     assert columns == {line.index("# ") for line in template if "# " in line}

@@ -155,6 +155,19 @@ def test_a_lineage_has_the_sizes_that_will_be() -> None:
     assert lineage(tiny_config("data/human-small.parquet"), 0).archive is None
 
 
+@pytest.mark.parametrize("layout", ["blocks", "documents"])
+def test_recipes_are_tried_with_the_numbers_of_rows_that_there_will_be(
+    corpus_file: Path, tmp_path: Path, layout: str
+) -> None:
+    """So a plan, which reads no text, tries them as the run will."""
+    changes = DOCUMENTS | {"corpus__layout": layout, "corpus__archive_tokens": 100, "population": 2}
+    config, found = of_text(corpus_file, **changes)
+    assert found.archive is not None
+    own, archive = made(tmp_path, [found.human, found.archive])
+    told = lineage(config, 1)
+    assert told.archive is not None and (told.human.rows, told.archive.rows) == (len(own), len(archive)) == (32, 6)
+
+
 def test_where_content_lies() -> None:
     assert where_at("a/b", "a/b@123") == {"path": "a/b", "revision": "123"}
     assert where_at("folder", "0123abcd") == {"path": "folder", "revision": None}
