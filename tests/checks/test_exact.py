@@ -330,7 +330,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Mapping[s
             monkeypatch.setattr(Uniform, name, value)
         graph = study(model={"kind": "uniform", "n_positions": 3}, regimes=["human"], generations=1)
         monkeypatch.setattr("lab.run.signals.signal.signal", lambda *_: None)  # this process keeps its own
-        code = cli._run(graph, RunFolder(tmp_path / "checkpoints" / "two"), 0, frozenset(), StopSignals())
+        code = cli._run(graph, RunFolder(tmp_path / "checkpoints" / "two"), 0, frozenset(), StopSignals(), 0.0)
         return code, console.export_text(styles=True)
 
     monkeypatch.setattr("signal.signal", lambda *_: None)

@@ -305,7 +305,8 @@ def test_head_by_hand() -> None:
     assert head(rows, 1, 12, 0) is None, "3 + 2 + 3 + 3 = 11"
     assert np.array_equal(head(rows, 1, 11, 0), rows[:, 1:])
     assert np.array_equal(head(rows, 1, 8, None), rows[:2, 1:])
-    assert head(rows, 1, 13, None) is None
+    assert np.array_equal(head(rows, 1, 13, None), rows[:, 1:]), "whole rows below the budget"
+    assert head(rows, 1, 15, None) is None
 
 
 def test_the_head_is_compared_at_its_budget(run: Run) -> None:
@@ -651,7 +652,7 @@ def test_a_sweep_has_a_column_for_each_field(run: Run) -> None:
     ]
     assert len({g.models[0] for g in ran.study.generations if g.t == 0}) == 1
     assert len({g.models[0] for g in ran.study.generations if g.t == 1}) == 2
-    heading, cells = pivot(ran.rows, "distinct_2", "sample.temperature")
+    _, heading, cells = pivot(ran.rows, "distinct_2", "sample.temperature")
     assert heading[1:] == ["temperature 0.5", "temperature 1.0"]
     assert cells == [
         ["replace, top_k 5", f"{ran.rows[1]['distinct_2']:.3f}", ""],
