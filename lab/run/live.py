@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,8 +18,8 @@ SHOWN = {
 }
 """Columns of a line, by kind of corpus, with what they are called there."""
 CONTROL = "human"
-SHARE = 20
-"""Tables are written again after SHARE times as long as they took last: writing takes at most a twentieth of a run."""
+GROWTH = 1.05
+"""In a long run the tables are written when they have grown by this factor, so that writing takes little time."""
 
 
 class Live:
@@ -34,7 +33,7 @@ class Live:
             self.chains[generation.record].append(generation)
         self.controls = {(g.arm.label, g.seed, g.t): g for g in study.generations if g.regime == CONTROL}
         self.names = max(len(g.regime + g.arm.label) for g in study.generations)
-        self.due = 0.0
+        self.told, self.due = 0, 1
 
     def measured(self, step: Step) -> str | None:
         """Write the tables so far, and return a line with the numbers of a generation; None for another step.
@@ -45,7 +44,10 @@ class Live:
         generations = self.chains.get(step)
         if generations is None:
             return None
-        self._write_tables()
+        self.told += 1
+        if self.told >= self.due:
+            self.folder.write_tables(self.study, self.store)
+            self.due = max(self.told + 1, math.ceil(GROWTH * self.told))
         first = generations[0]
         record = read_record(self.store, first)
         if record is None:
@@ -61,12 +63,6 @@ class Live:
         value = _text(name, columns[name])
         beside = f" (human {_text(name, human[name])})" if human and value else ""
         return f"{self.shown[name]} {value}{beside}" if value else ""
-
-    def _write_tables(self) -> None:
-        began = time.monotonic()
-        if began >= self.due:
-            self.folder.write_tables(self.study, self.store)
-            self.due = time.monotonic() + SHARE * (time.monotonic() - began)
 
 
 def _text(name: str, value: float | None) -> str:

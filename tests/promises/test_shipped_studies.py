@@ -98,7 +98,7 @@ def shrunk(config: StudyConfig, tales: Path, bases: Mapping[str, str]) -> StudyC
     prompt = config.sample.prompt_tokens
     data["sample"]["prompt_tokens"] = prompt and max(1, prompt * ROW // config.model.n_positions)
     if "path" in data["corpus"]:
-        data["corpus"]["path"] = str(tales)
+        data["corpus"] |= {"path": str(tales), "subset": None, "split": "train", "revision": None}
     for section in ("tokenizer", "model"):
         for field in ("path", "pretrained"):
             if (data[section] or {}).get(field):

@@ -148,7 +148,7 @@ def test_damage_while_a_step_runs_that_needs_it(network: Trial, kind: str, how: 
     and the keys would decide which of the two is damaged.
     """
     folder = network.fresh()
-    reader = {"train": "sample", "human": "pool", "tokenizer": "train"}[kind]
+    reader = {"train": "heldout", "human": "pool", "tokenizer": "train"}[kind]
     hook = ["damaging", f"{reader}/commit/made", kind, how]
     code = network.run(folder, workers=workers, hook=[*hook, "checkpoints/store"], hash_all=True)
     assert code == 0 and network.same(folder), log(folder)

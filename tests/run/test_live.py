@@ -25,7 +25,6 @@ class Told(Reports):
     def finished(self, step: Step, seconds: float) -> None:
         """Ask for the line."""
         super().finished(step, seconds)
-        self.live.due = 0.0
         if line := self.live.measured(step):
             self.lines.append((line, len(self.folder.results())))
 
