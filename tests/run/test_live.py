@@ -1,12 +1,14 @@
 """Numbers as they come: a line and the tables after each generation, and a run that can be shown in the middle."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from support.hostile import call
 from support.tiny import Finished, Reports, store_at
 
+from lab import machine
 from lab.loop import Study
 from lab.run.executors import execute
 from lab.run.folder import RunFolder
@@ -67,3 +69,17 @@ def test_a_run_is_shown_in_the_middle(finished: Finished) -> None:
     finally:
         table.write_text(whole)
     assert "INCOMPLETE" not in call("show", "tiny", cwd=finished.cwd).out
+
+
+def test_a_store_of_another_processor_is_said_once(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same run again, as on another machine: one note names both processors, and nothing is computed."""
+    shutil.copytree(finished.cwd, tmp_path / "copy", symlinks=True)
+    here = machine.cpu_name()
+    monkeypatch.setattr(machine, "cpu_name", lambda: "A newer CPU")
+    done = call("run", finished.study, "--workers", "0", cwd=tmp_path / "copy")
+    assert done.code == 0 and done.err.count(f"were made on {here}, and this is A newer CPU") == 1, done.err
+    assert "[" not in done.err
+    monkeypatch.setattr(machine, "cpu_name", lambda: here)
+    assert "were made on" not in call("run", finished.study, "--workers", "0", cwd=tmp_path / "copy").err
