@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from support.hostile import call
 from support.tiny import Finished, Reports, store_at
 
