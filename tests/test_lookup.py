@@ -109,7 +109,7 @@ def write(folder: Path, **files: str) -> None:
 def test_every_module_of_the_users_that_a_module_reaches(own_folder: Path) -> None:
     write(
         own_folder,
-        mine="import numpy as np\nimport own_a\nfrom lab.recipe import Part\ndef f():\n    from own_d import late",
+        own_main="import numpy as np\nimport own_a\nfrom lab.recipe import Part\ndef f():\n    from own_d import late",
         own_a="from own_b import K",
         own_b="import own_a\nK = 1",
         own_d="import pkg_own.inner",
@@ -119,8 +119,8 @@ def test_every_module_of_the_users_that_a_module_reaches(own_folder: Path) -> No
         pkg_own__other="X = 1",
     )
     (own_folder / "pkg_own" / "__init__.py").write_text("")
-    assert set(users_code("mine")) == {
-        *("mine", "own_a", "own_b", "own_d", "pkg_own", "pkg_own.inner", "pkg_own.near", "pkg_own.other")
+    assert set(users_code("own_main")) == {
+        *("own_main", "own_a", "own_b", "own_d", "pkg_own", "pkg_own.inner", "pkg_own.near", "pkg_own.other")
     }
 
 
@@ -132,10 +132,10 @@ def test_a_function_of_an_installed_package_is_its_module_alone() -> None:
 
 @pytest.mark.parametrize(("changed", "same"), [("own_k", False), ("own_far", False), ("own_unused", True)])
 def test_a_changed_module_of_the_users_changes_the_key(own_folder: Path, changed: str, same: bool) -> None:
-    write(own_folder, mine="from own_k import K\ndef f(): return K", own_k="from own_far import K", own_far="K = 1")
+    write(own_folder, own_main="from own_k import K\ndef f(): return K", own_k="from own_far import K", own_far="K = 1")
     write(own_folder, own_unused="K = 1")
-    function = lookup("regime", "mine:f", {})
-    before = function_hash("regime", "mine:f", function, own=False)
+    function = lookup("regime", "own_main:f", {})
+    before = function_hash("regime", "own_main:f", function, own=False)
     with (own_folder / f"{changed}.py").open("a") as file:
         file.write("J = 2\n")
-    assert (function_hash("regime", "mine:f", function, own=False) == before) == same
+    assert (function_hash("regime", "own_main:f", function, own=False) == before) == same

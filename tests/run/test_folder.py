@@ -94,7 +94,7 @@ def test_a_notebook_reads_the_same_bits(finished: Finished) -> None:
     assert run.config.name == "tiny" and list(run.results.columns) == [*KEYS, *names("text")]
     for column in names("text"):
         assert run.results[column].tolist() == [row[column] for row in exact]
-    assert set(run.bins["level"]) == {"token", "word"}
+    assert set(run.bins["level"]) == {"token", "word", "domain"}
     assert isinstance(run.results, pandas.DataFrame)
 
 

@@ -23,6 +23,7 @@ from lab.store.step import Step
 from lab.store.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]
+os.environ.pop("COLUMNS", None)  # of the terminal that the tests run in: tables are as wide as where there is none
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 WORDS = [first + last for first in ("ba", "so", "ri", "mu", "te", "lo", "ka", "ne") for last in ("", "n", "l", "sta")]
 """32 words of a made-up language, the most frequent first (Zipf 1949)."""
