@@ -18,8 +18,8 @@ SHOWN = {
 }
 """Columns of a line, by kind of corpus, with what they are called there."""
 CONTROL = "human"
-GROWTH = 1.05
-"""In a long run the tables are written when they have grown by this factor, so that writing takes little time."""
+EACH = 36
+"""Generations up to which the tables are written after each one; later, when they have grown by about a quarter."""
 
 
 class Live:
@@ -47,7 +47,7 @@ class Live:
         self.told += 1
         if self.told >= self.due:
             self.folder.write_tables(self.study, self.store)
-            self.due = max(self.told + 1, math.ceil(GROWTH * self.told))
+            self.due = self.told + max(1, (self.told - EACH) // 4)
         first = generations[0]
         record = read_record(self.store, first)
         if record is None:
