@@ -78,7 +78,7 @@ def _generation(chain: Path, gen: int | None, label: str) -> int:
     """Return the generation that is asked for, by default the last one that has written."""
     written = sorted(int(path.parent.name[4:]) for path in chain.glob("gen-*/synthetic"))
     if not written:
-        raise InputError(f"{label} has written nothing yet in {chain}; lab run continues it")
+        raise InputError(f"{label} has no generation measured yet in {chain}; lab run continues it")
     if gen is not None and gen not in written:
         raise InputError(f"{label} has no generation {gen} in {chain}; it has {written[0]} to {written[-1]}")
     return written[-1] if gen is None else gen

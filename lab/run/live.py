@@ -36,16 +36,17 @@ class Live:
         self.told, self.due = 0, 1
 
     def measured(self, step: Step) -> str | None:
-        """Write the tables so far, and return a line with the numbers of a generation; None for another step.
+        """Write the links and tables so far, and return a line with the numbers of a generation; None for another step.
 
         >>> live.measured(record)
-        'replace     seed 1  gen 2   perplexity 182.4 (human 106.8)   rare words kept 6.7 %'
+        'replace     seed 1  gen 2   perplexity 182.4 (human 106.8)   rare words kept 6.7 % (human 12.6 %)'
         """
         generations = self.chains.get(step)
         if generations is None:
             return None
         self.told += 1
         if self.told >= self.due:
+            self.folder.link(self.study, self.store)
             self.folder.write_tables(self.study, self.store)
             self.due = self.told + max(1, (self.told - EACH) // 4)
         first = generations[0]

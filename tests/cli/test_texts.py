@@ -97,4 +97,4 @@ def test_a_run_that_has_written_nothing(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(tiny_config("x").model_dump(mode="json")))
     end = call("texts", "run", "--checkpoints", ".", cwd=tmp_path)
-    assert not end.fault((2,)) and "human has written nothing yet" in end.err
+    assert not end.fault((2,)) and "human has no generation measured yet" in end.err

@@ -29,6 +29,7 @@ class Told(Reports):
         """Ask for the line."""
         super().finished(step, seconds)
         if line := self.live.measured(step):
+            assert len(list(self.folder.path.glob("*/gen-*/synthetic"))) == len(self.folder.results())
             self.lines.append((line, len(self.folder.results())))
 
 
