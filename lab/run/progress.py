@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -128,20 +129,19 @@ class RunProgress:
         self.estimator.learn(step.name, step.work, seconds)
         spent = {"step": step.name, "key": step.key, "label": step.label, "seconds": round(seconds, 3)}
         timings.append(self.folder / timings.FILE, spent)
+        self.found(step)
+        if line := self.live(step):
+            self._say(line, "bold")
+            self.printed = time.monotonic()
         if self.console.is_terminal:
-            self.found(step)
-        elif seconds < QUICK:
-            self.found(step)
+            return
+        if seconds < QUICK:
             self.quick.append(step.label.split()[0])
             if not self.left or time.monotonic() - self.printed > SILENCE:
                 self._sum_up(self._left())
         else:
-            self.found(step)
             rate = f"  {step.tokens / seconds:,.0f} tokens/s" if step.tokens else ""
             self._line(f"{step.label}  {seconds:.1f}s{rate}{self._left()}")
-        if line := self.live(step):
-            self._say(line, "bold")
-            self.printed = time.monotonic()
 
     def failed(self, step: Step, reason: str, trace: str) -> None:
         """Log a step that failed, and print one line for it."""
@@ -170,6 +170,10 @@ class RunProgress:
         return "  all done" if not self.left else f"  about {clock(left)} left" if left is not None else ""
 
     def _say(self, text: str, style: str | None = None) -> None:
+        if self.console.is_terminal:  # wrapped at words, of which paths stay whole
+            wrapper = textwrap.TextWrapper(self.console.width, subsequent_indent="  ", break_long_words=False)
+            wrapper.break_on_hyphens = False
+            text = wrapper.fill(text)
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def _close_bar(self, step: Step) -> None:

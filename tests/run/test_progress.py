@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_quick_steps_are_summed_up(built: Callable[..., Study], tmp_path: Path) 
     )
     at = [number for number, step in enumerate(order) if step.name == "train"]
     assert lines.count("told") == sum(step.name == "record" for step in order)
+    assert lines[-2:-1] == ["told"]  # no number comes after "all done"
     lines = [line for line in lines if line != "told"]
     assert [line.split("]")[0] for line in lines] == [f"[{n + 1}/{len(order)}" for n in at] + [
         f"[{len(order)}/{len(order)}"
@@ -97,6 +99,13 @@ def test_quick_steps_are_summed_up(built: Callable[..., Study], tmp_path: Path) 
     between = [step.label.split()[0] for step in order if step.name not in ("train", "corpus")]
     rest = ", ".join(f"{name} x {count}" if count > 1 else name for name, count in Counter(between).items())
     assert lines[-1] == f"[{len(order)}/{len(order)}] {rest}  all done"
+
+
+def test_a_long_line_is_wrapped_at_words_on_a_terminal(built: Callable[..., Study], tmp_path: Path) -> None:
+    line = "replace  seed 0  gen 1   perplexity 477.0 (human 403.0)   rare words kept 5.1 %"
+    lines = reported(built().steps, lambda step: 1, tmp_path, terminal=True, live=lambda step: line)
+    plain = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", each).rstrip() for each in lines]
+    assert "replace  seed 0  gen 1   perplexity" in plain and "  477.0 (human 403.0)   rare words kept" in plain
 
 
 def test_a_long_silence_is_broken(built: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
