@@ -112,7 +112,8 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             sys.exit(BAD_INPUT)
-        _fail(InputError(f"{error.format_message().rstrip('.')}{_meant(error)}; see --help"))
+        said = error.format_message().rstrip(".") + _meant(error)
+        _fail(InputError(f"{said}{' See' if said.endswith('?') else '; see'} --help"))
 
 
 def _meant(error: Any) -> str:

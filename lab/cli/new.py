@@ -57,6 +57,8 @@ def write_study(
             new.write(_aligned(written, template))
     except FileExistsError:
         raise InputError(f"{file} is there already, and lab new changes no file: give another name") from None
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no folder {file.parent}: make it, or give another name") from None
     load_study(str(file))
     say(f"{file} is written: every needed field, with a comment\nlab plan {file}    what it takes\nlab run {file}")
 

@@ -48,7 +48,9 @@ def explain(error: ValidationError, given: Any) -> str:
     if missing:
         named = ", ".join(f'"{name}"{_contents(name)}' for name in missing)
         clauses.append(f"{named} {'is' if len(missing) == 1 else 'are'} missing from the study{several}")
-    clauses += [_said(fault, given) for fault in faults if fault["type"] not in ("extra_forbidden", "missing")]
+    inside = {tuple(fault["loc"][:-1]) for fault in faults}  # a list all of whose entries are wrong is not empty
+    told = [fault for fault in faults if fault["type"] != "too_short" or tuple(fault["loc"]) not in inside]
+    clauses += [_said(fault, given) for fault in told if fault["type"] not in ("extra_forbidden", "missing")]
     return _joined(list(dict.fromkeys(clauses)))
 
 

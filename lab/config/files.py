@@ -138,9 +138,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = strictyaml.read_file(path)
     except (*strictyaml.ERRORS, OSError) as error:
-        raise InputError(f"{path} is not readable YAML: {error}") from error
+        said = str(error).replace('in "<unicode string>", line', "at line")
+        raise InputError(f"{path} is not readable YAML: {said}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path} holds {type(data).__name__}, not study fields such as seeds, corpus, model")
+        held = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
+        raise InputError(f"{path} holds {held}, not study fields such as seeds, corpus, model")
     return data
 
 

@@ -113,7 +113,7 @@ def find_files(config: CorpusConfig) -> Found:
     """
     path, here = config.path, local(config.path)
     if here is None:
-        if path.count("/") == 1 and not path.startswith((".", "/", "~")) and not _known(path):
+        if re.fullmatch(r"\w[\w.-]*/[\w.-]+", path, re.ASCII) and not _known(path):
             return Found()
         raise InputError(f"corpus.path {path} does not exist; give a file ({', '.join(FORMATS)}), a folder or a hub id")
     if here.is_dir() and (here / "dataset_dict.json").is_file():

@@ -92,7 +92,7 @@ def test_it_runs_as_it_is(desk: Path) -> None:
         (["s.yaml", "--corpus", "none.txt"], "none.txt does not exist"),
         (["s.yaml", "--corpus", "t.csv"], 'has no column "text"'),
         (["s.yaml", "--corpus", "short.txt"], "short.txt"),
-        (["no/s.yaml"], "No such file or directory"),
+        (["no/s.yaml"], "there is no folder no: make it"),
     ],
     ids=str,
 )

@@ -100,7 +100,7 @@ def test_without_a_study_the_shipped_ones_are_listed(desk: Path, command: str) -
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["rnu"], "Did you mean"),
+        (["rnu"], "Did you mean 'run'? See --help"),
         (["smoke"], "did you mean lab run smoke?"),
         (["s.yaml"], "did you mean lab run s.yaml?"),
         (["xyzzy"], "the commands are run, plan, "),

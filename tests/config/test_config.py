@@ -125,6 +125,11 @@ def test_one_missing_section_says_what_it_holds() -> None:
     assert refusal(study | {"seeds": []}).startswith('"train" (batch_rows, lr, validation_tokens) is missing from the')
 
 
+def test_a_list_of_wrong_entries_is_not_called_empty() -> None:
+    said = refusal(tiny("tales.jsonl", seeds=["a", -1]))
+    assert '"seeds entry 2" is -1' in said and "at least one entry" not in said
+
+
 def test_all_faults_between_sections_are_said_at_once() -> None:
     said = refusal(tiny("tales.jsonl", seeds=[1, 1], metrics__test_tokens=3, metrics__tokens=600, tokenizer=None))
     parts = ("more than once", "less than one row", "must not exceed", "tokenizer is")

@@ -127,7 +127,7 @@ def test_mixed_kinds(tmp_path: Path) -> None:
     assert "mixes kinds of files (" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["missing.txt", "/no/such/folder", "./a/b", "missing", "a/b/c", ""])
+@pytest.mark.parametrize("path", ["missing.txt", "/no/such", "./a/b", "missing", "a/b/c", "a/", "my texts/b", ""])
 def test_a_missing_path(path: str) -> None:
     assert "does not exist; give a file" in refusal(path)
 
