@@ -54,7 +54,8 @@ def _print_two(names: list[str], folders: list[Any], metrics: list[str], format_
     for line in differences(first, second):
         say(line)
     for run in (first, second):
-        say(f"{run.name}: {caption(run.config, run.rows, against=None)}", "dim")
+        said = caption(run.config, run.rows, against=None).removeprefix(f"{run.config.name}: ")
+        say(f"{run.name}: {said}", "dim")
 
 
 def _print_published(folder: Any, to: str, format_: str | None) -> None:

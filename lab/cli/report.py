@@ -30,12 +30,14 @@ def draw_report(
     Four panels: perplexity, loss in rare and in common words, survival of rare words, diversity.
     """
     from lab.report import figure as drawing
+    from lab.report.tables import listed
 
     folder = folder_of(run, checkpoints)
     config, rows = folder.config(), measured_rows(folder)
     path = figure or folder.path / "figure.png"
     if not path.absolute().parent.is_dir():
         raise InputError(f"figure {path}: there is no folder {path.parent}")
-    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    drawing.figure(rows, f"{config.name}: {printable(config.corpus.title)}, seeds {seeds}", path, log=log)
+    seeds = sorted({row["seed"] for row in rows})
+    named = f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
+    drawing.figure(rows, f"{config.name}: {printable(config.corpus.title)}, {named}", path, log=log)
     say(str(path))

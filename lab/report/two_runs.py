@@ -21,7 +21,8 @@ from lab.report.tables import difference_of, listed, value_of
 
 SAME_TEXT = ("corpus.", "tokenizer.", "metrics.test_tokens", "model.n_positions", "model.pretrained")
 """Fields that decide which tokens the models are scored on."""
-NO_PART = {"name", "note", "published", "seeds", "regimes", "generations", "sweep", "compute", "keep_models"}
+WHOLE = ("name", "note", "published", "seeds", "regimes", "generations", "sweep", "keep_models")
+NO_PART: Any = {**dict.fromkeys(WHOLE, True), "compute": {"checkpoint_seconds"}}
 """Fields that say nothing about how one chain differs from another."""
 
 
@@ -111,7 +112,8 @@ def differences(first: MeasuredRun, second: MeasuredRun) -> list[str]:
     """Return sentences on what the studies of two runs differ in, and what that means for the comparison."""
     a, b = (run.config.model_dump(mode="json", exclude=NO_PART) for run in (first, second))
     found = difference(a, b)
-    said = [f"{first.name} -> {second.name}: {printable('; '.join(found)) or 'no field differs, but what is swept'}"]
+    swept = ", but what is swept" if first.config.sweep or second.config.sweep else ""
+    said = [f"{first.name} -> {second.name}: {printable('; '.join(found)) or f'no field differs{swept}'}"]
     if any(line.startswith(SAME_TEXT) for line in found):
         said.append(
             "the two may be scored on different tokens: of losses and perplexities compare the changes within a run"

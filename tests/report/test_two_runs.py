@@ -85,7 +85,11 @@ def test_nothing_in_common_is_said() -> None:
 
 
 def test_what_differs_between_the_studies_is_said() -> None:
-    assert differences(A, run("b", A.rows, seeds=[4, 5])) == ["a -> b: no field differs, but what is swept"]
+    assert differences(A, run("b", A.rows, seeds=[4, 5])) == ["a -> b: no field differs"]
+    swept = run("b", A.rows, sweep={"sample.temperature": [0.5, 1.0]})
+    assert differences(A, swept) == ["a -> b: no field differs, but what is swept"]
+    assert differences(A, run("b", A.rows, compute__dtype="bfloat16"))[0].startswith("a -> b: compute.dtype: ")
+    assert differences(A, run("b", A.rows, compute__checkpoint_seconds=7)) == ["a -> b: no field differs"]
     lr = run("b", A.rows, train__lr=0.1)
     assert differences(A, lr) == ["a -> b: train.lr: 0.005 -> 0.1"]
     words = differences(A, run("b", A.rows, tokenizer__vocab_size=400))
