@@ -23,6 +23,7 @@ from lab.steps.identity import identities
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
+from lab.steps.profile import profile
 from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
@@ -50,7 +51,10 @@ def chain(
         probes = probed(place, models, sampled)
         numbers = record(place, models, sampled, probes)
         own = extras(place, numbers)
-        generations.append(Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own))
+        profiled = profile(place, models, sampled, numbers, start)
+        generations.append(
+            Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled)
+        )
         samples[t] = sampled
     return generations
 
@@ -87,6 +91,8 @@ class Generation:
     record: Step
     extras: tuple[Step, ...] = ()
     """One step per metric of the user's own."""
+    profile: Step | None = None
+    """What the definitions of collapse need; None where the study asks for none."""
 
     @property
     def chain(self) -> str:
@@ -104,13 +110,14 @@ class Generation:
     @property
     def ends(self) -> tuple[Step, ...]:
         """The steps that no other step needs: what was measured."""
-        return (self.record, *self.extras)
+        return (self.record, *self.extras, *([self.profile] if self.profile else []))
 
     @property
     def artifacts(self) -> dict[str, Step]:
         """What a run's folder links to, by name."""
         several = len(self.models) > 1
         links = {"synthetic": self.synthetic, "record": self.record}
+        links |= {"profile": self.profile} if self.profile else {}
         evidence = {"evidence" if name == HELDOUT.name else name: steps for name, steps in self.probes.items()}
         for name, made in {"model": self.models, **evidence}.items():
             links |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}

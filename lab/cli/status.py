@@ -26,9 +26,9 @@ def print_status(
 
     One line per chain says how many of its generations are measured.
     """
-    from lab.run.folder import read_record
     from lab.run.plan import make_plan
     from lab.run.progress import clock
+    from lab.run.records import read_record
     from lab.run.retention import bytes_by_group, study_of
 
     folder = folder_of(run, checkpoints)

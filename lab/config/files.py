@@ -52,6 +52,14 @@ def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
     return parse_study(data)
 
 
+def overridden(config: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
+    """Return a study with some fields changed: ["train.lr=0.001"].  InputError: it is not valid then."""
+    data = config.model_dump(mode="json")
+    for override in overrides:
+        _override(data, override)
+    return parse_study(data)
+
+
 def parse_study(data: Mapping[str, Any]) -> StudyConfig:
     """Build a study from its fields.  InputError in one line where they are wrong."""
     return _parse(StudyConfig, data)

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from lab.config.fields import Frozen, Number, Positive, Tokens, Whole, kind_or
 from lab.config.model import NETWORKS, AnyModel, PretrainedConfig
 from lab.config.named import CuratorConfig, RegimeConfig
+from lab.config.profile import ProfileConfig
 from lab.config.sample import SampleConfig
 from lab.config.text import CorpusConfig, SourceConfig, TokenizerConfig
 from lab.config.train import TrainConfig
@@ -168,6 +169,9 @@ class StudyConfig(Frozen):
     """How much each generation writes, and how."""
     metrics: MetricsConfig
     """The sizes at which texts and models are measured."""
+    profile: ProfileConfig | None = None
+    """What is measured for the eight definitions of model collapse.  `lab profile RUN` adds it to a finished run.
+    Default: nothing."""
     compute: ComputeConfig = ComputeConfig()
     """Device, number type and threads.  Default: what the machine has, and one thread per worker."""
     keep_models: Literal["all", "last", "none"] = "all"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lab.metrics import groups
 from lab.metrics.column import Column, Short
+from lab.metrics.profile.columns import COLUMNS as PROFILE
 
 TEXT, SOURCE = ("text",), ("source",)
 IMPOSSIBLE = "the model gives some held-out tokens probability 0, as an n-gram without smoothing does"
@@ -335,7 +336,7 @@ COLUMNS = (
     ),
 )
 """The measured columns, in the order of results.csv."""
-BY_NAME = {column.name: column for column in COLUMNS}
+BY_NAME = {column.name: column for column in (*COLUMNS, *PROFILE)}
 
 
 def names(kind: str) -> tuple[str, ...]:

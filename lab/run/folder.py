@@ -22,6 +22,8 @@ from lab.config.sweep import NAME, arms
 from lab.errors import InputError, printable
 from lab.loop import Generation, Study
 from lab.metrics import columns as measured
+from lab.metrics.profile.columns import names as profile_names
+from lab.run.records import read_profile, read_record
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points
@@ -40,7 +42,7 @@ GROWS = ("seeds", "regimes", "generations")
 """Fields in which a run may be extended: what exists stays true."""
 
 FREE: dict[str, Any] = {
-    **dict.fromkeys(("note", "published", "keep_models"), True),
+    **dict.fromkeys(("note", "published", "keep_models", "profile"), True),
     "compute": {"checkpoint_seconds"},
     "metrics": {"extra"},
 }
@@ -181,6 +183,16 @@ class RunFolder:
         recorded = {**environment, "content": study.content}
         write_text(self.path / "env.json", json.dumps(recorded, indent=1, sort_keys=True) + "\n")
 
+    def widen(self, study: Study) -> None:
+        """Record that the run has a profile now, and write links and tables with it.  Nothing else may differ."""
+        try:
+            environment = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # the machine was read before, so that it is only a file that has gone since
+            environment = vars(study.machine)
+        self.begin(study, environment)
+        self.link(study, self.store)
+        self.write_tables(study, self.store)
+
     def link(self, study: Study, store: Store) -> None:
         """Link <chain>/gen-<tt>/{model,synthetic,evidence,record} to what is in the store, by relative paths."""
         for generation in study.generations:
@@ -199,6 +211,7 @@ class RunFolder:
         own = [_own_numbers(store, generation) for generation in generations]
         titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)
+        asked = profile_names(study.config.corpus.kind) if study.config.profile else ()
         for generation, metrics in zip(generations, own, strict=True):
             record = read_record(store, generation)
             if record is None:
@@ -208,10 +221,11 @@ class RunFolder:
             numbers = {name: _number(record["columns"][name]) for name in columns}
             # The first metric with a name keeps it.
             named_own = {name: value for given in reversed(metrics.values()) for name, value in given.items()}
-            rows.append({**key, **numbers, **dict.fromkeys(titles, math.nan), **named_own})
+            profiled = {name: math.nan for name in asked} | read_profile(store, generation).get("columns", {})
+            rows.append({**key, **numbers, **profiled, **dict.fromkeys(titles, math.nan), **named_own})
             for level, several in record["bins"].items():
                 bins += [{**key, "level": level, "bin": each["label"], **each} for each in several]
-        columns = (*columns, *titles)
+        columns = (*columns, *asked, *titles)
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
         _write_parquet(self.path / "results.parquet", rows, (*named, *columns))
@@ -272,15 +286,6 @@ def _sorted(generations: Sequence[Generation]) -> list[Generation]:
     chains = list(dict.fromkeys((g.arm.label, g.regime) for g in generations))
     rank = {chain: index for index, chain in enumerate(chains)}
     return sorted(generations, key=lambda g: (rank[g.arm.label, g.regime], g.seed, g.t))
-
-
-def read_record(store: Store, generation: Generation) -> dict[str, Any] | None:
-    """Return the record of a generation; None if it is not in the store."""
-    step = generation.record
-    if store.manifest(step.name, step.key) is None:
-        return None
-    record: dict[str, Any] = json.loads((store.folder(step.name, step.key) / "record.json").read_text())
-    return record
 
 
 def _number(value: float | None) -> float:

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from lab.loop import Generation, Study
 from lab.metrics.columns import column
-from lab.run.folder import RunFolder, read_record
+from lab.run.folder import RunFolder
+from lab.run.records import read_record
 from lab.store.step import Step
 
 SHOWN = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.steps import curate, extra, pool, probes, record, sample, source, text, train
+from lab.steps import curate, entropy, extra, judge, pool, probes, profile, record, sample, source, text, train
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
 from lab.store.step import Step
@@ -29,10 +29,14 @@ STEPS: dict[str, Kind] = {
         probes.HELDOUT,
         record.RECORD,
         extra.EXTRA,
+        entropy.ENTROPY,
+        judge.JUDGED,
+        profile.LEXICON,
+        profile.PROFILE,
     )
 }
 """Name -> kind, in the order of the loop.  A new kind of step is a file and a line here."""
-SOON = frozenset(name for name, kind in STEPS.items() if kind.probe or not kind.cost)
+SOON = frozenset(name for name, kind in STEPS.items() if kind.takes == "evidence" or not kind.cost)
 """Kinds that go before training and sampling, so that a generation is measured as soon as it has written its text, and
 its weights may be dropped."""
 

@@ -192,13 +192,26 @@ class HumanParams:
     """In the layout `documents`, of a resample: tokens of text that it must hold."""
     prompt: int | None = None
     """The same: tokens at the head of each row that do not count."""
+    half: int | None = None
+    """Of rows of the reference fold: 0 for its first half, 1 for its second.  None: rows of the train fold."""
+
+
+def judge_rows(study: StudyConfig, human: Human) -> Step:
+    """Declare the rows that the judge is fitted to: as many as a seed's own, or all of half A if it has fewer."""
+    params = HumanParams(0, 0, study.rows(study.corpus.tokens), HUMAN, study.corpus.layout, half=0)
+    disk = 5 * params.rows * study.model.n_positions + FILES
+    return make_step(HUMAN_ROWS, params, human.human.inputs, label="judge rows", disk=disk)
 
 
 def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    tokens = np.load(inputs["rows"] / "train.npy", mmap_mode="r")
-    owner = np.load(inputs["rows"] / "train-document.npy", mmap_mode="r")
-    names = corpora.names(inputs["rows"] / "train-names.arrow")
-    drawn = cutting.draw_rows(tokens, params.seed, params.after, params.rows)
+    fold = "train" if params.half is None else "reference"
+    tokens = np.load(inputs["rows"] / f"{fold}.npy", mmap_mode="r")
+    owner = np.load(inputs["rows"] / f"{fold}-document.npy", mmap_mode="r")
+    names = corpora.names(inputs["rows"] / f"{fold}-names.arrow")
+    if params.half is None:
+        drawn = cutting.draw_rows(tokens, params.seed, params.after, params.rows)
+    else:
+        drawn = cutting.half_rows(owner, params.half, params.rows)
     if "beside" in inputs:
         assert params.tokens is not None and params.prompt is not None
         drawn = cutting.enough_rows(

@@ -143,6 +143,28 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
     return order[start : start + count]
 
 
+def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
+    """Return the indices of `count` rows of one half of the reference fold, or of all that it has, in random order.
+
+    Documents stand in the order of their hashes, so either half is a sample of all.  No document is in both.
+
+    Args:
+        owner: the document of each token, [N, T].
+        half: 0 for half A, 1 for half B.
+        count: most rows to return.
+
+    Raises:
+        InputError: the half has no row.
+    """
+    middle = len(owner) // 2
+    chosen = np.arange(middle)
+    if half and middle:
+        chosen = np.flatnonzero(owner[:, 0] > owner[middle - 1, -1])
+    if not len(chosen):
+        raise InputError("the reference fold has no row for half A or B: give more text, or set profile.judge: false")
+    return generator(derive_seed(0, half, "reference half")).permutation(chosen)[:count]
+
+
 class TokenFile:
     """A .npy file of integers, written piece by piece in order, with the bytes that np.save would write."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from lab.definitions import DEFINITIONS
 from lab.metrics.column import Column
 from lab.metrics.columns import COLUMNS
+from lab.metrics.profile.columns import COLUMNS as PROFILE
 from pages.writing import cell, table
 
 
@@ -28,4 +30,25 @@ def source() -> str:
     return _listed([column for column in COLUMNS if column.kinds == ("source",)])
 
 
-PARTS = {"text-columns": text, "source-columns": source}
+def profile() -> str:
+    """Return the table of the columns that a study with a section `profile` has."""
+    rows = [_row(column)[:4] for column in PROFILE]
+    return table(["column", "what it is", "unit", "better"], rows)
+
+
+def definitions() -> str:
+    """Return the table of the eight definitions of collapse."""
+    rows = [
+        [
+            str(each.number),
+            each.name,
+            cell(f"{each.estimator} ({each.unit})"),
+            cell(f"`{each.threshold}`: {each.why}"),
+            each.source,
+        ]
+        for each in DEFINITIONS
+    ]
+    return table(["", "definition", "primary estimator", "threshold in profile.thresholds, and why", "papers"], rows)
+
+
+PARTS = {"text-columns": text, "source-columns": source, "profile-columns": profile, "definitions": definitions}

@@ -11,6 +11,8 @@ ROOMS = [
     {"lookup", "machine"},
     {"config", "recipe"},
     {"regimes", "metrics", "curators", "theory"},
+    {"growth", "verdicts", "chains"},
+    {"definitions"},
     {"store"},
     {"text"},
     {"models"},

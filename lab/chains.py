@@ -1,0 +1,51 @@
+"""Chains: one regime of a study against its control, generation by generation, as the definitions read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Point:
+    """One generation of one chain."""
+
+    columns: Mapping[str, float]
+    """The row of results.csv."""
+    groups: Sequence[Mapping[str, Any]] = ()
+    """Held-out loss and generated rows by group of text: see lab/metrics/profile/numbers.py."""
+    documents: NDArray[np.float64] | None = None
+    """[D, 2] loss in nats and tokens of each test document.  None: the rows differ between seeds."""
+    rare_words: int = 0
+    """Rare words of human text, of which the column new_survival is a share."""
+    losses: Mapping[int, float] = field(default_factory=dict)
+    """Rows trained on -> held-out loss, for nested subsets.  Empty where it is not measured."""
+
+
+@dataclass(frozen=True)
+class Chains:
+    """One regime of a study against its control: seed -> generation -> Point."""
+
+    regime: str
+    points: Mapping[int, Mapping[int, Point]]
+    control: Mapping[int, Mapping[int, Point]]
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds that both have at the last generation."""
+        return sorted(s for s in self.points.keys() & self.control.keys() if self.last in self.control[s])
+
+    @cached_property
+    def last(self) -> int:
+        """The last generation that every seed of the regime has."""
+        return min(max(by) for by in self.points.values())
+
+    def pairs(self, t: int | None = None) -> list[tuple[Point, Point]]:
+        """Return regime and control at generation t, by default the last, by seed."""
+        t = self.last if t is None else t
+        return [(self.points[s][t], self.control[s][t]) for s in self.seeds]

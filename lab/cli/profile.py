@@ -1,0 +1,150 @@
+"""`lab profile`: the eight definitions of model collapse, for every regime of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lab.cli.terminal import (
+    FAILED,
+    STOPPED,
+    AsJson,
+    Checkpoints,
+    Workers,
+    err,
+    folder_of,
+    print_json,
+    print_titled,
+    say,
+    warn,
+    worker_count,
+)
+from lab.errors import InputError, Stopped
+
+EXAMPLES = """\b
+Examples:
+  lab profile quick
+  lab profile quick --set profile.thresholds.catastrophic=0.25
+  lab profile quick --format md
+  lab profile --definitions"""
+
+
+def print_profile(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The name of a run, or its folder.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A field of the section profile.  Repeatable."),
+    ] = None,
+    definitions: Annotated[bool, typer.Option("--definitions", help="Print the definitions and their papers.")] = False,
+    format_: Annotated[str | None, typer.Option("--format", metavar="KIND", help="md, csv or latex.")] = None,
+    as_json: AsJson = False,
+    workers: Workers = None,
+    checkpoints: Checkpoints = Path("checkpoints"),
+) -> None:
+    """Say by which of the eight published definitions each regime has collapsed.
+
+    What is missing is measured first.  No model of a generation is trained again.
+    """
+    from lab.report import profile as shown
+
+    if definitions:
+        for line in shown.definitions():
+            say(line)
+        return
+    if run is None:
+        raise InputError("which run?  Name one, such as lab profile quick; lab status lists them")
+    folder = folder_of(run, checkpoints)
+    found, config, rows, failed = _measure(folder, set_ or [], workers)
+    if not found:
+        raise InputError(f"{run} has only its control, the regime human: add another regime to compare with it")
+    if as_json or format_ in ("csv", "latex"):
+        _print_file(shown.tidy(found), "json" if as_json else str(format_))
+    elif format_ in (None, "md"):
+        _print(found, config, rows, format_)
+    else:
+        raise InputError(f'a profile is printed plain, or as md, csv, latex or --json, not as "{format_}"')
+    raise typer.Exit(FAILED if failed else 0)
+
+
+def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tuple[Any, Any, Any, bool]:
+    """Do the missing steps of the profile.  Return profiles, study, rows of results.csv, and whether a step failed."""
+    from lab.config.files import overridden
+    from lab.run.executors import execute
+    from lab.run.plan import Estimator
+    from lab.run.profile import affordable, profiled_study, profiles
+    from lab.run.progress import RunProgress
+    from lab.run.signals import StopSignals
+    from lab.run.worker import Wishes
+
+    stopping, asked = StopSignals(), None
+    if overrides:
+        if wrong := [each for each in overrides if not each.startswith("profile.")]:
+            raise InputError(f"{wrong[0]}: lab profile sets fields of the section profile only, such as profile.judge")
+        asked = overridden(folder.config(), overrides).profile
+    study, store = profiled_study(folder, asked), replace(folder.store, note=warn)
+    steps = affordable(study, store)
+    count = worker_count(workers, study.machine.device, study.machine.threads)
+    try:
+        with RunProgress(
+            steps, Estimator(store, study.machine.device), count, folder.path, err, lambda step: None
+        ) as progress:
+            failures = execute(
+                store,
+                steps,
+                progress,
+                workers=count,
+                threads=study.machine.threads,
+                fresh=frozenset(),
+                log=folder.path / "workers.log",
+                wishes=Wishes(stopping, study.config.compute.checkpoint_seconds),
+            )
+    except (KeyboardInterrupt, Stopped):
+        warn("stopped; nothing that was measured is lost: run the same command again to continue")
+        raise typer.Exit(STOPPED) from None
+    folder.widen(study)
+    return profiles(study, store), study.config, folder.results(), bool(failures)
+
+
+def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> None:
+    from lab.report import profile as shown
+    from lab.report.tables import caption
+
+    print_titled(f"Collapse profile of {config.name}", *shown.grid(found), kind)
+    say(shown.LEGEND, "dim")
+    for profile in found:
+        say("")
+        print_titled(shown.name(profile), shown.HEADING, shown.cells(profile), kind)
+        for line in shown.sentences(profile):
+            say(line)
+        if line := shown.power_line(profile):
+            say(line, "dim")
+        for column, (cells, small) in shown.harm(profile).items():
+            say("")
+            if cells:
+                title = f"{shown.name(profile)}: whose text disappears, by {column}, against the control"
+                print_titled(title, shown.HARM_HEADING, cells, kind)
+            if small:
+                say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
+    say("")
+    say(shown.statement(found), "dim")
+    say(caption(config, rows), "dim")
+
+
+def _print_file(rows: list[dict[str, Any]], kind: str) -> None:
+    from lab.report.render import latex
+    from lab.run.folder import to_csv
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if kind == "json":
+        print_json(rows)
+    elif kind == "csv":
+        typer.echo(to_csv(rows, columns), nl=False)
+    else:
+        lines = [" & ".join(latex(str(row.get(name, ""))) for name in columns) + r" \\" for row in rows]
+        head = " & ".join(map(latex, columns)) + r" \\"
+        body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
+        typer.echo(f"\\begin{{tabular}}{{{'l' * len(columns)}}}\n{body}\n\\end{{tabular}}")

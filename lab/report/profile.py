@@ -1,0 +1,207 @@
+"""The collapse profile as people read it: a grid of definitions and regimes, findings in words, whose text is lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lab.definitions import DEFINITIONS, LEAST_ROWS, Finding
+from lab.metrics.stats import Interval, paired_interval
+from lab.report.lines import label
+from lab.report.tables import Dim
+from lab.run.profile import Profile
+from lab.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
+
+MARKS = {COLLAPSED: "YES", NOT: "no", UNDECIDED: "?", MISSING: "-"}
+LEGEND = "YES collapsed, no not collapsed, ? undecided, - not measured; values are against the human control"
+LEAST_TOKENS = 1000
+"""Held-out tokens of a group below which its loss says little."""
+HEADING = ["definition", "value", "95 % interval", "over documents", "holds if", "verdict"]
+HARM_HEADING = ["group", "loss", "95 % interval", "text", "95 % interval of the ratio"]
+
+
+def name(profile: Profile) -> str:
+    """Return the name of a profile's regime and arm in tables."""
+    return label(profile.regime, profile.axes)
+
+
+def grid(profiles: Sequence[Profile]) -> tuple[list[str], list[list[str]]]:
+    """Return heading and cells of the grid: a row per definition, a column per regime."""
+    cells = [
+        [_numbered(definition), *(_mark(each.findings[row]) for each in profiles)]
+        for row, definition in enumerate(DEFINITIONS)
+    ]
+    return ["definition", *map(name, profiles)], cells
+
+
+def _numbered(definition: Any) -> str:
+    return f"{definition.name} ({definition.number})"
+
+
+def _mark(finding: Finding) -> str:
+    mark = MARKS[finding.verdict]
+    text = mark if math.isnan(finding.value.mean) else f"{mark} {finding.value.mean:+.2f}"
+    return Dim(text) if finding.verdict in (UNDECIDED, MISSING) else text
+
+
+def summary(profile: Profile) -> str:
+    """Return the line of a regime: "replace: collapsed by 2, 7, 8; not by 1, 4; undecided 3, 6; not measured 5"."""
+    said = {COLLAPSED: "collapsed by", NOT: "not by", UNDECIDED: "undecided", MISSING: "not measured"}
+    parts = []
+    for verdict, words in said.items():
+        numbers = [str(f.definition.number) for f in profile.findings if f.verdict == verdict]
+        if numbers:
+            parts.append(f"{words} {', '.join(numbers)}")
+    return f"{name(profile)}: {'; '.join(parts)}"
+
+
+def cells(profile: Profile) -> list[list[str]]:
+    """Return a row per definition: value with unit, intervals, threshold, verdict."""
+    return [
+        [
+            _numbered(finding.definition),
+            "" if math.isnan(finding.value.mean) else f"{finding.value.mean:+.3f} {finding.definition.unit}",
+            bounds(finding.value),
+            "" if finding.documents is None else bounds(finding.documents),
+            _condition(finding),
+            finding.verdict,
+        ]
+        for finding in profile.findings
+    ]
+
+
+def bounds(interval: Interval, form: str = "+.3f") -> str:
+    """Return the bounds of an interval: "[+0.757, +0.784]"; an empty string without bounds."""
+    return "" if math.isnan(interval.low) else f"[{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def _condition(finding: Finding) -> str:
+    sign = ">" if finding.definition.side == "above" else "<"
+    near = f", not if < {finding.near:.3g}" if finding.near != finding.threshold else ""
+    return f"{sign} {finding.threshold:.3g}{near}"
+
+
+def sentences(profile: Profile) -> list[str]:
+    """Return each finding in words, with its number."""
+    return [f"{finding.definition.number}. {finding.words}" for finding in profile.findings]
+
+
+def power_line(profile: Profile) -> str:
+    """Return which effects this many seeds can find."""
+    found = [f"{f.definition.number}: {f.power:.2g}" for f in profile.findings if math.isfinite(f.power)]
+    if not found:
+        return ""
+    seeds = len(profile.chains.seeds)
+    return f"smallest effects that {seeds} seeds find 8 times in 10, in the unit of the value: {', '.join(found)}"
+
+
+def statement(profiles: Sequence[Profile]) -> str:
+    """Return what every verdict rests on."""
+    seeds = sorted({seed for each in profiles for seed in each.chains.seeds})
+    last = sorted({each.chains.last for each in profiles})
+    return (
+        f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
+        f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
+        f"Holm's correction at {FAMILY:.0%} over the definitions of a regime, none over regimes; what each definition "
+        "is, its threshold and papers: lab profile --definitions"
+    )
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none in common with the control"
+
+
+def definitions() -> list[str]:
+    """Return the eight definitions in words: estimator, unit, threshold and its reason, papers."""
+    return [
+        f"{each.number}. {each.name}: {each.estimator} ({each.unit}); threshold profile.thresholds.{each.threshold}: "
+        f"{each.why}. {each.source}"
+        for each in DEFINITIONS
+    ]
+
+
+def harm(profile: Profile) -> dict[str, tuple[list[list[str]], list[str]]]:
+    """Return, by column of labels, what became of each group of text, sorted by the text it lost, and the small groups.
+
+    The change of the held-out loss is in nats per token.  The text is the share of generated rows that a classifier
+    gives to the group, as a ratio to the control's.
+    """
+    tables: dict[str, list[tuple[float, list[str]]]] = {}
+    small: dict[str, list[str]] = {}
+    pairs = profile.chains.pairs()
+    groups = dict.fromkeys((each["column"], each["group"]) for point, _ in pairs for each in point.groups)
+    for column, group in groups:
+        found = [[_of(point.groups, column, group) for point in pair] for pair in pairs]
+        if all(side is not None for pair in found for side in pair):
+            tables.setdefault(column, [])
+            if harmed := _harmed(group, found):
+                tables[column].append(harmed)
+            else:
+                small.setdefault(column, []).append(group)
+    return {
+        column: ([row for _, row in sorted(rows, key=lambda each: each[0])], small.get(column, []))
+        for column, rows in tables.items()
+    }
+
+
+def _of(groups: Sequence[Mapping[str, Any]], column: str, group: str) -> Mapping[str, Any] | None:
+    return next((each for each in groups if each["column"] == column and each["group"] == group), None)
+
+
+def _harmed(group: str, found: Sequence[Sequence[Any]]) -> tuple[float, list[str]] | None:
+    """Return what a group is sorted by, and its cells; None where neither its loss nor its text can be told."""
+    little = "too little text"
+    losses = [a["nll"] - b["nll"] for a, b in found if a["nll"] is not None and b["nll"] is not None]
+    enough = len(losses) == len(found) and min(a["test_tokens"] for a, _ in found) >= LEAST_TOKENS
+    loss = paired_interval(losses) if enough else None
+    logs = [math.log((a["rows"] + 0.5) / (b["rows"] + 0.5)) for a, b in found]
+    text = paired_interval(logs) if np.mean([b["rows"] for _, b in found]) >= LEAST_ROWS else None
+    ratio = Interval(*(math.exp(x) for x in (text.mean, text.low, text.high))) if text else None
+    if loss is None and ratio is None:
+        return None
+    row = [
+        group,
+        f"{loss.mean:+.3f}" if loss else little,
+        bounds(loss) if loss else "",
+        f"x {ratio.mean:.2f}" if ratio else little,
+        bounds(ratio, ".2f") if ratio else "",
+    ]
+    return (ratio.mean if ratio else math.inf, row)
+
+
+def tidy(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
+    """Return a row per regime and definition for files: numbers as numbers, those that do not exist left out."""
+    rows = []
+    for profile in profiles:
+        for finding in profile.findings:
+            documents = finding.documents or Interval(math.nan, math.nan, math.nan)
+            numbers = {
+                "value": finding.value.mean,
+                "low": finding.value.low,
+                "high": finding.value.high,
+                "documents_low": documents.low,
+                "documents_high": documents.high,
+                "threshold": finding.threshold,
+                "near": finding.near,
+                "p": finding.p,
+                "detects": finding.power,
+            }
+            rows.append(
+                {
+                    "regime": profile.regime,
+                    **profile.axes,
+                    "number": finding.definition.number,
+                    "definition": finding.definition.name,
+                    "verdict": finding.verdict,
+                    **{key: value for key, value in numbers.items() if math.isfinite(value)},
+                    "unit": finding.definition.unit,
+                    "generation": profile.chains.last,
+                    "seeds": len(profile.chains.seeds),
+                    "words": finding.words,
+                    "source": finding.definition.source,
+                }
+            )
+    return rows

@@ -1,0 +1,103 @@
+"""The profile of a run: which of its steps can be done without training a generation again, and what they found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.chains import Chains, Point
+from lab.config.profile import ProfileConfig
+from lab.definitions import Finding, findings
+from lab.errors import InputError
+from lab.loop import Generation, Study, build
+from lab.run.folder import RunFolder
+from lab.run.records import read_profile, read_record
+from lab.steps import STEPS
+from lab.store.step import Step, in_order
+from lab.store.store import Store
+
+CONTROL = "human"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The findings of one regime, in one arm of a sweep."""
+
+    regime: str
+    axes: Mapping[str, Any]
+    """The swept fields and their values."""
+    chains: Chains
+    findings: list[Finding]
+
+
+def profiled_study(folder: RunFolder, asked: ProfileConfig | None) -> Study:
+    """Build the study of a run with what its profile needs: what is asked for, or else what the study says.
+
+    Models whose weights were deleted are not trained again: the entropy of the next token is then left out.
+    """
+    config = folder.config()
+    section = asked or config.profile or ProfileConfig()
+    for wanted in dict.fromkeys((section, section.model_copy(update={"entropy": False}))):
+        study = build(config.model_copy(update={"profile": wanted}), folder.machine(), folder.content())
+        if affordable(study, folder.store):
+            return study
+    raise InputError(f"{folder.path} has no generation measured yet; lab run continues it")
+
+
+def affordable(study: Study, store: Store) -> list[Step]:
+    """Return the steps of the profile that need no training of a generation, inputs first."""
+    known: dict[Step, bool] = {}
+    models = {model for generation in study.generations for model in generation.models}
+    for step in study.steps:
+        whole = store.manifest(step.name, step.key) is not None
+        weights = STEPS[step.name].reads_weights and any(
+            store.dropped(parent.name, parent.key) for parent in step.inputs.values() if parent in models
+        )
+        known[step] = whole or (step not in models and not weights and all(map(known.get, step.inputs.values())))
+    ends = [each.profile for each in study.generations if each.profile and known[each.profile]]
+    return in_order(ends)
+
+
+def profiles(study: Study, store: Store) -> list[Profile]:
+    """Return the profile of each regime but the control, in each arm, from what is in the store."""
+    config = study.config.profile
+    assert config is not None
+    chains = dict.fromkeys((each.arm.label, each.regime) for each in study.generations)
+    found = []
+    for arm, regime in chains:
+        if regime == CONTROL:
+            continue
+        of_arm = [each for each in study.generations if each.arm.label == arm]
+        points, control = (_points(of_arm, name, store) for name in (regime, CONTROL))
+        if points:
+            pair = Chains(regime, points, control)
+            axes = next(each.arm.axes for each in of_arm)
+            found.append(Profile(regime, axes, pair, findings(pair, config.thresholds)))
+    return found
+
+
+def _points(generations: list[Generation], regime: str, store: Store) -> dict[int, dict[int, Point]]:
+    """Return seed -> generation -> what was measured, of generations up to the first that is not measured."""
+    points: dict[int, dict[int, Point]] = {}
+    for generation in sorted((each for each in generations if each.regime == regime), key=lambda each: each.t):
+        record = read_record(store, generation)
+        by = points.setdefault(generation.seed, {})
+        if record is not None and len(by) == generation.t:
+            by[generation.t] = _point(record, read_profile(store, generation))
+    return {seed: by for seed, by in points.items() if by}
+
+
+def _point(record: Mapping[str, Any], profiled: Mapping[str, Any]) -> Point:
+    numbers = {name: math.nan if value is None else value for name, value in record["columns"].items()}
+    columns = _Columns(numbers | profiled.get("columns", {}))
+    facts = {name: profiled[name] for name in ("groups", "documents", "rare_words") if name in profiled}
+    return Point(columns, **facts)
+
+
+class _Columns(dict[str, float]):
+    """Columns of a generation: NaN for one that was not measured."""
+
+    def __missing__(self, name: str) -> float:
+        return math.nan

@@ -1,0 +1,170 @@
+"""The step `profile`: what the eight definitions of collapse need of one generation, from evidence alone.
+
+Nothing of it is an input of a step that a study without `profile` has, so a finished run gains it without a training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lab.errors import printable
+from lab.metrics.evidence import Evidence, Law
+from lab.metrics.profile.columns import names
+from lab.metrics.profile.evidence import Judged, ProfileEvidence
+from lab.metrics.profile.numbers import measure_profile
+from lab.metrics.words import count_words
+from lab.steps.cost import FILES
+from lab.steps.entropy import entropy
+from lab.steps.judge import judge, judged
+from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
+from lab.steps.place import Place
+from lab.steps.record import RECORD, load_evidence
+from lab.store.step import Attempt, Step
+from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
+
+FILE, DOCUMENTS, LEXICON_FILE = "profile.json", "documents.npy", "words.txt"
+LABELS = ("domain", "author")
+"""Columns of labels by which loss and generated text are divided."""
+
+
+@dataclass(frozen=True)
+class ProfileParams:
+    tokens: int
+    prompt: int
+    layout: str
+    plain: bool
+    """Whether nothing but the model's own law decides the next token."""
+
+
+def profile(place: Place, models: Sequence[Step], sampled: Step, record: Step, base: Step | None) -> Step | None:
+    """Declare the profile of a generation; None where the study asks for none."""
+    study, human = place.study, place.human
+    if study.profile is None:
+        return None
+    inputs = dict(record.inputs)
+    if study.profile.entropy:
+        probed = [entropy(place, model) for model in models]
+        inputs |= {f"entropy-{m}": step for m, step in enumerate(probed) if step is not None}
+    if study.corpus.kind == "text":
+        rows = human.human.inputs["rows"]
+        inputs |= {"rows": rows, "lexicon": _lexicon(rows, human.tokenizer)}
+        if study.profile.judge:
+            fitted = judge(place, base)
+            test, sample = study.rows(study.metrics.test_tokens) * place.row, study.sample_rows * place.row
+            prompt = study.sample.prompt_tokens
+            inputs["judged-test"] = judged(place, fitted, human.test, "test rows", test)
+            inputs["judged"] = judged(place, fitted, sampled, sampled.chain, sample, prompt=prompt)
+    given = {field: record.params[field] for field in ("tokens", "prompt", "layout")}
+    params = ProfileParams(**given, plain=not study.sample.decoding)
+    return make_step(PROFILE, params, inputs, label=f"profile {record.chain}", disk=4 * FILES)
+
+
+def _lexicon(rows: Step, tokenizer: Step) -> Step:
+    return make_step(
+        LEXICON, NoParams(), {"rows": rows, "tokenizer": tokenizer}, label="words of all folds", disk=10**6
+    )
+
+
+def _run_lexicon(params: NoParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    """Write words.txt: the distinct words of all human text except the test fold, sorted, one a line."""
+    special, spelled = load_special(inputs["tokenizer"]), token_bytes(load_tokenizer(inputs["tokenizer"])[0])
+    words: set[str] = set()
+    for fold in ("train", "reference", "validation"):
+        words.update(count_words(np.load(inputs["rows"] / f"{fold}.npy", mmap_mode="r"), spelled, special["eos"]))
+    (out / LEXICON_FILE).write_text("\n".join(sorted(words)) + "\n", encoding="utf-8")
+
+
+def load_profile(folder: Path) -> dict[str, Any]:
+    """Return what the artifact of a profile holds: columns (NaN: no number), groups, written, and documents [D, 2]."""
+    found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    found["columns"] = {name: math.nan if value is None else value for name, value in found["columns"].items()}
+    return {**found, "documents": np.load(folder / DOCUMENTS)}
+
+
+def _run_profile(params: ProfileParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
+    base = load_evidence(inputs, budget=params.tokens, prompt=params.prompt, layout=params.layout)
+    text = base.kind == "text"
+    lexicon = set((inputs["lexicon"] / LEXICON_FILE).read_text(encoding="utf-8").split("\n")) if text else None
+    found = measure_profile(_evidence(base, params, inputs), lexicon)
+    columns = {name: found.columns.get(name, math.nan) for name in names(base.kind)}
+    kept = {name: None if math.isnan(value) else value for name, value in columns.items()}
+    facts = {"groups": found.groups, "written": found.written, "rare_words": found.rare_words}
+    write_json(out / FILE, {"columns": kept, **facts})
+    np.save(out / DOCUMENTS, found.documents)
+
+
+def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> ProfileEvidence:
+    """Add to the evidence of a record what the judge, the entropy probe and the labels of human text say."""
+    probed = [np.load(folder / "entropy.npy") for role, folder in sorted(inputs.items()) if role.startswith("entropy-")]
+    writer = pq.read_table(inputs["synthetic"] / "rows.parquet", columns=["nats"])["nats"].to_numpy()
+    text = base.law is None
+    return ProfileEvidence(
+        base,
+        human_groups=_labels_of_rows(inputs) if text else {},
+        test_groups=_labels(inputs["test"] / "names.arrow") if text else {},
+        test_document=np.load(inputs["test"] / "document.npy", mmap_mode="r") if text else None,
+        writer_nats=writer.astype(np.float64),
+        plain=params.plain,
+        judged=_judged(inputs) if text else _by_law(base, base.law),
+        entropies=np.mean(probed, axis=0, dtype=np.float64) if probed else None,
+    )
+
+
+def _judged(inputs: Folders) -> Judged | None:
+    if "judged" not in inputs:
+        return None
+    return Judged(np.load(inputs["judged"] / "nats.npy"), np.load(inputs["judged-test"] / "nats.npy"))
+
+
+def _by_law(base: Evidence, law: Law | None) -> Judged:
+    """Return the exact losses under the known source, which judges the samples of its models."""
+    assert law is not None
+    first, then = (np.pad(table, [(0, 1)] * table.ndim) for table in (law.first, law.then))  # BOS is never drawn
+    rows = base.sample
+    with np.errstate(divide="ignore"):
+        nats = -np.log(first[rows[:, 0]]) - np.log(then[rows[:, :-1], rows[:, 1:]]).sum(axis=1)
+    return Judged(nats, law.test_nats.sum(axis=1, dtype=np.float64))
+
+
+def _labels(path: Path) -> dict[str, list[str]]:
+    """Return the labels of the documents of a fold, by column; of columns that hold nothing none."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    columns = {name: table[name].to_pylist() for name in LABELS}
+    return {name: [printable(each or "") for each in values] for name, values in columns.items() if any(values)}
+
+
+def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
+    """Return the labels of the human training rows: those of the document of the first token."""
+    path = inputs["rows"] / "train-names.arrow"
+    documents = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["document"].to_pylist()
+    at = {name: index for index, name in enumerate(documents)}
+    rows = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])["document"].to_pylist()
+    return {name: [values[at[each]] for each in rows] for name, values in _labels(path).items()}
+
+
+LEXICON = Kind(
+    "lexicon",
+    NoParams,
+    _run_lexicon,
+    ("steps/profile.py", "metrics/words.py", "metrics/letters.py", "text/tokenizer.py", "text/plain_tokenizer.py"),
+    version="1",
+    libraries=frozenset({"tokenizers"}),
+)
+PROFILE = Kind(
+    "profile",
+    ProfileParams,
+    _run_profile,
+    ("steps/profile.py", "metrics/profile/[!c]*.py", *RECORD.modules),
+    takes="evidence",
+    libraries=frozenset({"tokenizers", "pyarrow"}),
+    reads_weights=False,
+)
