@@ -23,8 +23,9 @@ class Point:
     """[D, 2] loss in nats and tokens of each test document.  None: the rows differ between seeds."""
     rare_words: int = 0
     """Rare words of human text, of which the column new_survival is a share."""
-    losses: Mapping[int, float] = field(default_factory=dict)
-    """Rows trained on -> held-out loss, for nested subsets.  Empty where it is not measured."""
+    losses: Mapping[float, float] = field(default_factory=dict)
+    """Share of the generation's rows -> held-out loss of a model trained on them, as often as the generation's own was.
+    Nested: 0.125, 0.25, 0.5, 1.  Empty where it is not measured."""
 
 
 @dataclass(frozen=True)

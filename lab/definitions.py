@@ -14,12 +14,12 @@ not measured   evidence is missing, or there is one seed, or there are too few g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lab.chains import Chains
+from lab.chains import Chains, Point
 from lab.config.profile import Thresholds
 from lab.growth import Growth, growth
 from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
@@ -165,12 +165,31 @@ def variance(chains: Chains, at: Thresholds) -> Estimate:
 
 
 def scaling(chains: Chains, at: Thresholds) -> Estimate:
-    """Estimate what seven eighths more of the chain's data gain, as a share of what they gain of human data."""
-    pairs = chains.pairs()
-    if any(len(a.losses) < 2 or len(b.losses) < 2 for a, b in pairs):
+    """Estimate what eight times the data of the chain gain, as a share of what they gain of human data.
+
+    Human data are those of generation 0, which every regime has trained on.
+    """
+    pairs = [(chains.points[s][chains.last].losses, chains.points[s].get(0, Point({})).losses) for s in chains.seeds]
+    if any(len(chain) < 2 or len(human) < 2 for chain, human in pairs):
         return Estimate(missing="nested sizes were not trained; lab profile RUN --set profile.scaling=true trains them")
-    gains = [[losses[min(losses)] - losses[max(losses)] for losses in (a.losses, b.losses)] for a, b in pairs]
-    return Estimate([chain / human for chain, human in gains])
+    gains = [[losses[min(losses)] - losses[max(losses)] for losses in pair] for pair in pairs]
+    known = [equivalent(human, chain[max(chain)]) for chain, human in pairs]
+    said = f"it knows human text like a model that has read {_share(float(np.mean(known)), pairs[0][1])} of it"
+    return Estimate([chain / human for chain, human in gains], said=said)
+
+
+def equivalent(human: Mapping[float, float], loss: float) -> float:
+    """Return the share of the human rows at which a model of human text alone has this loss.
+
+    Losses between the nested sizes are interpolated in the logarithm of the size.  Below the smallest it returns that.
+    """
+    shares = np.array(sorted(human))
+    losses = np.array([human[share] for share in shares.tolist()])
+    return float(np.exp(np.interp(-loss, np.maximum.accumulate(-losses), np.log(shares))))
+
+
+def _share(share: float, human: Mapping[float, float]) -> str:
+    return f"less than {share:.0%}" if share <= min(human) * 1.001 else f"{share:.0%}"
 
 
 def modes(chains: Chains, at: Thresholds) -> Estimate:
@@ -287,7 +306,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "scaling",
         "below",
         "ratio",
-        "[R(n/8) - R(n)] of the chain's data over that of human data, at equal passes",
+        "[R(n/8) - R(n)] on nested rows of the last generation over that of generation 0, at equal passes",
         "the same extra data buys half as much",
         "Dohmatob et al. 2024 (A Tale of Tails), Dohmatob et al. 2025 (Strong Model Collapse)",
         scaling,

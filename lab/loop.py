@@ -23,13 +23,15 @@ from lab.steps.identity import identities
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
-from lab.steps.profile import profile
+from lab.steps.profile import nested, profile
 from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
 from lab.steps.train import base, train
 from lab.store.step import Step, in_order
 
+CONTROL = "human"
+"""The regime that is trained on the rows of generation 0 again and again, so that nested sizes say no more."""
 MOST_STEPS = 500_000
 """Most steps in one run.  To plan that many takes about 20 seconds and 2 GB."""
 
@@ -46,12 +48,14 @@ def chain(
     for t in range(study.generations):
         place = Place(study, resolved, text, seed, t)
         recipe = curated(place, pool(place, regime, samples))
-        models = train(place, recipe, _recipe_rows(study, regime, seed, t), _began(study, start, generations))
+        rows, began = _recipe_rows(study, regime, seed, t), _began(study, start, generations)
+        models = train(place, recipe, rows, began)
         sampled = sample(place, models)
         probes = probed(place, models, sampled)
         numbers = record(place, models, sampled, probes)
         own = extras(place, numbers)
-        profiled = profile(place, models, sampled, numbers, start)
+        sizes = nested(place, recipe, rows, began[0], sampled) if regime.name != CONTROL or not t else {}
+        profiled = profile(place, models, sampled, numbers, start, sizes)
         generations.append(
             Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled)
         )

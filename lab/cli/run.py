@@ -121,6 +121,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
         if agrees is None:
             _print_headline(rows, graph.config, folder.unspaced_share())
             note_untested(graph.config)
+        _print_profile(graph, store)
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         _print_where(folder.path, seconds)
     if failed:
@@ -142,6 +143,18 @@ def _print_headline(rows: list[dict[str, Any]], config: Any, unspaced: float) ->
     say(table.legend, "dim")
     say(f"\n{reading(rows)}\n")
     say(caption(config, rows, unspaced), "dim")
+
+
+def _print_profile(graph: Any, store: Any) -> None:
+    """Print by which definitions of collapse each regime has collapsed, a line each, where the study has a profile."""
+    if graph.config.profile is None:
+        return
+    from lab.report.profile import summary
+    from lab.run.profile import profiles
+
+    say("\nby the eight definitions of collapse (lab profile explains):")
+    for profile in profiles(graph, store):
+        say(summary(profile))
 
 
 def _print_where(folder: Path, seconds: float) -> None:

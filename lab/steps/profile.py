@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,15 @@ from lab.steps.entropy import entropy
 from lab.steps.judge import judge, judged
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
 from lab.steps.place import Place
+from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
+from lab.steps.train import train_on_share
 from lab.store.step import Attempt, Step
 from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 
 FILE, DOCUMENTS, LEXICON_FILE = "profile.json", "documents.npy", "words.txt"
+PARTS, SHARE = (8, 4, 2), "share-"
+"""Models are trained on one of so many parts of a generation's rows; the role of their held-out losses."""
 LABELS = ("domain", "author")
 """Columns of labels by which loss and generated text are divided."""
 
@@ -45,12 +49,33 @@ class ProfileParams:
     """Whether nothing but the model's own law decides the next token."""
 
 
-def profile(place: Place, models: Sequence[Step], sampled: Step, record: Step, base: Step | None) -> Step | None:
-    """Declare the profile of a generation; None where the study asks for none."""
+def nested(place: Place, recipe: Step, recipe_rows: int, began: Step | None, sampled: Step) -> dict[str, Step]:
+    """Declare the held-out losses of models trained on an eighth, a quarter and half of a generation's rows, by role.
+
+    For the first generation and the last.  In a population the models share their rows already, and there are none.
+    """
+    study = place.study
+    if study.profile is None or not study.profile.scaling or study.population > 1:
+        return {}
+    if place.t not in (0, study.generations - 1):
+        return {}
+    models = {parts: train_on_share(place, recipe, recipe_rows, began, parts) for parts in PARTS}
+    return {f"{SHARE}{parts}": heldout(place, model, sampled) for parts, model in models.items()}
+
+
+def profile(
+    place: Place,
+    models: Sequence[Step],
+    sampled: Step,
+    record: Step,
+    base: Step | None,
+    sizes: Mapping[str, Step],
+) -> Step | None:
+    """Declare the profile of a generation; None where the study asks for none.  `sizes`: see `nested`."""
     study, human = place.study, place.human
     if study.profile is None:
         return None
-    inputs = dict(record.inputs)
+    inputs = {**record.inputs, **sizes}
     if study.profile.entropy:
         probed = [entropy(place, model) for model in models]
         inputs |= {f"entropy-{m}": step for m, step in enumerate(probed) if step is not None}
@@ -87,6 +112,7 @@ def load_profile(folder: Path) -> dict[str, Any]:
     """Return what the artifact of a profile holds: columns (NaN: no number), groups, written, and documents [D, 2]."""
     found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
     found["columns"] = {name: math.nan if value is None else value for name, value in found["columns"].items()}
+    found["losses"] = {float(share): loss for share, loss in found["losses"].items()}
     return {**found, "documents": np.load(folder / DOCUMENTS)}
 
 
@@ -98,8 +124,18 @@ def _run_profile(params: ProfileParams, inputs: Folders, out: Path, attempt: Att
     columns = {name: found.columns.get(name, math.nan) for name in names(base.kind)}
     kept = {name: None if math.isnan(value) else value for name, value in columns.items()}
     facts = {"groups": found.groups, "written": found.written, "rare_words": found.rare_words}
+    facts["losses"] = _losses(base, inputs)
     write_json(out / FILE, {"columns": kept, **facts})
     np.save(out / DOCUMENTS, found.documents)
+
+
+def _losses(base: Evidence, inputs: Folders) -> dict[str, float]:
+    """Return share of the generation's rows -> held-out loss; {} where nested sizes were not trained."""
+    sizes = {1 / int(role.removeprefix(SHARE)): path for role, path in inputs.items() if role.startswith(SHARE)}
+    losses = {share: float(np.load(path / "nats.npy")[base.scored].mean()) for share, path in sizes.items()}
+    return (
+        {str(share): loss for share, loss in {**losses, 1.0: float(base.scored_nats.mean())}.items()} if sizes else {}
+    )
 
 
 def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> ProfileEvidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,17 @@ def train(place: Place, recipe: Step, recipe_rows: int, began: Sequence[Step | N
     if config is None:
         return tuple(_counted(place, recipe, rows, (m, members)) for m in range(members))
     return tuple(_network(place, config, recipe, rows, began[m], (m, members)) for m in range(members))
+
+
+def train_on_share(place: Place, recipe: Step, recipe_rows: int, began: Step | None, parts: int) -> Step:
+    """Declare a model like a generation's own, trained on one of so many parts of its rows with as many passes.
+
+    The rows of 1 of 8 parts are among those of 1 of 4, because rows are dealt in one order.
+    """
+    config, rows = place.study.train, recipe_rows // parts
+    part = (0, parts)
+    step = _network(place, config, recipe, rows, began, part) if config else _counted(place, recipe, rows, part)
+    return replace(step, label=f"train {recipe.chain} on 1/{parts}")
 
 
 def _counted(place: Place, recipe: Step, rows: int, member: tuple[int, int]) -> Step:
