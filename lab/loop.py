@@ -23,7 +23,7 @@ from lab.steps.identity import identities
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
-from lab.steps.profile import nested, profile
+from lab.steps.profile import SHARE, nested, profile
 from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
@@ -109,7 +109,13 @@ class Generation:
         pools = [step for role, step in self.recipe.inputs.items() if role == "pool"]
         shards = [step for step in self.synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
         probes = [step for steps in self.probes.values() for step in steps]
-        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, *self.ends]
+        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, *self._profiled(), *self.ends]
+
+    def _profiled(self) -> list[Step]:
+        """Return the steps that only the profile of this generation needs: its evidence, and models on nested sizes."""
+        given = {} if self.profile is None else self.profile.inputs
+        own = {role: step for role, step in given.items() if role.startswith(("entropy-", SHARE)) or role == "judged"}
+        return [*(step.inputs["model"] for role, step in own.items() if role.startswith(SHARE)), *own.values()]
 
     @property
     def ends(self) -> tuple[Step, ...]:

@@ -144,7 +144,7 @@ def make_plan(study: Study, store: Store, workers: int, fresh: frozenset[str] = 
     chains = [generation for generation in study.generations if generation.t == 0]
     for first in chains:  # the human text of a chain too, and the base if there is one
         own = set(first.steps)
-        uses.update(step.name for step in in_order([first.record]) if step not in own)
+        uses.update(step.name for step in in_order([first.profile or first.record]) if step not in own)
     todo = to_do(order, store, fresh)
     lines = []
     for name in STEPS:
