@@ -19,6 +19,8 @@ class Point:
     """The row of results.csv."""
     groups: Sequence[Mapping[str, Any]] = ()
     """Held-out loss and generated rows by group of text: see lab/metrics/profile/numbers.py."""
+    written: Sequence[Mapping[str, Any]] = ()
+    """Share of the written words by their count in human training text."""
     documents: NDArray[np.float64] | None = None
     """[D, 2] loss in nats and tokens of each test document.  None: the rows differ between seeds."""
     rare_words: int = 0

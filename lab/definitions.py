@@ -18,15 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lab.chains import Chains, Point
 from lab.config.profile import Thresholds
-from lab.growth import Growth, growth
+from lab.growth import Growth, growth, kappa_bootstrap
 from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
 from lab.seeds import derive_seed, generator
 from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 
-RESAMPLES = 999
+RESAMPLES = 399
 LEAST_ROWS = 50
 """Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 LEAST_CONTEXT = 0.05
@@ -104,15 +105,20 @@ def _gap(chains: Chains, t: int | None = None) -> list[float]:
     return [regime.columns["nll"] - control.columns["nll"] for regime, control in chains.pairs(t)]
 
 
-def _over_documents(chains: Chains) -> Interval | None:
-    """Return the interval of the increase over documents, of the seeds' mean."""
-    pairs = chains.pairs()
+def _document_gaps(chains: Chains, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the increase of each test document's loss, the mean over seeds, and its tokens: [D] each."""
+    pairs = chains.pairs(t)
     documents = [(a.documents, b.documents) for a, b in pairs if a.documents is not None and b.documents is not None]
     if len(documents) < len(pairs) or len({a.shape for a, _ in documents}) != 1:
         return None
-    totals = np.mean([a[:, 0] - b[:, 0] for a, b in documents], axis=0)
+    return np.mean([a[:, 0] - b[:, 0] for a, b in documents], axis=0), documents[0][0][:, 1]
+
+
+def _over_documents(chains: Chains) -> Interval | None:
+    """Return the interval of the increase over documents, of the seeds' mean."""
+    gaps = _document_gaps(chains, chains.last)
     rng = generator(derive_seed(0, chains.last, "documents of the profile"))
-    return cluster_bootstrap(totals, documents[0][0][:, 1], rng=rng, resamples=RESAMPLES)
+    return cluster_bootstrap(*gaps, rng=rng, resamples=RESAMPLES) if gaps else None
 
 
 def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
@@ -144,16 +150,25 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
     risk = increase(chains, at)
     if verdict_of(paired_interval(risk.by_seed), at.increase, at.increase_near, "above") != COLLAPSED:
         return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
-    curves = np.array([_gap(chains, t) for t in range(1, chains.last + 1)]).T
-    found: Growth = growth(curves)
-    interval = paired_interval(found.kappa)
+    generations = range(1, chains.last + 1)
+    found: Growth = growth(np.array([_gap(chains, t) for t in generations]).T)
+    interval, over = paired_interval(found.kappa), _kappa_over_documents(chains, generations)
     verdict = UNDECIDED
-    if interval.high < at.divergence and found.rival < -MUCH:
+    if max(interval.high, over.high if over else -math.inf) < at.divergence and found.rival < -MUCH:
         verdict = COLLAPSED
-    elif interval.low > at.divergence or found.rival > MUCH:
+    elif min(interval.low, over.low if over else math.inf) > at.divergence or found.rival > MUCH:
         verdict = NOT
     said = {COLLAPSED: "diverging so far", NOT: "levelling off", UNDECIDED: "the curve does not tell"}[verdict]
-    return Estimate(list(found.kappa), said=said, verdict=verdict)
+    return Estimate(list(found.kappa), over, said=said, verdict=verdict)
+
+
+def _kappa_over_documents(chains: Chains, generations: Sequence[int]) -> Interval | None:
+    """Return the interval of kappa over test documents, of the seeds' mean curve."""
+    gaps = [each for each in (_document_gaps(chains, t) for t in generations) if each is not None]
+    if len(gaps) < len(generations):
+        return None
+    rng = generator(derive_seed(0, chains.last, "documents of the growth"))
+    return kappa_bootstrap(np.stack([total for total, _ in gaps]), gaps[0][1], rng=rng, resamples=RESAMPLES)
 
 
 def variance(chains: Chains, at: Thresholds) -> Estimate:
@@ -347,7 +362,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "Shumailov et al. 2024, figure 1",
         hallucination,
         lambda x: (
-            f"{abs(100 * x):.0f} points {'more' if x >= 0 else 'fewer'} rows than the control's are unlike human text"
+            f"rows unlike human text are {abs(100 * x):.0f} points {'more' if x >= 0 else 'fewer'} than the control's"
         ),
     ),
 )
@@ -385,7 +400,7 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
     if len(estimate.by_seed) == 1:
         return Finding(definition, value, None, threshold, near, MISSING, f"{words[:-1]}: one seed has no interval.")
     verdict = estimate.verdict or verdict_of(value, threshold, near, definition.side)
-    if estimate.documents is not None and verdict != UNDECIDED:
+    if estimate.documents is not None and estimate.verdict is None and verdict != UNDECIDED:
         other = verdict_of(estimate.documents, threshold, near, definition.side)
         if other != verdict:
             verdict, words = UNDECIDED, f"{words[:-1]}; over test documents it is undecided."

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.metrics.stats import Interval
+
 KAPPA = np.round(np.arange(-2.0, 6.0001, 0.01), 2)
 """Exponents that are tried."""
 RATES = 500
@@ -40,6 +42,20 @@ def growth(curves: NDArray[np.float64]) -> Growth:
     least = 1e-12 * float((curves**2).sum())  # an exact fit leaves rounding only
     ratio = max(float(errors.sum()), least) / max(float(rivals.sum()), least)
     return Growth(KAPPA[chosen], float(curves.size * np.log(ratio)))
+
+
+def kappa_bootstrap(
+    totals: NDArray[np.float64], weights: NDArray[np.float64], *, rng: np.random.Generator, resamples: int
+) -> Interval:
+    """Return kappa of a curve over documents, with the 95 % percentile interval of a bootstrap of whole documents.
+
+    totals: [T, D] the increase of each document's loss at t = 1..T; weights: [D] its tokens.
+    """
+    drawn = rng.integers(len(weights), size=(resamples, len(weights)))
+    curves = (totals[:, drawn].sum(axis=2) / weights[drawn].sum(axis=1)).T
+    low, high = np.quantile(growth(curves).kappa, [0.025, 0.975])
+    whole = growth((totals.sum(axis=1) / weights.sum())[None])
+    return Interval(float(whole.kappa[0]), float(low), float(high))
 
 
 def _fit(curves: NDArray[np.float64], forms: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -122,8 +122,13 @@ def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> No
             say(line)
         if line := shown.power_line(profile):
             say(line, "dim")
-        for column, (cells, small) in shown.harm(profile).items():
+        if beside := shown.beside(profile):
             say("")
+            print_titled(f"{shown.name(profile)}: shown beside, without a verdict", shown.BESIDE_HEADING, beside, kind)
+        if written := shown.written(profile):
+            title = f"{shown.name(profile)}: share of the written words by their copies in human training text (7)"
+            print_titled(title, shown.WRITTEN_HEADING, written, kind)
+        for column, (cells, small) in shown.harm(profile).items():
             if cells:
                 title = f"{shown.name(profile)}: whose text disappears, by {column}, against the control"
                 print_titled(title, shown.HARM_HEADING, cells, kind)

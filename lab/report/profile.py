@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lab.definitions import DEFINITIONS, LEAST_ROWS, Finding
+from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.lines import label
 from lab.report.tables import Dim
@@ -20,6 +21,16 @@ LEGEND = "YES collapsed, no not collapsed, ? undecided, - not measured; values a
 LEAST_TOKENS = 1000
 """Held-out tokens of a group below which its loss says little."""
 HEADING = ["definition", "value", "95 % interval", "over documents", "holds if", "verdict"]
+BESIDE_HEADING = ["beside the definition", "regime", "control", "difference [95 % interval]"]
+WRITTEN_HEADING = ["human copies of the word", "regime", "control", "human text"]
+BESIDE = {
+    1: ("perplexity", "bits_per_byte"),
+    4: ("writer_nll", "distinct_2", "self_bleu", "compression", "entropy"),
+    6: ("mode_entropy",),
+    7: ("rare_survival", "nll_rare", "nll_common", "overlap_8", "overlap_13"),
+    8: ("unknown_words", "kl_to_judge", "judge_nll", "above_human", "below_human"),
+}
+"""Number of a definition -> columns that are shown beside its estimator."""
 HARM_HEADING = ["group", "loss", "95 % interval", "text", "95 % interval of the ratio"]
 
 
@@ -85,8 +96,38 @@ def _condition(finding: Finding) -> str:
 
 
 def sentences(profile: Profile) -> list[str]:
-    """Return each finding in words, with its number."""
-    return [f"{finding.definition.number}. {finding.words}" for finding in profile.findings]
+    """Return each finding in words, with its number and the papers that use the definition."""
+    return [f"{each.definition.number}. {each.words} ({each.definition.source})" for each in profile.findings]
+
+
+def beside(profile: Profile) -> list[list[str]]:
+    """Return a row per column that is shown beside a definition: regime, control, paired difference.  No verdicts."""
+    rows = []
+    pairs = profile.chains.pairs()
+    for number, names in BESIDE.items():
+        for metric in names:
+            values = np.array([[point.columns[metric] for point in pair] for pair in pairs])
+            if values.size and np.isfinite(values).all():
+                digits = max(3, column(metric).digits)
+                means = [f"{mean:,.{digits}f}" for mean in values.mean(axis=0)]
+                difference = paired_interval(values[:, 0] - values[:, 1])
+                change = f"{difference.mean:+,.{digits}f} {bounds(difference, f'+,.{digits}f')}".strip()
+                rows.append([f"{metric} ({number})", *means, Dim(change) if difference.holds_zero else change])
+    return rows
+
+
+def written(profile: Profile) -> list[list[str]]:
+    """Return a row per bin of human training counts: the share of the written words of regime, control, human text."""
+    pairs = profile.chains.pairs()
+    bins = dict.fromkeys(each["bin"] for pair in pairs for point in pair for each in point.written)
+    rows = []
+    for name in bins:
+        found = [
+            [next((each[side] for each in point.written if each["bin"] == name), 0.0) for point, side in sides]
+            for sides in ([(a, "sample"), (b, "sample"), (b, "human")] for a, b in pairs)
+        ]
+        rows.append([name, *(f"{mean:.4f}" for mean in np.mean(found, axis=0))])
+    return rows
 
 
 def power_line(profile: Profile) -> str:
@@ -106,7 +147,7 @@ def statement(profiles: Sequence[Profile]) -> str:
         f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
         f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
         f"Holm's correction at {FAMILY:.0%} over the definitions of a regime, none over regimes; what each definition "
-        "is, its threshold and papers: lab profile --definitions"
+        "is: lab profile --definitions, and lab/metrics/README.md"
     )
 
 
@@ -133,22 +174,22 @@ def harm(profile: Profile) -> dict[str, tuple[list[list[str]], list[str]]]:
     small: dict[str, list[str]] = {}
     pairs = profile.chains.pairs()
     groups = dict.fromkeys((each["column"], each["group"]) for point, _ in pairs for each in point.groups)
-    for column, group in groups:
-        found = [[_of(point.groups, column, group) for point in pair] for pair in pairs]
+    for kind, group in groups:
+        found = [[_of(point.groups, kind, group) for point in pair] for pair in pairs]
         if all(side is not None for pair in found for side in pair):
-            tables.setdefault(column, [])
+            tables.setdefault(kind, [])
             if harmed := _harmed(group, found):
-                tables[column].append(harmed)
+                tables[kind].append(harmed)
             else:
-                small.setdefault(column, []).append(group)
+                small.setdefault(kind, []).append(group)
     return {
-        column: ([row for _, row in sorted(rows, key=lambda each: each[0])], small.get(column, []))
-        for column, rows in tables.items()
+        kind: ([row for _, row in sorted(rows, key=lambda each: each[0])], small.get(kind, []))
+        for kind, rows in tables.items()
     }
 
 
-def _of(groups: Sequence[Mapping[str, Any]], column: str, group: str) -> Mapping[str, Any] | None:
-    return next((each for each in groups if each["column"] == column and each["group"] == group), None)
+def _of(groups: Sequence[Mapping[str, Any]], kind: str, group: str) -> Mapping[str, Any] | None:
+    return next((each for each in groups if each["column"] == kind and each["group"] == group), None)
 
 
 def _harmed(group: str, found: Sequence[Sequence[Any]]) -> tuple[float, list[str]] | None:

@@ -92,7 +92,9 @@ def _points(generations: list[Generation], regime: str, store: Store) -> dict[in
 def _point(record: Mapping[str, Any], profiled: Mapping[str, Any]) -> Point:
     numbers = {name: math.nan if value is None else value for name, value in record["columns"].items()}
     columns = _Columns(numbers | profiled.get("columns", {}))
-    facts = {name: profiled[name] for name in ("groups", "documents", "rare_words", "losses") if name in profiled}
+    facts = {
+        name: profiled[name] for name in ("groups", "written", "documents", "rare_words", "losses") if name in profiled
+    }
     return Point(columns, **facts)
 
 
