@@ -125,7 +125,7 @@ def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
     """Estimate the share of the way from the control's loss to that of the seed's own unigram."""
     gaps = [control.columns["unigram_nll"] - control.columns["nll"] for _, control in chains.pairs()]
     if any(map(math.isnan, gaps)):
-        return _unprofiled()
+        return Estimate(missing="its evidence is not there; lab profile RUN measures it")
     if min(gaps) < LEAST_CONTEXT:
         return Estimate(missing="a unigram predicts this text as well as the control: context teaches nothing")
     over = _over_documents(chains)
@@ -189,7 +189,8 @@ def scaling(chains: Chains, at: Thresholds) -> Estimate:
         return Estimate(missing="nested sizes were not trained; lab profile RUN --set profile.scaling=true trains them")
     gains = [[losses[min(losses)] - losses[max(losses)] for losses in pair] for pair in pairs]
     known = [equivalent(human, chain[max(chain)]) for chain, human in pairs]
-    said = f"it knows human text like a model that has read {_share(float(np.mean(known)), pairs[0][1])} of it"
+    less = "less than " if np.mean(known) <= min(pairs[0][1]) * 1.001 else ""
+    said = f"it knows human text like a model that has read {less}{np.mean(known):.0%} of it"
     return Estimate([chain / human for chain, human in gains], said=said)
 
 
@@ -201,10 +202,6 @@ def equivalent(human: Mapping[float, float], loss: float) -> float:
     shares = np.array(sorted(human))
     losses = np.array([human[share] for share in shares.tolist()])
     return float(np.exp(np.interp(-loss, np.maximum.accumulate(-losses), np.log(shares))))
-
-
-def _share(share: float, human: Mapping[float, float]) -> str:
-    return f"less than {share:.0%}" if share <= min(human) * 1.001 else f"{share:.0%}"
 
 
 def modes(chains: Chains, at: Thresholds) -> Estimate:
@@ -260,10 +257,6 @@ def hallucination(chains: Chains, at: Thresholds) -> Estimate:
     if any(map(math.isnan, values)):
         return Estimate(missing="no judge has read the generated texts (profile.judge)")
     return Estimate(values)
-
-
-def _unprofiled() -> Estimate:
-    return Estimate(missing="its evidence is not there; lab profile RUN measures it")
 
 
 DEFINITIONS: tuple[Definition, ...] = (
