@@ -53,7 +53,7 @@ class Estimate:
     verdict: str | None = None
     """A verdict that the intervals alone do not give."""
     p: float | None = None
-    """A p value of the estimator's own; None: of the t test over seeds."""
+    """A p value of its own; None: of the t test over seeds."""
     logs: bool = False
     """Whether by_seed holds logarithms of the value, so that an interval of a ratio stays above 0."""
 
@@ -381,15 +381,13 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
     if not chains.seeds:
         return Finding(definition, nothing, None, threshold, near, MISSING, "There is no control to compare with.")
     estimate = definition.estimate(chains, at)
-    if not estimate.by_seed:
-        return Finding(definition, nothing, None, threshold, near, MISSING, f"Not measured: {estimate.missing}.")
-    if not np.isfinite(estimate.by_seed).all():
-        return Finding(definition, nothing, None, threshold, near, MISSING, "Not measured: a loss is infinite.")
+    if not estimate.by_seed or not np.isfinite(estimate.by_seed).all():
+        why = estimate.missing or "a loss is infinite"
+        return Finding(definition, nothing, None, threshold, near, MISSING, f"Not measured: {why}.")
     value = mean_interval(estimate.by_seed)
     if estimate.logs:
         value = Interval(math.exp(value.mean), math.exp(value.low), math.exp(value.high))
-    said = definition.words(value.mean) + (f" ({estimate.said})" if estimate.said else "")
-    words = f"{said[0].upper()}{said[1:]}."
+    words = definition.words(value.mean).capitalize() + (f" ({estimate.said})." if estimate.said else ".")
     if len(estimate.by_seed) == 1:
         return Finding(definition, value, None, threshold, near, MISSING, f"{words[:-1]}: one seed has no interval.")
     verdict = estimate.verdict or verdict_of(value, threshold, near, definition.side)

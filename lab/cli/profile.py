@@ -67,6 +67,8 @@ def print_profile(
         _print(found, config, rows, format_)
     else:
         raise InputError(f'a profile is printed plain, or as md, csv, latex or --json, not as "{format_}"')
+    if failed:
+        warn(f"a step failed; details: {folder.path / 'failures.jsonl'}")
     raise typer.Exit(FAILED if failed else 0)
 
 
@@ -79,12 +81,15 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
     from lab.run.progress import RunProgress
     from lab.run.signals import StopSignals
     from lab.run.worker import Wishes
+    from lab.steps.labels import check_labels
 
     stopping, asked = StopSignals(), None
     if overrides:
         if wrong := [each for each in overrides if not each.startswith("profile.")]:
             raise InputError(f"{wrong[0]}: lab profile sets fields of the section profile only, such as profile.judge")
-        asked = overridden(folder.config(), overrides).profile
+        config = overridden(folder.config(), overrides)
+        check_labels(config)
+        asked = config.profile
     study, store = profiled_study(folder, asked), replace(folder.store, note=warn)
     steps = affordable(study, store)
     count = worker_count(workers, study.machine.device, study.machine.threads)
@@ -105,7 +110,8 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
     except (KeyboardInterrupt, Stopped):
         warn("stopped; nothing that was measured is lost: run the same command again to continue")
         raise typer.Exit(STOPPED) from None
-    folder.widen(study)
+    if not failures:
+        folder.widen(study)
     return profiles(study, store), study.config, folder.results(), bool(failures)
 
 

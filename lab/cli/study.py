@@ -31,10 +31,12 @@ def prepare(
     `aside`: whether a damaged config.yaml may be moved aside.  InputError: what is wrong.
     """
     from lab.config.files import load_study, parse_study
+    from lab.config.sweep import arms
     from lab.lookup import lookup
     from lab.loop import build, check_own_regimes
     from lab.run.folder import RunFolder
     from lab.steps import STEPS
+    from lab.steps.labels import check_labels
 
     if study is None:
         list_studies()
@@ -50,6 +52,8 @@ def prepare(
     graph = build(config)
     folder.check_content(graph)
     check_own_regimes(graph)
+    for arm in arms(config):
+        check_labels(arm.config)
     for note in notes:
         warn(f"note: {note}")
     return graph, folder

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lab.config.fields import Frozen, Number
+from lab.config.fields import Frozen, Number, Positive, Text
 
 
 class Thresholds(Frozen):
@@ -36,6 +37,27 @@ class Thresholds(Frozen):
     five times the human share more."""
 
 
+class LabelConfig(Frozen):
+    """A column of the corpus that labels documents.  `year` alone is short for {column: year}."""
+
+    column: Text
+    """Name of the column."""
+    width: Positive | None = None
+    """Numbers of one label, such as 100 for centuries of a column of years: 1843 is in "1800-1899".  Default: each
+    value is a label."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def short(cls, given: Any) -> Any:
+        """Accept a column alone."""
+        return {"column": given} if isinstance(given, str) else given
+
+
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+TAKEN = ("domain", "author", "cluster", "document")
+"""Names of labels that the profile has already."""
+
+
 class ProfileConfig(Frozen):
     """What `lab profile` measures.  A finished run may gain it: no model of a generation is trained again."""
 
@@ -47,5 +69,15 @@ class ProfileConfig(Frozen):
     scaling: bool = False
     """Whether the last generation and the first are trained again on an eighth, a quarter and half of their rows
     (definition 5), which takes 0.9 trainings more for each.  Default: false."""
+    groups: dict[LabelName, LabelConfig] = Field(default_factory=dict)
+    """More columns of the corpus by which the profile says whose text disappears, beside domain and author, such as
+    {century: {column: year, width: 100}}.  Default: none."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
     """Where each definition begins to hold.  Default: the values of lab/definitions.py."""
+
+    @model_validator(mode="after")
+    def names(self) -> ProfileConfig:
+        """Refuse names of labels that the profile has already."""
+        if twice := [name for name in self.groups if name in TAKEN]:
+            raise ValueError(f"groups names {', '.join(twice)}, which the profile has already; choose another name")
+        return self

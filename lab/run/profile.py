@@ -39,7 +39,7 @@ def profiled_study(folder: RunFolder, asked: ProfileConfig | None) -> Study:
     """
     config = folder.config()
     section = asked or config.profile or ProfileConfig()
-    for wanted in dict.fromkeys((section, section.model_copy(update={"entropy": False}))):
+    for wanted in (section, section.model_copy(update={"entropy": False})):
         study = build(config.model_copy(update={"profile": wanted}), folder.machine(), folder.content())
         if affordable(study, folder.store):
             return study

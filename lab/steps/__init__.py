@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.steps import curate, entropy, extra, judge, pool, probes, profile, record, sample, source, text, train
+from lab.steps import curate, entropy, extra, judge, labels, pool, probes, profile, record, sample, source, text, train
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
 from lab.store.step import Step
@@ -31,6 +31,7 @@ STEPS: dict[str, Kind] = {
         extra.EXTRA,
         entropy.ENTROPY,
         judge.JUDGED,
+        labels.LABELS,
         profile.LEXICON,
         profile.PROFILE,
     )

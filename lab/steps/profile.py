@@ -26,6 +26,7 @@ from lab.steps.cost import FILES
 from lab.steps.entropy import entropy
 from lab.steps.judge import judge, judged
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
+from lab.steps.labels import labels, load_labels
 from lab.steps.place import Place
 from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
@@ -36,6 +37,8 @@ from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 FILE, DOCUMENTS, LEXICON_FILE = "profile.json", "documents.npy", "words.txt"
 PARTS, SHARE = (8, 4, 2), "share-"
 """Models are trained on one of so many parts of a generation's rows; the role of their held-out losses."""
+NONE = "(none)"
+"""The label of documents without one."""
 LABELS = ("domain", "author")
 """Columns of labels by which loss and generated text are divided."""
 
@@ -82,6 +85,8 @@ def profile(
     if study.corpus.kind == "text":
         rows = human.human.inputs["rows"]
         inputs |= {"rows": rows, "lexicon": _lexicon(rows, human.tokenizer)}
+        if (labelled := labels(place)) is not None:
+            inputs["labels"] = labelled
         if study.profile.judge:
             fitted = judge(place, base)
             test, sample = study.rows(study.metrics.test_tokens) * place.row, study.sample_rows * place.row
@@ -146,7 +151,7 @@ def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> Profile
     return ProfileEvidence(
         base,
         human_groups=_labels_of_rows(inputs) if text else {},
-        test_groups=_labels(inputs["test"] / "names.arrow") if text else {},
+        test_groups=_labels(inputs["test"] / "names.arrow", inputs) if text else {},
         test_document=np.load(inputs["test"] / "document.npy", mmap_mode="r") if text else None,
         writer_nats=writer.astype(np.float64),
         plain=params.plain,
@@ -171,11 +176,15 @@ def _by_law(base: Evidence, law: Law | None) -> Judged:
     return Judged(nats, law.test_nats.sum(axis=1, dtype=np.float64))
 
 
-def _labels(path: Path) -> dict[str, list[str]]:
+def _labels(path: Path, inputs: Folders) -> dict[str, list[str]]:
     """Return the labels of the documents of a fold, by column; of columns that hold nothing none."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     columns = {name: table[name].to_pylist() for name in LABELS}
-    return {name: [printable(each or "") for each in values] for name, values in columns.items() if any(values)}
+    if "labels" in inputs:
+        documents = table["document"].to_pylist()
+        given = load_labels(inputs["labels"])
+        columns |= {name: [values.get(document) for document in documents] for name, values in given.items()}
+    return {name: [printable(each or NONE) for each in values] for name, values in columns.items() if any(values)}
 
 
 def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
@@ -184,7 +193,7 @@ def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
     documents = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["document"].to_pylist()
     at = {name: index for index, name in enumerate(documents)}
     rows = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])["document"].to_pylist()
-    return {name: [values[at[each]] for each in rows] for name, values in _labels(path).items()}
+    return {name: [values[at[each]] for each in rows] for name, values in _labels(path, inputs).items()}
 
 
 LEXICON = Kind(

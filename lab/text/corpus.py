@@ -160,6 +160,20 @@ def _tables(config: CorpusConfig, counts: Counts) -> Iterator[pa.Table]:
             yield pa.Table.from_pylist(waiting, schema=DOCUMENTS)
 
 
+def read_labels(config: CorpusConfig, column: str) -> Iterator[tuple[str, str]]:
+    """Yield the name of each document and its value in a column of the corpus; "" where it has none."""
+    labelled = config.model_copy(update={"domain": column})
+    with _loaded(labelled) as loaded:
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in loaded():
+                filled = pc.fill_null(batch["domain"], "")
+                yield batch.set_column(batch.schema.get_field_index("domain"), batch.schema.field("domain"), filled)
+
+        for document in _documents(batches, labelled, _kept(batches, Counts())):
+            yield document["document"], document["domain"]
+
+
 def _kept(batches: _Batches, counts: Counts) -> np.ndarray:
     """Return which rows have a text that no earlier row has, [N], and count the others."""
 
