@@ -62,7 +62,7 @@ def print_profile(
     if not found:
         raise InputError(f"{run} has only its control, the regime human: add another regime to compare with it")
     if as_json or format_ in ("csv", "latex"):
-        _print_file(shown.tidy(found), "json" if as_json else str(format_))
+        _print_file(found, "json" if as_json else str(format_))
     elif format_ in (None, "md"):
         _print(found, config, rows, format_)
     else:
@@ -75,6 +75,7 @@ def print_profile(
 def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tuple[Any, Any, Any, bool]:
     """Do the missing steps of the profile.  Return profiles, study, rows of results.csv, and whether a step failed."""
     from lab.config.files import overridden
+    from lab.report.profile import save
     from lab.run.executors import execute
     from lab.run.plan import Estimator
     from lab.run.profile import affordable, profiled_study, profiles
@@ -110,9 +111,11 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
     except (KeyboardInterrupt, Stopped):
         warn("stopped; nothing that was measured is lost: run the same command again to continue")
         raise typer.Exit(STOPPED) from None
+    found = profiles(study, store)
     if not failures:
         folder.widen(study)
-    return profiles(study, store), study.config, folder.results(), bool(failures)
+        save(found, folder.path / "profile.csv")
+    return found, study.config, folder.results(), bool(failures)
 
 
 def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> None:
@@ -145,15 +148,16 @@ def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> No
     say(caption(config, rows), "dim")
 
 
-def _print_file(rows: list[dict[str, Any]], kind: str) -> None:
+def _print_file(found: Sequence[Any], kind: str) -> None:
+    from lab.report import profile as shown
     from lab.report.render import latex
-    from lab.run.folder import to_csv
 
+    rows = shown.tidy(found)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if kind == "json":
         print_json(rows)
     elif kind == "csv":
-        typer.echo(to_csv(rows, columns), nl=False)
+        typer.echo(shown.as_csv(found), nl=False)
     else:
         lines = [" & ".join(latex(str(row.get(name, ""))) for name in columns) + r" \\" for row in rows]
         head = " & ".join(map(latex, columns)) + r" \\"

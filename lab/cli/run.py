@@ -121,7 +121,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
         if agrees is None:
             _print_headline(rows, graph.config, folder.unspaced_share())
             note_untested(graph.config)
-        _print_profile(graph, store)
+        _print_profile(graph, store, folder.path / "profile.csv")
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
         _print_where(folder.path, seconds)
     if failed:
@@ -145,15 +145,17 @@ def _print_headline(rows: list[dict[str, Any]], config: Any, unspaced: float) ->
     say(caption(config, rows, unspaced), "dim")
 
 
-def _print_profile(graph: Any, store: Any) -> None:
-    """Print by which definitions of collapse each regime has collapsed, a line each, where the study has a profile."""
+def _print_profile(graph: Any, store: Any, path: Path) -> None:
+    """Print by which definitions each regime has collapsed, where the study has a profile, and write them to `path`."""
     if graph.config.profile is None:
         return
-    from lab.report.profile import summary
+    from lab.report.profile import save, summary
     from lab.run.profile import profiles
 
+    found = profiles(graph, store)
+    save(found, path)
     say("\nby the eight definitions of collapse (lab profile explains):")
-    for profile in profiles(graph, store):
+    for profile in found:
         say(summary(profile))
 
 

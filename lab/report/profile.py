@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.lines import label
 from lab.report.tables import Dim
+from lab.run.folder import to_csv
 from lab.run.profile import Profile
+from lab.store.atomic import write_text
 from lab.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
 
 MARKS = {COLLAPSED: "YES", NOT: "no", UNDECIDED: "?", MISSING: "-"}
@@ -246,3 +249,14 @@ def tidy(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def save(profiles: Sequence[Profile], path: Path) -> None:
+    """Write a row per regime and definition as CSV."""
+    write_text(path, as_csv(profiles))
+
+
+def as_csv(profiles: Sequence[Profile]) -> str:
+    """Return a row per regime and definition as CSV."""
+    rows = tidy(profiles)
+    return to_csv(rows, list(dict.fromkeys(name for row in rows for name in row)))
