@@ -152,14 +152,12 @@ def _print_file(found: Sequence[Any], kind: str) -> None:
     from lab.report import profile as shown
     from lab.report.render import latex
 
-    rows = shown.tidy(found)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
     if kind == "json":
-        print_json(rows)
+        print_json(shown.tidy(found))
     elif kind == "csv":
         typer.echo(shown.as_csv(found), nl=False)
-    else:
-        lines = [" & ".join(latex(str(row.get(name, ""))) for name in columns) + r" \\" for row in rows]
-        head = " & ".join(map(latex, columns)) + r" \\"
-        body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
-        typer.echo(f"\\begin{{tabular}}{{{'l' * len(columns)}}}\n{body}\n\\end{{tabular}}")
+    else:  # the grid: a paper's table has no room for sentences
+        heading, cells = shown.grid(found)
+        head, *body = (" & ".join(map(latex, row)) + r" \\" for row in (heading, *cells))
+        lines = [f"\\begin{{tabular}}{{{'l' * len(heading)}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        typer.echo("\n".join([*lines, r"\end{tabular}"]))
