@@ -14,7 +14,7 @@ not measured   evidence is missing, or there is one seed, or there are too few g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from lab.chains import Chains, Point
 from lab.config.profile import Thresholds
-from lab.growth import Growth, growth, kappa_bootstrap
+from lab.growth import Growth, equivalent, growth, kappa_bootstrap
 from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
 from lab.seeds import derive_seed, generator
 from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 
 RESAMPLES = 399
+ROUNDING = 1e-12
+"""Documents whose changes differ by less than this, in nats per token, have no spread to draw from."""
 LEAST_ROWS = 50
 """Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 LEAST_CONTEXT = 0.05
@@ -106,7 +108,7 @@ def _gap(chains: Chains, t: int | None = None) -> list[float]:
 
 
 def _document_gaps(chains: Chains, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the increase of each test document's loss, the mean over seeds, and its tokens: [D] each."""
+    """Return the increase of each test document's loss, the seeds' mean, and its tokens: [D] each."""
     pairs = chains.pairs(t)
     documents = [(a.documents, b.documents) for a, b in pairs if a.documents is not None and b.documents is not None]
     if len(documents) < len(pairs) or len({a.shape for a, _ in documents}) != 1:
@@ -117,8 +119,13 @@ def _document_gaps(chains: Chains, t: int) -> tuple[NDArray[np.float64], NDArray
 def _over_documents(chains: Chains) -> Interval | None:
     """Return the interval of the increase over documents, of the seeds' mean."""
     gaps = _document_gaps(chains, chains.last)
+    if gaps is None:
+        return None
+    each = gaps[0] / gaps[1]
+    if np.ptp(each) < ROUNDING:
+        return Interval(float(each[0]), float(each[0]), float(each[0]))
     rng = generator(derive_seed(0, chains.last, "documents of the profile"))
-    return cluster_bootstrap(*gaps, rng=rng, resamples=RESAMPLES) if gaps else None
+    return cluster_bootstrap(*gaps, rng=rng, resamples=RESAMPLES)
 
 
 def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
@@ -192,16 +199,6 @@ def scaling(chains: Chains, at: Thresholds) -> Estimate:
     less = "less than " if np.mean(known) <= min(pairs[0][1]) * 1.001 else ""
     said = f"it knows human text like a model that has read {less}{np.mean(known):.0%} of it"
     return Estimate([chain / human for chain, human in gains], said=said)
-
-
-def equivalent(human: Mapping[float, float], loss: float) -> float:
-    """Return the share of the human rows at which a model of human text alone has this loss.
-
-    Losses between the nested sizes are interpolated in the logarithm of the size.  Below the smallest it returns that.
-    """
-    shares = np.array(sorted(human))
-    losses = np.array([human[share] for share in shares.tolist()])
-    return float(np.exp(np.interp(-loss, np.maximum.accumulate(-losses), np.log(shares))))
 
 
 def modes(chains: Chains, at: Thresholds) -> Estimate:

@@ -1,7 +1,8 @@
-"""Does a curve grow without bound?  The exponent of a series against a geometric approach to a plateau."""
+"""Curves of losses: does one grow without bound, and at how much human text has another one a given loss?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,16 @@ def kappa_bootstrap(
     low, high = np.quantile(growth(curves).kappa, [0.025, 0.975])
     whole = growth((totals.sum(axis=1) / weights.sum())[None])
     return Interval(float(whole.kappa[0]), float(low), float(high))
+
+
+def equivalent(human: Mapping[float, float], loss: float) -> float:
+    """Return the share of the human rows at which a model of human text alone has this loss.
+
+    Losses between the nested sizes are interpolated in the logarithm of the size.  Below the smallest it returns that.
+    """
+    shares = np.array(sorted(human))
+    losses = np.array([human[share] for share in shares.tolist()])
+    return float(np.exp(np.interp(-loss, np.maximum.accumulate(-losses), np.log(shares))))
 
 
 def _fit(curves: NDArray[np.float64], forms: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

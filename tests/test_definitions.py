@@ -1,0 +1,267 @@
+"""The eight definitions of collapse, on numbers whose answer is known."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from lab.chains import Chains, Point
+from lab.config.profile import Thresholds
+from lab.definitions import DEFINITIONS, Finding, findings, mode_ratios
+from lab.growth import equivalent, growth
+from lab.metrics.stats import Interval
+from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, holm, one_sided_p, power, verdict_of
+
+AT = Thresholds()
+Curve = Sequence[float]
+
+
+def point(nll: float = 4.0, **given: Any) -> Point:
+    """A generation whose numbers are those of a sound control, except the given ones."""
+    columns = {
+        "nll": nll,
+        "unigram_nll": 6.0,
+        "next_entropy": 3.0,
+        "new_survival": 0.4,
+        "above_human": 0.1,
+    }
+    facts = {name: given.pop(name) for name in ("groups", "documents", "losses") if name in given}
+    return Point(columns | given, rare_words=1000, **facts)
+
+
+def chains(
+    regime: Sequence[Mapping[int, Point] | Point], control: Sequence[Mapping[int, Point] | Point] | None = None
+) -> Chains:
+    """One point or chain per seed; by default the control is sound."""
+
+    def by_seed(given: Sequence[Any]) -> dict[int, dict[int, Point]]:
+        return {seed: dict(each) if isinstance(each, Mapping) else {1: each} for seed, each in enumerate(given)}
+
+    points = by_seed(regime)
+    sound = {seed: {t: point() for t in by} for seed, by in points.items()}
+    return Chains("replace", points, by_seed(control) if control is not None else sound)
+
+
+def found(number: int, given: Chains, at: Thresholds = AT) -> Finding:
+    return next(each for each in findings(given, at) if each.definition.number == number)
+
+
+def spread(value: float, by: float = 0.001) -> list[float]:
+    """Three values around one."""
+    return [value - by, value, value + by]
+
+
+def curve(gaps: Curve, noise: float = 0.0, seed: int = 0) -> dict[int, Point]:
+    """A chain whose loss lies so much above the control's 4 nats at t = 1, 2 ..."""
+    rng = np.random.default_rng(seed)
+    values = [4.0, *(4.0 + gap + noise * float(rng.normal()) for gap in gaps)]
+    return {t: point(value) for t, value in enumerate(values)}
+
+
+# --- 1 and 2: risk ---------------------------------------------------------------------------------------------------
+
+
+def test_a_unigram_has_gone_the_whole_way_and_the_control_none() -> None:
+    unigram = found(1, chains([point(6.0)] * 3))
+    assert unigram.value.mean == pytest.approx(1) and unigram.verdict == COLLAPSED
+    same = found(1, chains([point(4.0)] * 3))
+    assert same.value.mean == 0 and same.verdict == NOT
+    half = found(1, chains([point(x) for x in spread(4.5)]))
+    assert half.value.mean == pytest.approx(0.25) and half.verdict == NOT
+
+
+def test_where_a_unigram_predicts_as_well_nothing_can_be_lost() -> None:
+    control = [point(5.99)] * 3
+    finding = found(1, chains([point(6.5)] * 3, control))
+    assert finding.verdict == MISSING and "unigram predicts this text as well" in finding.words
+
+
+def test_a_twentieth_of_a_nat_per_token_is_found_exactly() -> None:
+    documents = np.array([[400.0, 100], [800, 200], [100, 25], [40, 10], [404, 101], [200, 50]])
+    more = documents + np.outer(documents[:, 1] * 0.05, [1, 0])
+    finding = found(2, chains([point(4.05, documents=more)] * 3, [point(documents=documents)] * 3))
+    assert finding.value == Interval(*[pytest.approx(0.05)] * 3)
+    assert finding.documents == Interval(*[pytest.approx(0.05)] * 3)
+    assert finding.verdict == COLLAPSED and "0.050 nats per token above" in finding.words
+
+
+def test_documents_may_take_a_verdict_back() -> None:
+    """All seeds agree, but the increase is one document's."""
+    documents = np.array([[400.0, 100]] * 8)
+    more = documents.copy()
+    more[0, 0] += 800 * 0.1
+    finding = found(2, chains([point(4.1, documents=more)] * 3, [point(documents=documents)] * 3))
+    assert finding.documents is not None and finding.documents.holds_zero
+    assert finding.verdict == UNDECIDED and "over test documents it is undecided" in finding.words
+
+
+def test_an_increase_below_two_per_cent_of_perplexity_is_none() -> None:
+    assert found(2, chains([point(4 + x) for x in (-0.001, 0.001, 0.0005)])).verdict == NOT
+    assert found(2, chains([point(4 + x) for x in (-0.03, 0.05, 0.02)])).verdict == UNDECIDED
+
+
+# --- 3: divergence ---------------------------------------------------------------------------------------------------
+
+
+def test_exponents_of_exact_curves() -> None:
+    t = np.arange(1, 11)
+    assert growth(t[None].astype(float)).kappa == [0]
+    assert growth(np.cumsum(1 / t**2)[None]).kappa == [2]
+    assert growth(3 * np.cumsum(t**-0.5)[None]).kappa == [0.5]
+
+
+def test_a_published_curve_diverges_so_far() -> None:
+    """Drayson et al. 2025, synthetic text only, perplexities of an independent rerun (log): kappa 0.56."""
+    perplexities = [29.62, 33.33, 36.09, 38.34, 40.38, 42.31, 44.11, 46.05, 47.65, 49.46, 50.98]
+    gaps = np.log(perplexities[1:]) - np.log(perplexities[0])
+    fitted = growth(gaps[None])
+    assert fitted.kappa == [0.56]
+    assert math.exp(-fitted.rival / len(gaps)) == pytest.approx(36, abs=1)  # times smaller a squared error
+    finding = found(3, chains([curve(gaps, 0.002, seed) for seed in range(3)]))
+    assert finding.verdict == COLLAPSED and "diverging so far" in finding.words
+
+
+@pytest.mark.parametrize("form", ["square", "geometric"])
+def test_plateaus_level_off(form: str) -> None:
+    t = np.arange(1, 8)
+    gaps = np.cumsum(1 / t**2) if form == "square" else 0.4 * (1 - 0.6**t)
+    finding = found(3, chains([curve(gaps, 0.004, seed) for seed in range(3)]))
+    assert finding.verdict == NOT and "levelling off" in finding.words
+
+
+def test_growth_needs_seeds_generations_and_an_increase() -> None:
+    t = np.arange(1, 7)
+    assert found(3, chains([curve(0.1 * t)] * 2)).verdict == MISSING
+    short = found(3, chains([curve(0.1 * t[:5])] * 3))
+    assert short.verdict == MISSING and "6 generations after generation 0" in short.words
+    flat = found(3, chains([curve(0 * t, 0.01, seed) for seed in range(3)]))
+    assert flat.verdict == MISSING and "definition 2 does not hold" in flat.words
+
+
+# --- 4 to 8 ----------------------------------------------------------------------------------------------------------
+
+
+def test_entropy_that_falls_collapses_and_that_rises_is_said() -> None:
+    falls = found(4, chains([point(next_entropy=3 - x) for x in spread(1.0)]))
+    assert falls.verdict == COLLAPSED and "falls by 1.00 nats" in falls.words
+    rises = found(4, chains([point(next_entropy=3 + x) for x in spread(0.5)]))
+    assert rises.verdict == NOT and "rises by 0.50 nats (it rises: the model blurs)" in rises.words
+
+
+def test_what_eight_times_the_data_gains() -> None:
+    """Human data gains 0.4 nats, the chain's 0.1; the chain's model knows what 1/4 of the human text teaches."""
+    human = {0.125: 4.4, 0.25: 4.25, 0.5: 4.1, 1.0: 4.0}
+    chain = {0.125: 4.35, 0.25: 4.3, 0.5: 4.28, 1.0: 4.25}
+    regime = [{0: point(losses=human), 1: point(4.25, losses=chain)}] * 3
+    finding = found(5, chains(regime, [{0: point(losses=human), 1: point()}] * 3))
+    assert finding.value.mean == pytest.approx(0.25) and finding.verdict == COLLAPSED
+    assert "like a model that has read 25% of it" in finding.words
+    assert found(5, chains([point()] * 3)).verdict == MISSING
+
+
+def test_equivalent_human_text_lies_between_the_sizes() -> None:
+    human = {0.125: 5.0, 0.25: 4.0, 0.5: 3.0, 1.0: 2.0}
+    assert equivalent(human, 3.5) == pytest.approx(math.sqrt(0.25 * 0.5))
+    assert equivalent(human, 9.0) == pytest.approx(0.125) and equivalent(human, 1.0) == 1
+
+
+def modes(**rows: int) -> list[dict[str, Any]]:
+    return [{"column": "domain", "group": name, "rows": count, "nll": None} for name, count in rows.items()]
+
+
+def test_a_domain_that_is_gone_is_named() -> None:
+    control = [point(groups=modes(sea=100, land=100, sky=40))] * 3
+    gone = found(6, chains([point(groups=modes(sea=200, land=0, sky=0))] * 3, control))
+    assert gone.verdict == COLLAPSED and "(land)" in gone.words  # sky has too few rows to be said of
+    assert gone.value.mean == pytest.approx(0.5 / 100.5)
+
+
+def test_equal_samples_lose_no_mode() -> None:
+    control = [point(groups=modes(sea=100, land=100))] * 3
+    counts = [(103, 97), (95, 105), (101, 99)]
+    kept = found(6, chains([point(groups=modes(sea=a, land=b)) for a, b in counts], control))
+    assert kept.verdict == NOT
+    assert set(mode_ratios(chains([point(groups=modes(sea=1, land=49))] * 2, control[:2]))) == {"sea", "land"}
+    few = found(6, chains([point(groups=modes(sea=9))] * 3, [point(groups=modes(sea=9))] * 3))
+    assert few.verdict == MISSING and "no mode has 50 rows" in few.words
+
+
+def test_no_rare_word_written_any_more() -> None:
+    gone = found(7, chains([point(new_survival=0.0)] * 3))
+    assert gone.verdict == COLLAPSED and gone.value.mean == pytest.approx(math.log(0.5 / 400.5))
+    assert found(7, chains([point(new_survival=0.4 + x) for x in spread(0, 0.01)])).verdict == NOT
+
+
+def test_rows_unlike_human_text_are_counted_above_the_controls() -> None:
+    assert found(8, chains([point(above_human=0.1 + x) for x in spread(0.3)])).verdict == COLLAPSED
+    assert found(8, chains([point(above_human=0.1 + x) for x in spread(0.01)])).verdict == NOT
+    assert found(8, chains([point(above_human=math.nan)] * 3)).verdict == MISSING
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_threshold_of_the_study_decides() -> None:
+    given = chains([point(x) for x in spread(4.5)])
+    assert found(1, given).verdict == NOT
+    assert found(1, given, Thresholds(catastrophic=0.2)).verdict == COLLAPSED
+
+
+def test_one_seed_and_no_control_measure_nothing() -> None:
+    alone = found(2, chains([point(5.0)]))
+    assert alone.verdict == MISSING and alone.value.mean == 1 and "one seed has no interval" in alone.words
+    nobody = Chains("replace", {0: {1: point()}}, {})
+    assert {each.verdict for each in findings(nobody, AT)} == {MISSING}
+    infinite = found(2, chains([point(math.inf)] * 3))
+    assert infinite.verdict == MISSING and "a loss is infinite" in infinite.words
+
+
+def test_which_side_of_a_threshold() -> None:
+    assert verdict_of(Interval(2, 1.1, 3), 1, 1, "above") == COLLAPSED
+    assert verdict_of(Interval(2, 1.1, 3), 1, 1, "below") == NOT
+    assert verdict_of(Interval(0.5, 0.1, 0.9), 1, 1, "below") == COLLAPSED
+    assert verdict_of(Interval(1, 0.9, 1.1), 1, 1, "above") == UNDECIDED
+    assert verdict_of(Interval(0.01, -0.01, 0.015), 0, 0.02, "above") == NOT
+    assert verdict_of(Interval(1, math.nan, math.nan), 0, 0, "above") == UNDECIDED
+
+
+def test_the_correction_of_holm() -> None:
+    """Holm 1979: 0.01 <= 0.05 / 4, 0.013 <= 0.05 / 3, 0.03 > 0.05 / 2, and nothing after it."""
+    assert holm([0.03, 0.01, 0.04, 0.013]) == [False, True, False, True]
+    assert holm([]) == [] and holm([0.05]) == [True] and holm([0.026, 0.026]) == [False, False]
+
+
+def test_an_interval_beyond_may_not_survive_the_correction() -> None:
+    """Three p values of 0.02: 0.02 > 0.05 / 3, so that not one of them is kept."""
+    values = [0.46, 0.9, 1.34]  # of 2: t = 3.54
+    regime = [point(4 + x, next_entropy=3.0, above_human=0.1) for x in values]
+    finding = found(2, chains(regime))
+    assert 0.05 / 6 < finding.p < 0.05 and finding.value.low < 0
+    tight = [point(4 + x) for x in (0.5, 0.8, 0.9)]
+    demoted = found(2, chains(tight))
+    assert demoted.value.low > 0 and demoted.p > 0.05 / 5
+    assert demoted.verdict == UNDECIDED and "not after correction for eight definitions" in demoted.words
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_one_sided_p_values_are_those_of_scipy(side: Any) -> None:
+    values = [0.3, 0.9, 0.4, 0.1]
+    expected = ttest_1samp(values, 0.2, alternative="greater" if side == "above" else "less").pvalue
+    assert one_sided_p(values, 0.2, side) == pytest.approx(expected, rel=1e-9)
+    assert one_sided_p([1, 1, 1], 0.5, "above") == 0 and one_sided_p([1, 1, 1], 0.5, "below") == 1
+
+
+def test_power_of_three_seeds() -> None:
+    """(t_0.975(2) + t_0.8(2)) sd / sqrt(3) = (4.3027 + 1.0607) x 0.0079 / 1.7321."""
+    values = np.array([-1, 0, 1]) * 0.0079
+    assert power(values.tolist()) == pytest.approx((4.30265 + 1.06066) * 0.0079 / math.sqrt(3), rel=1e-4)
+
+
+def test_every_definition_says_what_it_is() -> None:
+    assert [each.number for each in DEFINITIONS] == list(range(1, 9))
+    assert all(hasattr(AT, each.threshold) and each.why and each.source for each in DEFINITIONS)
+    for each in DEFINITIONS:
+        assert each.words(0.25) and each.words(-0.25 if each.number != 7 else -1.0)
