@@ -74,7 +74,6 @@ def print_profile(
 
 def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tuple[Any, Any, Any, bool]:
     """Do the missing steps of the profile.  Return profiles, study, rows of results.csv, and whether a step failed."""
-    from lab.config.files import overridden
     from lab.report.profile import save
     from lab.run.executors import execute
     from lab.run.plan import Estimator
@@ -82,16 +81,9 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
     from lab.run.progress import RunProgress
     from lab.run.signals import StopSignals
     from lab.run.worker import Wishes
-    from lab.steps.labels import check_labels
 
-    stopping, asked = StopSignals(), None
-    if overrides:
-        if wrong := [each for each in overrides if not each.startswith("profile.")]:
-            raise InputError(f"{wrong[0]}: lab profile sets fields of the section profile only, such as profile.judge")
-        config = overridden(folder.config(), overrides)
-        check_labels(config)
-        asked = config.profile
-    study, store = profiled_study(folder, asked), replace(folder.store, note=warn)
+    stopping = StopSignals()
+    study, store = profiled_study(folder, _asked(folder.config(), overrides)), replace(folder.store, note=warn)
     steps = affordable(study, store)
     count = worker_count(workers, study.machine.device, study.machine.threads)
     try:
@@ -116,6 +108,20 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
         folder.widen(study)
         save(found, folder.path / "profile.csv")
     return found, study.config, folder.results(), bool(failures)
+
+
+def _asked(config: Any, overrides: Sequence[str]) -> Any:
+    """Return the section `profile` that is asked for; None where nothing is.  InputError: another field, or a fault."""
+    from lab.config.files import overridden
+    from lab.steps.labels import check_labels
+
+    if wrong := [each for each in overrides if not each.startswith("profile.")]:
+        raise InputError(f"{wrong[0]}: lab profile sets fields of the section profile only, such as profile.judge")
+    if not overrides:
+        return None
+    changed = overridden(config, overrides)
+    check_labels(changed)
+    return changed.profile
 
 
 def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> None:

@@ -166,7 +166,9 @@ def _override(data: dict[str, Any], override: str) -> None:
     path = ["corpus", "path"] if key == "corpus" and isinstance(value, str) else key.split(".")
     node = data
     for name in path[:-1]:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:  # a section that the study leaves out, or has as null
+            node[name] = {}
+        node = node[name]
         if not isinstance(node, dict):
             raise InputError(f'--set "{override}": {name} is a value, not a group of fields')
     node[path[-1]] = value

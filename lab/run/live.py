@@ -40,7 +40,9 @@ class Live:
         """Write the links and tables so far, and return a line with the numbers of a generation; None for another step.
 
         >>> live.measured(record)
-        'replace     seed 1  gen 2   perplexity 182.4 (human 106.8)   rare words kept 6.7 % (human 12.6 %)'
+        'replace     seed 1  gen 2  perplexity 182.4 (human 106.8)  rare words kept 6.7 %'
+
+        The control's number stands beside the first only, so that the line fits a terminal.
         """
         generations = self.chains.get(step)
         if generations is None:
@@ -57,10 +59,11 @@ class Live:
         control = self.controls.get((first.arm.label, first.seed, first.t))
         human = read_record(self.store, control) if control and control.record != step else None
         name = first.regime + first.arm.label if len(generations) == 1 else "all regimes"
-        numbers = [self._number(name, record["columns"], human and human["columns"]) for name in self.shown]
-        return "   ".join([f"{name:<{self.names}}  seed {first.seed}  gen {first.t}", *filter(None, numbers)])
+        beside = [human and human["columns"], *[None] * (len(self.shown) - 1)]
+        numbers = [self._number(*each, record["columns"]) for each in zip(self.shown, beside, strict=True)]
+        return "  ".join([f"{name:<{self.names}}  seed {first.seed}  gen {first.t}", *filter(None, numbers)])
 
-    def _number(self, name: str, columns: Mapping[str, float | None], human: Mapping[str, float | None] | None) -> str:
+    def _number(self, name: str, human: Mapping[str, float | None] | None, columns: Mapping[str, float | None]) -> str:
         """Return one column in words, beside the control's where there is one: "perplexity 182.4 (human 106.8)"."""
         value = _text(name, columns[name])
         beside = f" (human {_text(name, human[name])})" if human and value else ""
