@@ -53,6 +53,14 @@ def accumulate_subsample(lineage: Lineage, *, rng: np.random.Generator) -> Recip
     return Recipe(tuple(_subsample((lineage.human, *lineage.samples), lineage.human.rows, rng)))
 
 
+def augment(lineage: Lineage, *, rng: np.random.Generator) -> Recipe:
+    """Return all human rows and the newest sample, a size that grows no further (Alemohammad et al. 2023).
+
+    They call it the synthetic augmentation loop.  Drayson et al. 2025 train on this too.
+    """
+    return Recipe(tuple(map(Part.whole, (lineage.human, *lineage.samples[-1:]))))
+
+
 def last_k(lineage: Lineage, *, rng: np.random.Generator, k: int) -> Recipe:
     """Return the newest k samples, each of them whole, or all while there are fewer (Seddik et al. 2024)."""
     _need(type(k) is int and k >= 1, f"last_k: k is {k}; it must be a whole number of at least 1")
@@ -164,6 +172,7 @@ REGIMES = {
     "replace": Regime(replace, reads=lambda options: 1),
     "accumulate": Regime(accumulate, reads=lambda options: None),
     "accumulate_subsample": Regime(accumulate_subsample, reads=lambda options: None),
+    "augment": Regime(augment, reads=lambda options: 1),
     "mix": Regime(
         mix,
         reads=lambda options: None if options.get("older") else 1,

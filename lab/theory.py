@@ -24,9 +24,9 @@ from scipy.special import entr, gamma, gammaln, rgamma, xlog1py, xlogy, zeta
 
 Floats = NDArray[np.floating[Any]]
 Distribution = Sequence[float] | Floats
-Pool = Literal["replace", "accumulate", "accumulate-subsample"]
-REGIMES: tuple[Pool, ...] = ("replace", "accumulate", "accumulate-subsample")
-"""accumulate-subsample: each fit sees n draws taken without replacement from the human draws and all samples."""
+Pool = Literal["replace", "accumulate", "accumulate-subsample", "augment"]
+REGIMES: tuple[Pool, ...] = ("replace", "accumulate", "accumulate-subsample", "augment")
+"""accumulate-subsample: a fit sees n draws of all so far, without replacement. augment: human draws, newest sample."""
 LARGEST_CHAIN = 2_000
 """Draws up to which the exact binomial chain is computed: a dense (n + 1) x (n + 1) matrix, 32 MB at 2,000."""
 
@@ -45,17 +45,17 @@ def retained(regime: Pool, n: int, t: float) -> float:
         replace                (1 - 1/n)^t
         accumulate             prod_{k=1..t} (1 - 1/(n k^2))                                  -> sin(x)/x, x = pi/sqrt n
         accumulate-subsample   (1 - 1/n) prod_{k=2..t} [1 - (3n - 1)/(n k (n k - 1))]         -> a ratio of Gammas
+        augment                (1 - 1/n) [1 - (1 - q^(t-1))/(3n + 1)], q = (1 - 1/n)/4        -> (1 - 1/n) 3n/(3n + 1)
 
     For categories, E(1 - sum p_t^2) = H0 r_t and E|p_t - p|^2 = H0 (1 - r_t). For a Gaussian with maximum-likelihood
-    mean and variance, E var_t = s^2 r_t. t = math.inf: the limit. Source: Wright 1931 (replace), derived here (others):
-    accumulate: p_t = p_{t-1} + (x - p_{t-1})/t with the frequencies x of n draws from p_{t-1}. So E|p_t|^2 grows by
-      H_{t-1}/(n t^2). A Gaussian's pooled variance (1-1/t) v + x_var/t + (1-1/t)(x_mean-m)^2/t has mean
-      v [1 - 1/(n t^2)].
+    mean and variance, E var_t = s^2 r_t. t = math.inf: the limit. Source: Wright 1931 (replace), derived here (others)
+    for categories. H is the total variance of one-hot vectors, and a Gaussian's variance obeys the same recursions:
+    accumulate: p_t = p_{t-1} + (x - p_{t-1})/t, x: frequencies of n draws. So E|p_t|^2 grows by H_{t-1}/(n t^2).
     accumulate-subsample: let G_k be the chance that two distinct draws of the k n pooled ones differ. Then G_1 = H0 and
       H_k = (1-1/n) G_k, because two draws of a subsample are two of the pool. A new draw copies a uniform old one: so
       new-old pairs differ with chance (1 - 1/(k n)) G_k, new-new pairs with (1-1/n) G_k, old-old pairs with G_k. With
-      K = k+1, their mean over all K n (K n - 1)/2 pairs is G_k [1 - ((n-1)/2 + n) / (K n (K n - 1)/2)]. For a Gaussian
-      the same holds with half squared differences.
+      K = k+1, their mean over all K n (K n - 1)/2 pairs is G_k [1 - ((n-1)/2 + n) / (K n (K n - 1)/2)].
+    augment: p_t = (p_1 + x)/2. So D_t = E|p_t - p_1|^2 = (H_{t-1}/n + D_{t-1})/4, and H_t = H_1 - D_t as E p_t = p_1.
     """
     _check(n, t, regime=regime)
     if regime == "replace":
@@ -63,6 +63,8 @@ def retained(regime: Pool, n: int, t: float) -> float:
     if t == math.inf and regime == "accumulate":
         return float(np.sinc(1 / math.sqrt(n)))
     first = (1 - 1 / n) ** min(t, 1)
+    if regime == "augment":
+        return float(first * (1 - _affine(1 / (4 * n), (1 - 1 / n) / 4, max(t - 1, 0))))
     if t == math.inf:
         a, b = ((1 + sign * math.sqrt(12 * n - 3)) / (2 * n) for sign in (1, -1))  # roots of n k (n k - 1) = 3n - 1
         return float(first * gamma(2 - 1 / n) * rgamma(2 - a) * rgamma(2 - b))
@@ -86,7 +88,7 @@ def given_corpus(counts: Sequence[int]) -> float:
 
         H0' = (1 - sum h_i^2) n/(n - 1),  h = counts / n          then  E(1 - sum p_t^2 | h) = H0' r_t  for t >= 1
 
-    This holds in all three regimes if every sample has the corpus size n too; n >= 2. Unit: none. Source: derived here:
+    This holds in all four regimes if every sample has the corpus size n too; n >= 2. Unit: none. Source: derived here:
     fit 1 is h itself, and only the first factor of r_t, 1 - 1/n, was the human draw's. E H0' = H0.
     """
     n = sum(counts)
@@ -152,8 +154,8 @@ def count_law(p: Distribution, n: int, t: int) -> Floats:
 def expected_types(p: Distribution, n: int, t: int) -> float:
     """Return the expected number of distinct types with p_ti > 0 under replace, sum_i P(X_ti > 0).
 
-    t = 0 gives all types of p. t = 1 gives sum_i [1 - (1 - p_i)^n] for any n. So does every t >= 1 under accumulate,
-    which loses no type of its human draws. t >= 2 uses `count_law` and falls to 1 as t grows. Source: Wright 1931.
+    t = 0 gives all types of p. t = 1 gives sum_i [1 - (1 - p_i)^n] for any n. So does every t >= 1 under accumulate and
+    augment, which lose no type of the human draws. t >= 2 uses `count_law` and falls to 1. Source: Wright 1931.
     """
     _check(n, t)
     q = _distribution(p)
@@ -220,8 +222,7 @@ def time_to_one_survivor_diffusion(p: float, n: int) -> float:
 def expected_entropy(p: Distribution, n: int, t: int) -> float:
     """Return E of -sum p_ti log p_ti in nats under replace, exactly; t = 0 is the entropy of p.
 
-    It goes to 0 as t grows. The expected KL(p_t || p) is H(p) minus it. Unit: nats. Source: derived here: E p_t = p, so
-    E of -sum p_ti log p_i is H(p).
+    It goes to 0 as t grows. E KL(p_t || p) is H(p) minus it, as E p_t = p. Unit: nats. Source: derived here.
     """
     _check(n, t)
     q = np.arange(n + 1) / n
@@ -291,19 +292,19 @@ def mean_variance(regime: Pool, n: int, t: int) -> float:
         replace                t
         accumulate             sum_{k=1..t} 1/k^2 -> pi^2/6
         accumulate-subsample   1 + sum_{k=2..t} [1 + v_{k-1} (1 - 1/(k-1))]/k^2 + v_t (1 - 1/t)
+        augment                (4 - 4^(1-t))/3 -> 4/3
 
     v_k is the expected variance in the pool of k n draws over s^2, and moves slowly from 1 to n/(n - 1). With v = 1 the
-    last line is the limit of large n, which goes to pi^2/2 - 2. Unit: none; 0 at t = 0. Source: Kazdan et al. 2024
-    (2410.16713), derived here (the last line): m_{k+1} moves the pool's mean by (d + e)/(k+1). d is the error of the
+    third line is the limit of large n, which goes to pi^2/2 - 2. Unit: none; 0 at t = 0. Source: Kazdan et al. 2024
+    (2410.16713), derived here (the last two): m_{k+1} moves the pool's mean by (d + e)/(k+1). d is the error of the
     subsample's mean, n Var d = v_k (1 - 1/k) s^2 (without replacement). e is the error of the sample's mean,
     n Var e = s^2. The fit adds a last d. Among pairs of k n old and n new draws, half the squared difference over s^2
-    is v_k for old-old, 1 for new-new, (1 + v_k [1 + (1 - 2/k)/n])/2 for new-old pairs.
+    is v_k for old-old, 1 for new-new, (1 + v_k [1 + (1 - 2/k)/n])/2 for new-old pairs. augment: m_t = (m_1 + x_mean)/2.
     """
     _check(n, t, regime=regime)
-    if regime == "replace" or t == 0:
-        return float(t)
-    if regime == "accumulate":
-        return float(np.sum(1 / np.arange(1, t + 1) ** 2))
+    closed = {"replace": t, "accumulate": np.sum(1 / np.arange(1, t + 1) ** 2), "augment": (4 - 4.0 ** (1 - t)) / 3}
+    if regime in closed or t == 0:
+        return float(closed.get(regime, 0))
     total, v = 1.0, 1.0
     for k in range(1, t):
         total += (1 + v * (1 - 1 / k)) / (k + 1) ** 2
@@ -328,8 +329,7 @@ def least_squares_excess(regime: Pool, rows: int, features: int, t: int, fresh: 
     """
     _check(rows, t, regime=regime, allowed=REGIMES[:2])
     _need(1 <= features < rows - 1, f"{features} features want {features + 2} rows for a finite risk; given {rows}")
-    i = np.arange(1, t + 1)
-    scale = features / (rows - features - 1)
+    i, scale = np.arange(1, t + 1), features / (rows - features - 1)
     if regime == "replace":
         return t * scale
     return float(np.sum(features / (i * (i * rows - features - 1)) if fresh else scale / i**2))

@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[int, Sizes], int]]] = {
     "replace": ("replace", {}, lambda human, samples: samples[-1] if samples else human),
     "accumulate": ("accumulate", {}, lambda human, samples: human + sum(samples)),
     "accumulate_subsample": ("accumulate_subsample", {}, lambda human, samples: human),
+    "augment": ("augment", {}, lambda human, samples: human + sum(samples[-1:])),
     "last_1": ("last_k", {"k": 1}, lambda human, samples: samples[-1] if samples else human),
     "last_2": ("last_k", {"k": 2}, lambda human, samples: sum(samples[-2:]) or human),
     "mix": ("mix", {"human": 0.5}, lambda human, samples: human),
@@ -180,12 +181,13 @@ def test_regimes_by_hand() -> None:
     assert pool("human", lineage) == Recipe((Part(HUMAN, 0, 4),))
     assert pool("replace", lineage) == Recipe((Part(1, 0, 6),))
     assert pool("accumulate", lineage) == Recipe((Part(HUMAN, 0, 4), Part(0, 0, 5), Part(1, 0, 6)))
+    assert pool("augment", lineage) == Recipe((Part(HUMAN, 0, 4), Part(1, 0, 6)))
     assert pool("last_2", lineage) == Recipe((Part(0, 0, 5), Part(1, 0, 6)))
 
 
 def test_visible_by_hand() -> None:
     seen = [list(visible(name, options, 3)) for name, options, _ in CASES.values()]
-    assert seen == [[], [2], [0, 1, 2], [0, 1, 2], [2], [1, 2], [2], [0, 1, 2], [2], [2], [2], [2]]
+    assert seen == [[], [2], [0, 1, 2], [0, 1, 2], [2], [2], [1, 2], [2], [0, 1, 2], [2], [2], [2], [2]]
     assert not any(visible(name, options, 0) for name, options, _ in CASES.values())
 
 

@@ -34,9 +34,9 @@ def frequencies(
 ) -> Iterator[np.ndarray]:
     """Yield the fits p_1 .. p_t, each [replicas, K], by drawing.  `corpus`: counts of one human set for all."""
     drawn = rng.multinomial(n, p, size=replicas) if corpus is None else np.tile(corpus, (replicas, 1))
-    pool = np.zeros_like(drawn)
-    for _ in range(t):
-        pool = drawn if regime == "replace" else pool + drawn
+    pool, human = np.zeros_like(drawn), drawn
+    for step in range(t):
+        pool = drawn if regime == "replace" else human * (step > 0) + drawn if regime == "augment" else pool + drawn
         seen = without_replacement(pool, n, rng=rng) if regime == "accumulate-subsample" else pool
         fit = seen / seen.sum(1, keepdims=True)
         yield fit
@@ -58,9 +58,10 @@ def gaussian_fits(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield means and maximum-likelihood variances of the fits 1 .. t to human draws from N(0, 1), each [replicas]."""
     drawn = rng.standard_normal((replicas, n))
-    pool = drawn[:, :0]
-    for _ in range(t):
-        pool = drawn if regime == "replace" else np.hstack([pool, drawn])
+    pool, human = drawn[:, :0], drawn
+    for step in range(t):
+        kept = {"replace": pool[:, :0], "augment": human[:, : n * (step > 0)]}.get(regime, pool)
+        pool = np.hstack([kept, drawn])
         seen = rng.permuted(pool, axis=1)[:, :n] if regime == "accumulate-subsample" else pool
         mean, variance = seen.mean(1), seen.var(1)
         yield mean, variance
@@ -97,14 +98,17 @@ def test_gaussian_variance_is_simulated(regime: Any) -> None:
 
 
 def test_retained_by_hand() -> None:
-    """n = 2: replace 1/2, 1/4; accumulate 1/2 x 7/8; subsample 1/2 x 7/12.
+    """n = 2: replace 1/2, 1/4; accumulate 1/2 x 7/8; subsample 1/2 x 7/12; augment 1/2 x 7/8, then 1/2 x 55/64.
 
+    55/64: D_3 = (1/2 (1 - 1/8) + 1/8)/4 = 9/64 of what the human draws left.
     7/12: of the 6 pairs in the pool of 4, the old one differs with G, the new one and the 4 crossed ones, which may be
     copies, with G/2: (1 + 5/2)/6.
     """
     assert [theory.retained("replace", 2, t) for t in (1, 2)] == [0.5, 0.25]
     assert theory.retained("accumulate", 2, 2) == 0.5 * 7 / 8
     assert theory.retained("accumulate-subsample", 2, 2) == pytest.approx(0.5 * 7 / 12, abs=1e-15)
+    augmented = [theory.retained("augment", 2, t) for t in (1, 2, 3, math.inf)]
+    assert augmented == pytest.approx([1 / 2, 1 / 2 * 7 / 8, 1 / 2 * 55 / 64, 1 / 2 * 6 / 7], abs=1e-15)
 
 
 @each_regime
@@ -114,7 +118,7 @@ def test_retained_at_its_limits(regime: Any) -> None:
     assert theory.retained(regime, 7, 1) == pytest.approx(6 / 7, abs=1e-15)
     assert theory.retained(regime, 1, 3) == 0 == pytest.approx(theory.retained(regime, 1, math.inf), abs=1e-15)
     assert theory.retained(regime, 10**9, 50) == pytest.approx(1, abs=1e-7)
-    late = {"replace": 0, "accumulate": 5 / 25, "accumulate-subsample": 14 / 25}[regime] / 10**6  # beyond t, in k^-2
+    late = {"accumulate": 5 / 25, "accumulate-subsample": 14 / 25}.get(regime, 0) / 10**6  # beyond t, in k^-2
     limit = theory.retained(regime, 5, math.inf)
     assert theory.retained(regime, 5, 10**6) * (1 - late) == pytest.approx(limit, abs=1e-9)
     assert theory.expected_chi_square([1.0], regime, 7, 3) == 0
@@ -434,12 +438,16 @@ def test_mean_variance_is_simulated(regime: Any) -> None:
 
 
 def test_mean_variance_by_hand() -> None:
-    """accumulate 1, 1.25, 1.3611 -> pi^2/6; subsample 1, 1.75 -> pi^2/2 - 2 for large n, 1.667 at n = 2.
+    """accumulate 1, 1.25, 1.3611 -> pi^2/6; augment 1, 1.25, 1.3125 -> 4/3.
+
+    Subsample 1, 1.75 -> pi^2/2 - 2 for large n, 1.667 at n = 2.
 
     n = 2, t = 2: 1 + 1/4 for the pool, and v_2/2, with v_2 = (1 + 1 + 4 (1 + 1/2)/2)/6 = 5/6.
     """
     assert [theory.mean_variance("replace", 9, t) for t in range(4)] == [0, 1, 2, 3]
     assert theory.mean_variance("accumulate", 9, 3) == pytest.approx(1 + 1 / 4 + 1 / 9, abs=1e-15)
+    assert [theory.mean_variance("augment", 9, t) for t in (0, 1, 2, 3)] == [0, 1, 1.25, 1.3125]
+    assert theory.mean_variance("augment", 9, 100) == pytest.approx(4 / 3, abs=1e-15)
     assert theory.mean_variance("accumulate", 9, 10**6) == pytest.approx(math.pi**2 / 6, abs=2e-6)
     assert theory.mean_variance("accumulate-subsample", 2, 2) == pytest.approx(1 + 1 / 4 + 5 / 12, abs=1e-15)
     assert theory.mean_variance("accumulate-subsample", 9, 0) == 0

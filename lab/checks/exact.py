@@ -43,6 +43,7 @@ POOLS: dict[str, theory.Pool] = {
     "replace": "replace",
     "accumulate": "accumulate",
     "accumulate_subsample": "accumulate-subsample",
+    "augment": "augment",
 }
 
 
@@ -139,6 +140,7 @@ def _retained(case: Case) -> tuple[float, str] | None:
             "replace": "(1 - 1/n)^t",
             "accumulate": "prod (1 - 1/(n k^2))",
             "accumulate_subsample": "(1 - 1/n) prod [1 - (3n-1)/(n k (n k - 1))]",
+            "augment": "(1 - 1/n) [1 - (1 - q^(t-1))/(3n + 1)], q = (1 - 1/n)/4",
         }
         return theory.retained(POOLS[case.regime], case.n, case.t), formula[case.regime]
     if (
@@ -183,9 +185,9 @@ def _types(case: Case) -> tuple[float, str] | None:
 def _unseen(case: Case) -> tuple[float, str] | None:
     """Return the expected share of held-out tokens without a chance.
 
-    Under accumulate every type of the human rows stays in the pool, and no sample adds others.
+    Under accumulate and augment every type of the human rows stays in the pool, and no sample adds others.
     """
-    if not case.counted or case.regime not in ("human", "replace", "accumulate"):
+    if not case.counted or case.regime not in ("human", "replace", "accumulate", "augment"):
         return None
     t = case.t if case.regime == "replace" else 1
     return float(case.law @ theory.count_law(case.law, case.n, t)[:, 0]), "sum p P(X_t = 0)"

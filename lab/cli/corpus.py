@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lab.cli.terminal import AsJson, print_json, print_table, say
-from lab.errors import printable
+from lab.errors import InputError, printable
 
 EXAMPLES = """\b
 Examples:
   lab corpus my-texts/
-  lab corpus books.jsonl --text body --domain genre --group book"""
+  lab corpus books.jsonl --text body --domain genre --group book
+  lab corpus wikitext-2-raw/ --splits wiki.train.raw,wiki.valid.raw,wiki.test.raw"""
 
 
 def describe_corpus(
@@ -23,6 +24,12 @@ def describe_corpus(
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Name of the group column.")] = None,
     subset: Annotated[str | None, typer.Option(metavar="NAME", help="Configuration of a hub data set.")] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split of a hub data set or a DatasetDict.")] = "train",
+    splits: Annotated[
+        str | None, typer.Option(metavar="TRAIN,VALIDATION,TEST", help="The corpus's own splits: names or files.")
+    ] = None,
+    splits_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column that --splits are values of.")
+    ] = None,
     piece: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Cut documents into pieces of about N characters.")
     ] = None,
@@ -36,8 +43,15 @@ def describe_corpus(
     from lab.config.files import parse_corpus
     from lab.text.describe import describe
 
-    fields = {"path": path, "text": text, "domain": domain, "author": author, "group": group, "piece": piece}
-    fields |= {"subset": subset, "split": split}
+    fields: dict[str, Any] = {
+        "path": path,
+        "text": text,
+        "domain": domain,
+        "author": author,
+        "group": group,
+        "piece": piece,
+    }
+    fields |= {"subset": subset, "split": split, "splits": _named(splits, splits_column)}
     described = describe(parse_corpus({**fields, "tokens": 1}))
     lines = described.pop("lines")
     if as_json:
@@ -47,6 +61,16 @@ def describe_corpus(
     for line in lines:
         say(line)
     say(described["summary"])
+
+
+def _named(splits: str | None, column: str | None) -> dict[str, str | None] | None:
+    """Return corpus.splits for what the options say."""
+    if splits is None and column is None:
+        return None
+    names = (splits or "").split(",")
+    if len(names) != 3 or not all(names):
+        raise InputError(f"--splits is {splits or 'missing'}: give three names, such as train,validation,test")
+    return {**dict(zip(("train", "validation", "test"), names, strict=True)), "column": column}
 
 
 def _cell(value: int | float | str) -> str:

@@ -23,6 +23,7 @@ from lab.cli.terminal import (
     Workers,
     err,
     note_files,
+    note_overlap,
     note_untested,
     print_exact,
     say,
@@ -85,6 +86,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
         check_compiler(graph, store)
         _read_human(store, graph.human)
         note_files(graph.config)
+        note_overlap(graph, store)
         folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **vars(graph.machine)})
         _note_made_otherwise(store, graph, fresh)
         estimator = Estimator(store, graph.machine.device)

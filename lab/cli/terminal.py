@@ -204,3 +204,14 @@ def note_files(config: Any) -> None:
         found = find_files(corpus)
         if found.left or len(found.files) > 1:
             warn(f"note: corpus {path}: {found.line()}")
+
+
+def note_overlap(graph: Any, store: Any) -> None:
+    """Say what the held-out folds of a corpus that comes with its own splits share with its train fold."""
+    from lab.metrics.contamination import shared_line
+    from lab.steps.text import CORPUS, OVERLAP
+
+    for step in graph.steps:
+        if step.name == CORPUS.name and step.params["corpus"].get("splits"):
+            found = json.loads((store.folder(step.name, step.key) / OVERLAP).read_text(encoding="utf-8"))
+            warn(f"note: corpus {step.where['path']} comes with its own splits: {shared_line(found)}")

@@ -34,11 +34,14 @@ SEVERAL = 3
 """So many missing fields bring the advice to begin with a written study."""
 
 
-def explain(error: ValidationError, given: Any) -> str:
-    """Return all faults in one line: unknown keys, missing fields, and values with what is expected."""
+def explain(error: ValidationError, given: Any, *, study: bool = True) -> str:
+    """Return all faults in one line: unknown keys, missing fields, and values with what is expected.
+
+    `study`: whether a whole study is given, which may lack sections, and not one section.
+    """
     faults: list[Any] = list(error.errors())
     missing = [_path(fault["loc"]) for fault in faults if fault["type"] == "missing"]
-    if all(fault["loc"] for fault in faults):  # the checks across sections did not run
+    if study and all(fault["loc"] for fault in faults):  # the checks across sections did not run
         missing += [name for name in _needed(given) if name not in missing]
     clauses = []
     for fault in faults:

@@ -77,7 +77,7 @@ def _parse(kind: type[Model], data: Mapping[str, Any]) -> Model:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise InputError(explain(error, data)) from None
+        raise InputError(explain(error, data, study=kind is StudyConfig)) from None
 
 
 def _study_path(study: str) -> Path:

@@ -9,6 +9,31 @@ from pydantic import Field, model_validator
 from lab.config.fields import Entries, Frozen, Number, Text, Tokens, Whole
 
 
+class SplitsConfig(Frozen):
+    """The folds that a corpus comes with, all three by name: splits of a hub data set, files, or values of a column."""
+
+    train: Text
+    """A split of the hub data set or of the DatasetDict, a file or folder in the folder corpus.path, or a value of
+    `column`.  Most of its text is the train fold, and 20 parts of 85 are the reference fold."""
+    validation: Text
+    """The same for the validation fold."""
+    test: Text
+    """The same for the test fold."""
+    column: Text | None = None
+    """Name of the column whose values train, validation and test are.  Default: they are splits or files."""
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The names of the train, the validation and the test split."""
+        return self.train, self.validation, self.test
+
+    @model_validator(mode="after")
+    def three_names(self) -> SplitsConfig:
+        if len(set(self.names)) < 3:
+            raise ValueError(f"train, validation and test are {', '.join(self.names)}: give three different names")
+        return self
+
+
 class CorpusConfig(Frozen):
     """Human text: a file or a folder of files, or the id of a hub data set."""
 
@@ -32,6 +57,10 @@ class CorpusConfig(Frozen):
     split: Text = "train"
     """Split of a hub data set, or of a DatasetDict that was saved, that is read; the lab makes its own folds from it.
     Other files have no splits.  Default: train."""
+    splits: SplitsConfig | None = None
+    """The folds that the corpus comes with: {train: wiki.train.raw, validation: wiki.valid.raw, test: wiki.test.raw}.
+    Copies within a fold are left out; copies between folds stay, and lab corpus and lab run count them.  Default: the
+    lab makes its own folds."""
     revision: Text | None = None
     """Commit, branch or tag of a hub data set.  Default: the newest commit, whose id is kept with the run."""
     piece: Tokens | None = None
@@ -51,6 +80,17 @@ class CorpusConfig(Frozen):
     @property
     def title(self) -> str:
         return self.path
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The names of the train, validation and test split that are read one after another; none where all is read."""
+        return self.splits.names if self.splits is not None and self.splits.column is None else ()
+
+    @model_validator(mode="after")
+    def one_way_to_split(self) -> CorpusConfig:
+        if self.split_names and self.split != "train":
+            raise ValueError("split and splits are both given, and splits names the splits: take split out")
+        return self
 
 
 class SourceConfig(Frozen):

@@ -13,21 +13,32 @@ import numpy as np
 
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
+from lab.metrics.contamination import shared
 from lab.recipe import ARCHIVE, HUMAN
 from lab.steps.cost import FILES, tokenizer_bytes, vocabulary
-from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed
+from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed, write_json
 from lab.steps.place import Human, speller, where_at
 from lab.steps.source import human_of_source, rows_beside
 from lab.store.step import Attempt, Step
 from lab.text import corpus as corpora
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
+from lab.text.files import Found, find_files, text_bytes
+from lab.text.folds import OF_TRAIN
 
 _TEXT = (
-    *("columns", "corpus", "delimited", "files", "folds", "plain_tokenizer", "readers", "records", "rows", "streams"),
-    "tokenizer",
+    *("columns", "corpus", "delimited", "files", "folds", "plain_tokenizer", "readers", "records", "rows"),
+    *("streams", "tokenizer"),
 )
-MODULES = ("steps/text.py", "steps/place.py", *(f"text/{name}.py" for name in _TEXT), "seeds.py")
+OVERLAP = "overlap.json"
+"""File in the artifact of a corpus with its own splits: what its held-out folds share with the train fold."""
+MODULES = (
+    "steps/text.py",
+    "steps/place.py",
+    *(f"text/{name}.py" for name in _TEXT),
+    "metrics/contamination.py",
+    "seeds.py",
+)
 
 
 def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
@@ -75,6 +86,8 @@ class CorpusParams:
 def _corpus(study: StudyConfig, identity: Mapping[str, str]) -> Step:
     assert isinstance(study.corpus, CorpusConfig)
     outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout"}
+    if study.corpus.splits is None:  # keys from before there were splits stay as they are
+        outside.add("splits")
     fields = study.corpus.model_dump(exclude=outside)
     params = CorpusParams(fields, identity["corpus"], **where_at(study.corpus.path, identity["corpus"]))
     return make_step(CORPUS, params, {}, disk=int(0.4 * corpora.text_bytes(study.corpus)) + FILES)
@@ -83,6 +96,9 @@ def _corpus(study: StudyConfig, identity: Mapping[str, str]) -> Step:
 def _run_corpus(params: CorpusParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
     config = CorpusConfig(path=params.path, revision=params.revision, **params.corpus, tokens=1)
     corpora.write_documents(config, out / "documents.parquet")
+    if config.splits is not None:
+        found = shared(lambda fold: (text for some in corpora.fold_texts(out, fold) for text in some))
+        write_json(out / OVERLAP, found)
 
 
 @dataclass(frozen=True)
@@ -171,8 +187,14 @@ def check_sizes(step: Step, rows: Path) -> None:
 def fold_tokens(study: StudyConfig, fold: str) -> float:
     """Estimate the tokens of a fold before the text is read; infinite where its size is unknown."""
     assert isinstance(study.corpus, CorpusConfig)
-    held = corpora.text_bytes(study.corpus) / bytes_per_token(study)
-    return corpora.SHARES[fold] * held if held else math.inf
+    if study.corpus.splits is None:
+        held = corpora.SHARES[fold] * corpora.text_bytes(study.corpus)
+    else:
+        place = list(corpora.SHARES).index(fold)
+        name, share = study.corpus.splits.names[max(0, place - 1)], (*OF_TRAIN, 1, 1)[place]
+        own = [file for file in find_files(study.corpus).files if file.split == name]
+        held = share * text_bytes(Found(own))
+    return held / bytes_per_token(study) or math.inf
 
 
 def bytes_per_token(study: StudyConfig) -> float:

@@ -11,8 +11,9 @@ from lab.lookup import suggestion
 
 FIELDS = ("text", "domain", "author", "group")
 """Fields of CorpusConfig that name a column."""
-ROLES = (*FIELDS, "document")
-"""Columns of a batch. A document has the name that a column called `document` gives it."""
+SPLIT = "splits.column"
+ROLES = (*FIELDS, "document", SPLIT)
+"""Columns of a batch. A document has the name that a column called `document` gives it; SPLIT holds its own split."""
 ROWS = pa.schema([(role, pa.string()) for role in ROLES])
 Row = tuple[str | None, ...]
 """A value for each of ROLES; None for an empty cell and for a column that the study does not name."""

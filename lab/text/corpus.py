@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import re
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,9 +24,9 @@ from lab.config.text import CorpusConfig
 from lab.errors import InputError, brief
 from lab.store import space
 from lab.text import files
-from lab.text.columns import FIELDS, ROWS
+from lab.text.columns import FIELDS, ROWS, SPLIT
+from lab.text.folds import OF_TRAIN, assign_folds, first_copies, name_order
 from lab.text.folds import SHARES as SHARES
-from lab.text.folds import assign_folds, first_copies, name_order
 from lab.text.readers import as_text, check_types, read_rows
 
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")])
@@ -60,6 +61,8 @@ def check_tokens(config: CorpusConfig, row: int) -> None:
         row: tokens in a row of the model. In the layout `documents` a row may hold a single token of text.
     """
     found = files.find_files(config)
+    if config.split_names:
+        found = files.Found([file for file in found.files if file.split == config.split_names[0]])
     most = files.most_tokens(found, config)
     if most is None or not found.files:
         return
@@ -147,7 +150,7 @@ def _tables(config: CorpusConfig, counts: Counts) -> Iterator[pa.Table]:
         if not new.any():
             raise InputError(f"corpus {config.path} is empty: {len(new)} rows, none with text")
         domains: set[str] = set()
-        folds, groups = assign_folds(_sized(_documents(batches, config, new), domains))
+        folds, groups = _assigned(_documents(batches, config, new), domains, config)
         _check_folds(groups, len(domains), folds, config)
         waiting, size, fold_names = [], 0, list(SHARES)
         for document, fold in zip(_documents(batches, config, new), folds, strict=True):
@@ -175,18 +178,45 @@ def read_labels(config: CorpusConfig, column: str) -> Iterator[tuple[str, str]]:
 
 
 def _kept(batches: _Batches, counts: Counts) -> np.ndarray:
-    """Return which rows have a text that no earlier row has, [N], and count the others."""
+    """Return which rows have a text that no earlier row of their split has, [N], and count the others."""
 
     def texts() -> Iterator[str | None]:
         for batch in batches():
-            for text in batch["text"].to_pylist():
+            for text, split in zip(batch["text"].to_pylist(), batch[SPLIT].to_pylist(), strict=True):
                 counts.rows += 1
                 counts.without_text += not (text and text.strip())
-                yield text
+                yield f"{split}\n{text}" if text and text.strip() else None
 
     new = first_copies(texts())
     counts.copies = counts.rows - counts.without_text - int(new.sum())
     return new
+
+
+def _assigned(documents: Iterator[dict[str, Any]], domains: set[str], config: CorpusConfig) -> tuple[np.ndarray, int]:
+    """Return the fold of each document as an index into SHARES, [N], and the number of groups that were divided.
+
+    Of a corpus that comes with its own splits only the train split is divided, into train and reference.
+    """
+    splits, given = config.splits, array("b")
+    if splits is None:
+        return assign_folds(_sized(documents, domains))
+
+    def of_train() -> Iterator[dict[str, Any]]:
+        for document in documents:
+            if document[SPLIT] not in splits.names:
+                raise InputError(
+                    f'corpus {config.path}: document {document["document"]} has "{document[SPLIT]}" in column '
+                    f'"{splits.column}", and corpus.splits names {", ".join(splits.names)}'
+                )
+            given.append(splits.names.index(document[SPLIT]))
+            if not given[-1]:
+                yield document
+
+    divided, groups = assign_folds(_sized(of_train(), domains), OF_TRAIN)
+    folds = np.array(given, np.int8)
+    folds[folds > 0] += 1  # the reference fold stands before validation and test
+    folds[folds == 0] = divided
+    return folds, groups
 
 
 def _sized(documents: Iterable[Mapping[str, Any]], domains: set[str]) -> Iterator[tuple[str, str, int]]:
@@ -206,6 +236,11 @@ def _check_folds(groups: int, domains: int, folds: np.ndarray, config: CorpusCon
     missing = [fold for number, fold in enumerate(SHARES) if number not in folds]
     if not missing:
         return
+    if config.splits is not None:
+        raise InputError(
+            f"corpus {config.path}: corpus.splits leaves no text for {', '.join(missing)}; its train split is divided "
+            "into train and reference"
+        )
     cure = "lower corpus.piece" if config.piece else "set corpus.piece=8000 to cut documents after 8,000 characters"
     few, todo = "groups, too few to divide", "" if config.group else f", or {cure}"
     if domains > 1:
@@ -252,6 +287,8 @@ def _loaded(config: CorpusConfig) -> Iterator[_Batches]:
     """Read the columns of a corpus that the study names. Those of files lie in a temporary file until the exit."""
     found = files.find_files(config).files
     columns = {field: getattr(config, field) for field in FIELDS if getattr(config, field) is not None}
+    if config.splits is not None and config.splits.column is not None:
+        columns[SPLIT] = config.splits.column
     if not found:
         yield _hub_batches(config, columns)
         return
@@ -263,7 +300,7 @@ def _loaded(config: CorpusConfig) -> Iterator[_Batches]:
             with pa.ipc.new_stream(spool, ROWS) as writer:
                 for file in found:
                     for batch in read_rows(file, columns):
-                        writer.write_batch(batch)
+                        writer.write_batch(_of_split(batch, file.split))
             spool.flush()
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -277,21 +314,32 @@ def _loaded(config: CorpusConfig) -> Iterator[_Batches]:
             spool.close()
 
 
+def _of_split(batch: pa.RecordBatch, split: str | None) -> pa.RecordBatch:
+    """Return the batch with the name of its split, where it has one."""
+    if split is None:
+        return batch
+    return batch.set_column(ROWS.get_field_index(SPLIT), ROWS.field(SPLIT), pa.repeat(split, len(batch)))
+
+
 def _hub_batches(config: CorpusConfig, columns: Mapping[str, str]) -> _Batches:
-    """Load a split of a hub data set with `datasets`, which keeps it in its own cache."""
+    """Load a split of a hub data set, or its own splits, with `datasets`, which keeps it in its own cache."""
     import datasets
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors below say what goes wrong
-    with _one_line_errors(config):
-        data = datasets.load_dataset(config.path, config.subset, split=config.split, revision=config.revision)
-    check_types(config.path, data.features.arrow_schema, columns)
+    parts = {}
+    for split in config.split_names or (config.split,):
+        with _one_line_errors(config):
+            data = datasets.load_dataset(config.path, config.subset, split=split, revision=config.revision)
+        check_types(config.path, data.features.arrow_schema, columns)
+        parts[split] = data
 
     def batches() -> Iterator[pa.RecordBatch]:
         with _one_line_errors(config):
-            for table in data.with_format("arrow").iter(batch_size=DOCUMENTS_AT_ONCE):
-                for batch in table.combine_chunks().to_batches():
-                    yield as_text(batch, columns)
+            for split, data in parts.items():
+                for table in data.with_format("arrow").iter(batch_size=DOCUMENTS_AT_ONCE):
+                    for batch in table.combine_chunks().to_batches():
+                        yield _of_split(as_text(batch, columns), split if config.split_names else None)
 
     return batches
 

@@ -7,16 +7,12 @@ from typing import Any
 
 from lab.config.text import CorpusConfig
 from lab.errors import printable
+from lab.metrics.contamination import OVERLAP_N, grams, shared, shared_line
 from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE, unspaced_share, words_of
 from lab.text.corpus import SHARES, Counts, read_counted
 from lab.text.files import find_files
 
-OVERLAP_N = 13
-"""Words of an n-gram that counts as overlap, as is usual in contamination checks (Brown et al. 2020).
-
-Words are those of lab/metrics/letters.py: with their marks, in NFC, and in scripts without spaces single letters.
-"""
-
+OWN_SPLITS = "the folds are the corpus's own; the reference fold is taken from its train split, 20 parts of 85 of it"
 UNEVEN = 0.5
 """Part of its share below which a fold is spoken of."""
 
@@ -51,8 +47,18 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
         summary += f"; {alone:.0%} of the words are {UNSPACED_NOTE}"
     groups = {"groups": len(folds_of_group), "groups_on_two_sides": split}
     read = {"files": found.to_json(), "rows": counts.to_json()} if found.files else {"rows": counts.to_json()}
-    lines = [*([found.line()] if found.files else []), _rows_line(counts), *_uneven(rows[-len(SHARES) :], config)]
-    return {"domains": rows, "summary": summary, **groups, **read, "lines": lines}
+    lines = [*([found.line()] if found.files else []), _rows_line(counts)]
+    if config.splits is None:
+        return {
+            "domains": rows,
+            "summary": summary,
+            **groups,
+            **read,
+            "lines": lines + _uneven(rows[-len(SHARES) :], config),
+        }
+    common = shared(lambda fold: (document["text"] for document in documents if document["fold"] == fold))
+    lines += [shared_line(common), OWN_SPLITS]
+    return {"domains": rows, "summary": summary, **groups, **read, "shared": common, "lines": lines}
 
 
 def _rows_line(counts: Counts) -> str:
@@ -77,12 +83,7 @@ def _uneven(rows: list[dict[str, Any]], config: CorpusConfig) -> list[str]:
 
 
 def _grams(documents: list[dict[str, Any]]) -> set[int]:
-    """Return hashes of the 13-word sequences. They stay in one process, so Python's own hash is enough."""
-    return {
-        hash(tuple(words[i : i + OVERLAP_N]))
-        for words in (document["words"] for document in documents)
-        for i in range(len(words) - OVERLAP_N + 1)
-    }
+    return {gram for document in documents for gram in grams(document["words"])}
 
 
 def _sizes(documents: list[dict[str, Any]], trained: set[int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class File:
     path: Path
     format: str
     packing: str | None = None
+    split: str | None = None
+    """Which of corpus.splits it is. None where they are values of a column or not given."""
 
     @property
     def most_bytes(self) -> int:
@@ -116,6 +118,8 @@ def find_files(config: CorpusConfig) -> Found:
         if re.fullmatch(r"\w[\w.-]*/[\w.-]+", path, re.ASCII) and not _known(path):
             return Found()
         raise InputError(f"corpus.path {path} does not exist; give a file ({', '.join(FORMATS)}), a folder or a hub id")
+    if config.split_names:
+        return _three_splits(here, config)
     if here.is_dir() and (here / "dataset_dict.json").is_file():
         return _one_split(here, config)
     only_hub = ("split", config.split, "train"), ("subset", config.subset, None), ("revision", config.revision, None)
@@ -208,6 +212,26 @@ def _raise(error: OSError) -> None:
     raise InputError(f"corpus.path: {error.filename} cannot be read: {error.strerror}") from None
 
 
+def _three_splits(folder: Path, config: CorpusConfig) -> Found:
+    """Return the files of the splits that a corpus comes with, each of which is found like a corpus of its own."""
+    found, saved = Found(), (folder / "dataset_dict.json").is_file()
+    for name in config.split_names:
+        if not saved and not (folder / name).exists():
+            there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            held = f"holds {_some(there[:SHOWN], len(there)) or 'nothing'}" if folder.is_dir() else "is no folder"
+            raise InputError(
+                f"corpus.splits names {name}, and corpus.path {folder} {held}: give the names of files or folders in "
+                "it, set corpus.splits.column, or take corpus.splits out"
+            )
+        own = {"split": name} if saved else {"path": str(folder / name)}
+        part = find_files(config.model_copy(update={"splits": None, **own}))
+        found.files += [replace(file, split=name) for file in part.files]
+        for why, count in part.left.items() if not saved else ():
+            found.left[why] += count
+            found.first[why] = (found.first[why] + part.first[why])[:SHOWN]
+    return found
+
+
 def _one_split(folder: Path, config: CorpusConfig) -> Found:
     """Return the files of the split that a study names, of a DatasetDict that `save_to_disk` wrote."""
     splits = _names(folder / "dataset_dict.json", "splits")
@@ -245,7 +269,7 @@ def _names(file: Path, entry: str) -> list[str]:
 
 def files_identity(found: Found) -> str:
     """Return the identity of local files by content: it changes with any byte, and with no name."""
-    kinds = [" ".join(filter(None, (READING[file.format], file.packing))) for file in found.files]
+    kinds = [" ".join(filter(None, (READING[file.format], file.packing, file.split))) for file in found.files]
     return digest([[kind, file_sha256(file.path)] for kind, file in zip(kinds, found.files, strict=True)])
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 SHARES = {"train": 0.65, "reference": 0.20, "validation": 0.05, "test": 0.10}
 """Share of each domain's text in each fold. The reference fold is for judges that must not share M_0's data."""
+OF_TRAIN = tuple(share / (SHARES["train"] + SHARES["reference"]) for share in (SHARES["train"], SHARES["reference"]))
+"""Shares of the train and the reference fold in the train split of a corpus that comes with its own splits."""
 GROUPS_AT_ONCE = 1 << 16
 """Groups whose sizes are Python objects at one time."""
 
@@ -69,17 +71,20 @@ def name_order(names: Iterable[str]) -> NDArray[np.int64]:
     return digests.sort()[0]
 
 
-def assign_folds(documents: Iterable[tuple[str, str, int]]) -> tuple[NDArray[np.int8], int]:
-    """Assign each document to a fold. A group lies in one fold, and each domain is divided by SHARES.
+def assign_folds(
+    documents: Iterable[tuple[str, str, int]], shares: Collection[float] = tuple(SHARES.values())
+) -> tuple[NDArray[np.int8], int]:
+    """Assign each document to a fold. A group lies in one fold, and each domain is divided by these shares.
 
     Within a domain, groups come in the order of their SHA-256. Each goes to the fold that still lacks the most text.
     A group that spans domains is divided with the first of them by name.
 
     Args:
         documents: group, domain and size in bytes of each document.
+        shares: the share of each domain's text in each fold.
 
     Returns:
-        The fold of each document as an index into SHARES, [N], and the number of groups.
+        The fold of each document as an index into `shares`, [N], and the number of groups.
     """
     digests, sizes, codes = Digests(), array("q"), array("q")
     names: dict[str, int] = {}
@@ -96,16 +101,16 @@ def assign_folds(documents: Iterable[tuple[str, str, int]]) -> tuple[NDArray[np.
     group_fold = np.empty(len(first), np.int8)
     by_domain = np.argsort(home, kind="stable")
     for groups in np.split(by_domain, np.flatnonzero(np.diff(home[by_domain])) + 1):
-        group_fold[groups] = _divide(group_size[groups])
+        group_fold[groups] = _divide(group_size[groups], shares)
     folds = np.empty(len(order), np.int8)
     folds[order] = group_fold[np.cumsum(new) - 1]
     return folds, len(first)
 
 
-def _divide(sizes: NDArray[np.int64]) -> NDArray[np.int8]:
+def _divide(sizes: NDArray[np.int64], shares: Collection[float]) -> NDArray[np.int8]:
     """Return the fold of each group of a domain, in the order of the groups."""
     total = int(sizes.sum())
-    lacking = [share * total for share in SHARES.values()]
+    lacking = [share * total for share in shares]
     folds = array("b")
     for start in range(0, len(sizes), GROUPS_AT_ONCE):
         for size in sizes[start : start + GROUPS_AT_ONCE].tolist():

@@ -32,7 +32,7 @@ def study(**changes: Any) -> Study:
         "name": "two",
         "seeds": [0, 1, 2],
         "generations": 2,
-        "regimes": ["human", "replace", "accumulate", "accumulate_subsample"],
+        "regimes": ["human", "replace", "accumulate", "accumulate_subsample", "augment"],
         "corpus": {"kind": "source", "process": "categorical", "types": 2, "zipf": 0, "tokens": 6},
         "model": {"kind": "positions", "n_positions": 3},
         "sample": {"tokens": 6, "shard_rows": 2},
@@ -80,14 +80,18 @@ def test_every_law_by_hand() -> None:
     found = laws(study())
     for regime in ("human", "replace"):
         assert {column: x for (arm, t, column), x in found.items() if (arm, t) == (regime, 0)} == pytest.approx(BY_HAND)
-    assert {c for arm, _, c in found if arm == "accumulate"} == {"heterozygosity", "distance", "unseen", "share_first"}
+    for regime in ("accumulate", "augment"):
+        columns = {c for arm, _, c in found if arm == regime}
+        assert columns == {"heterozygosity", "distance", "unseen", "share_first"}
     subsampled = {c for arm, _, c in found if arm == "accumulate_subsample"}
     assert subsampled == {"heterozygosity", "distance", "share_first"}
     second = {arm: x for (arm, t, column), x in found.items() if (t, column) == (1, "heterozygosity")}
     assert second == pytest.approx(
         {"human": 1 / 4, "replace": 1 / 8, "accumulate": 1 / 4 * 7 / 8, "accumulate_subsample": 1 / 4 * 7 / 12}
+        | {"augment": 1 / 4 * 7 / 8}  # two generations are all of accumulate's
     )
-    assert found["human", 1, "unseen"] == found["accumulate", 1, "unseen"] == pytest.approx(1 / 4)
+    for regime in ("human", "accumulate", "augment"):
+        assert found[regime, 1, "unseen"] == pytest.approx(1 / 4)
     assert found["replace", 1, "unseen"] == pytest.approx(3 / 8)
     assert found["human", 1, "lost_1"] == pytest.approx(1 / 4) != found["replace", 1, "lost_1"]
 

@@ -119,7 +119,8 @@ def test_bases_are_no_studies() -> None:
 DRAYSON = """
 seeds: [0, 1, 2]
 generations: 5
-regimes: [human, replace, {mix: {human: 0.5}}, {mix: {human: 0.25, older: 0.25}}, {mix: {human: 0, older: 0.5}}]
+regimes:
+  [human, replace, augment, {mix: {human: 0.5}}, {mix: {human: 0.25, older: 0.25}}, {mix: {human: 0, older: 0.5}}]
 corpus: {path: data/human-small.parquet, domain: domain, author: author, group: group, tokens: 102_400}
 tokenizer: {vocab_size: 1_024}
 model: {n_layer: 2, n_head: 2, n_embd: 64, n_positions: 128, initializer_range: 0.04}

@@ -39,6 +39,7 @@ OPTIONS = [
     ("replace", {}),
     ("accumulate", {}),
     ("accumulate_subsample", {}),
+    ("augment", {}),
     ("last_k", {"k": 2}),
     ("mix", {"human": 0.5}),
     ("mix", {"human": 0.25, "older": 0.25}),

@@ -65,6 +65,10 @@ def last_sample_dropped(patch: Patch) -> None:
     patch.setitem(REGIMES, "accumulate", replace(REGIMES["accumulate"], pool=accumulate))
 
 
+def human_rows_left_out(patch: Patch) -> None:
+    patch.setitem(REGIMES, "augment", REGIMES["replace"])
+
+
 def decoded(patch: Patch, **decoding: Any) -> None:
     """Change how tokens are drawn at temperature 1."""
     sound = sample._next
@@ -209,6 +213,7 @@ SABOTAGES = {
     # named by the issue
     "one seed for all generations": by(one_seed_for_all_generations, "drift", "replace", 2, f"heterozygosity {LOST}"),
     "last sample dropped": by(last_sample_dropped, "drift", "accumulate", 3, "heterozygosity distance"),
+    "human rows left out": by(human_rows_left_out, "drift", "augment", 2, "heterozygosity distance unseen"),
     "temperature .95": by(partial(decoded, temperature=0.95), "drift", "replace", 2, "heterozygosity types lost_1"),
     "rows counted twice": by(newest_rows_counted_twice, "drift", "accumulate", 2, "heterozygosity distance"),
     "rows counted twice, subsampled": by(

@@ -158,7 +158,9 @@ def share(config: StudyConfig, regime: str, options: Mapping[str, Any], row: Map
     if name == "accumulate_subsample":  # as chance has it
         assert 0 < row["human_share"] < 1
         return float(row["human_share"])
-    return {"mix": options.get("human", 0), "accumulate": human / (human + sample)}.get(name, 0)
+    if name in ("accumulate", "augment"):
+        return human / (human + sample)
+    return float(options.get("human", 0)) if name == "mix" else 0
 
 
 # --- as shipped ----------------------------------------------------------------------------------------------------
