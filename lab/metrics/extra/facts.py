@@ -119,7 +119,7 @@ def recall(evidence: Evidence) -> dict[str, float]:
 
 
 def recall_by_chance(evidence: Evidence) -> dict[str, float]:
-    """The same share that as many fresh human notes are expected to make.
+    """Share of these diagnoses that as many fresh human notes would make, by number of human notes.
 
     A diagnosis of probability p is made by n notes with probability 1 - (1 - p)^n.
     """
