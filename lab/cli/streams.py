@@ -17,7 +17,8 @@ PLAINER = {"±": "+-", "…": "..."} | dict(zip("▁▂▃▄▅▆▇█", "123
 def prepare() -> None:
     """Open the streams that were closed at the start, and let all of them write any character."""
     for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
-        if getattr(sys, name) is None or not _usable(number, mode):  # a file opened later would get its number, and what is printed
+        # A file opened later would get the number of a closed stream, and what is printed.
+        if getattr(sys, name) is None or not _usable(number, mode):
             opened = os.open(os.devnull, os.O_RDWR)
             if opened != number:
                 os.dup2(opened, number)
@@ -30,7 +31,7 @@ def prepare() -> None:
 
 
 def _usable(number: int, mode: str) -> bool:
-    """Return whether a standard stream is open for its use. A shell that starts without one may open its script there."""
+    """Return whether a standard stream is open for its use.  Where it is closed, bash may open its script there."""
     try:
         access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
     except OSError:
