@@ -63,8 +63,8 @@ def imported(kind: str, name: str) -> Any:
 def users_code(module: str) -> dict[str, str]:
     """Return name -> source of a user's module and of every module of the user's that it reaches by import statements.
 
-    The standard library, installed packages and the lab itself are left out.  Imports inside functions count.  What is
-    imported by a computed name, and data that the code reads, cannot be seen here.
+    The standard library, installed packages and the lab itself are left out.  Imports inside functions count, and so
+    does import_module("name").  What is imported by a computed name, and data that the code reads, cannot be seen here.
 
     Raises:
         OSError: the module itself has no Python source.
@@ -76,7 +76,7 @@ def users_code(module: str) -> dict[str, str]:
         file = _file_of(name) if name not in found else None
         if file is None or (found and not _is_users(file)):
             continue
-        found[name] = file.read_text(encoding="utf-8")
+        found[name] = importlib.util.decode_source(file.read_bytes())
         waiting += _imports(found[name], name if file.name == "__init__.py" else name.rpartition(".")[0])
     if not found:
         raise OSError(f"{module} is no Python file")
@@ -92,6 +92,9 @@ def _imports(source: str, package: str) -> Iterator[str]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            values = [given.value for given in node.args[:1] if isinstance(given, ast.Constant)]
+            names = [value for value in values if isinstance(value, str)]
         else:
             continue
         for name in names:

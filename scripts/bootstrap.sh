@@ -31,6 +31,18 @@ lab_install() {
   echo "lab: ready" >&2
 }
 
+# In PYTHONPATH the current folder would come before the standard library: `PYTHONPATH=$PYTHONPATH:/my/code` names it
+# by an empty entry.  The lab looks there last, for functions of the user's.
+lab_elsewhere() {
+  local entry kept=
+  while IFS= read -rd: entry; do
+    [ -z "$entry" ] || [ "$entry" -ef . ] || kept+=${kept:+:}$entry
+  done <<<"$1:"
+  printf '%s' "$kept"
+}
+
+unset PYTHONOPTIMIZE PYTHONINSPECT # transformers reads docstrings, and nobody sits at the keyboard
+[ -z "${PYTHONPATH+set}" ] || PYTHONPATH=$(lab_elsewhere "$PYTHONPATH")
 if [ -n "${LAB_PYTHON:-}" ]; then
   lab_python=$LAB_PYTHON
   "$lab_python" -P -c 'import importlib.util as u, sys

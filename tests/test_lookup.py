@@ -130,6 +130,15 @@ def test_a_function_of_an_installed_package_is_its_module_alone() -> None:
         users_code("math")
 
 
+def test_modules_that_are_imported_by_a_call_and_files_in_other_encodings(own_folder: Path) -> None:
+    calls = "import importlib, own_bom\na = importlib.import_module('own_a')\nb = __import__('own_b')\n"
+    write(own_folder, own_main=f"{calls}def c(n): return importlib.import_module(n), importlib.import_module(3)")
+    write(own_folder, own_a="A = 1", own_b="B = 1")
+    (own_folder / "own_bom.py").write_bytes(b"\xef\xbb\xbfimport own_latin\n")
+    (own_folder / "own_latin.py").write_bytes("# -*- coding: latin-1 -*-\nNAME = 'é'\n".encode("latin-1"))
+    assert set(users_code("own_main")) == {"own_main", "own_a", "own_b", "own_bom", "own_latin"}
+
+
 @pytest.mark.parametrize(("changed", "same"), [("own_k", False), ("own_far", False), ("own_unused", True)])
 def test_a_changed_module_of_the_users_changes_the_key(own_folder: Path, changed: str, same: bool) -> None:
     write(own_folder, own_main="from own_k import K\ndef f(): return K", own_k="from own_far import K", own_far="K = 1")

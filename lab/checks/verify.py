@@ -23,6 +23,7 @@ from lab.run.folder import RunFolder
 from lab.run.retention import study_of
 from lab.steps import STEPS
 from lab.steps.kind import source_hash
+from lab.store import space
 from lab.store.manifest import MANIFEST, Manifest, dropped_files, faults
 from lab.store.step import Step, in_order
 from lab.store.store import Store
@@ -213,11 +214,18 @@ def _check_links(folder: RunFolder, study: Study, store: Store, result: Verified
 
 def _check_tables(folder: RunFolder, study: Study, store: Store, result: Verified) -> None:
     """Make each table again from the records, and compare the bytes."""
+    if not result.artifacts and folder.results():
+        todo = f"copy it from where the run comes from, so that it lies beside {folder.path}, and verify again"
+        result.problems.append(Problem(str(store.root), "holds nothing of this run", todo))
+        return
     records = {_name(step, store) for generation in study.generations for step in generation.ends}
     if any(problem.what in records for problem in result.problems):
         result.notes.append("the tables were not compared: a record is damaged")
         return
-    with tempfile.TemporaryDirectory(prefix="lab-verify-") as temporary:
+    with (
+        space.temporary_full_in_one_line("the tables that are compared"),
+        tempfile.TemporaryDirectory(prefix="lab-verify-") as temporary,
+    ):
         again = RunFolder(Path(temporary))
         rows = again.write_tables(study, store)
         if rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import fcntl
 import io
 import os
 import sys
@@ -16,7 +17,8 @@ PLAINER = {"±": "+-", "…": "..."} | dict(zip("▁▂▃▄▅▆▇█", "123
 def prepare() -> None:
     """Open the streams that were closed at the start, and let all of them write any character."""
     for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
-        if getattr(sys, name) is None:  # a file opened later would get its number, and what is printed
+        # A file opened later would get the number of a closed stream, and what is printed.
+        if getattr(sys, name) is None or not _usable(number, mode):
             opened = os.open(os.devnull, os.O_RDWR)
             if opened != number:
                 os.dup2(opened, number)
@@ -26,6 +28,15 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a caller may have put another object there
             stream.reconfigure(errors="lab.plainer")
+
+
+def _usable(number: int, mode: str) -> bool:
+    """Return whether a standard stream is open for its use.  Where it is closed, bash may open its script there."""
+    try:
+        access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError:
+        return False
+    return access in (os.O_RDWR, os.O_RDONLY if mode == "r" else os.O_WRONLY)
 
 
 def broken() -> OSError | None:

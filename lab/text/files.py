@@ -33,7 +33,11 @@ PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 ALLOWED = f"{', '.join(FORMATS)} file (a file of text, JSON, CSV or TSV may be packed: {', '.join(PACKINGS)})"
 READING = {"parquet": "parquet", "text": "text 2", "csv": "csv 2", "tsv": "tsv 2", "json": "json 2", "arrow": "arrow"}
 """Format -> its name in a corpus's identity. The number is raised when the same bytes are read as other documents."""
-PAPERS = re.compile(r"(licen[cs]e|readme)([-_.]\S*)?|copying|notice|changelog|contributing|requirements", re.IGNORECASE)
+PAPERS = re.compile(
+    r"(un)?licen[cs]es?([-_.]\S*)?|(readme|copying|requirements)([-_.]\S*)?|notice|changelog|contributing|contributors|"
+    r"authors|copyright|citation|(md5|sha1|sha256)sums?",
+    re.IGNORECASE,
+)
 """Names of text files that lie beside data and are about it."""
 FACTS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """Files in which `datasets` describes a data set."""

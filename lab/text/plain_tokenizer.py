@@ -59,8 +59,9 @@ def plain(settings: Settings, name: str) -> Settings:
                 "byte would not be those of your text: use a tokenizer without one, or train one (tokenizer.vocab_size)"
             )
     cutters = [_plain_cutter(cutter, name) for cutter in _parts(settings.get("pre_tokenizer"), "pretokenizers")]
-    if not any(cutter["type"] == "ByteLevel" for cutter in cutters):
-        raise InputError(f"{name} has no ByteLevel pre-tokenizer: {_NOT_BYTES}")
+    levels = sum(cutter["type"] == "ByteLevel" for cutter in cutters)
+    if levels != 1:  # a second one takes the spelling of bytes for text
+        raise InputError(f"{name} has {levels or 'no'} ByteLevel pre-tokenizer{'s' * (levels > 1)}: {_NOT_BYTES}")
     return {
         **settings,
         **dict.fromkeys(("padding", "truncation", "post_processor", "normalizer")),

@@ -28,7 +28,7 @@ REFUSED = {
 DEPTHS = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "encoder_layers", "decoder_layers")
 """Entries of config.json that give the number of layers to build."""
 
-_MASK = re.compile(r"\.attn\.(attention\.)?(?P<number>masked_)?bias$")
+_MASK = re.compile(r"\.attn\.(attention\.)?((?P<number>masked_)?bias|causal_mask)$")
 
 
 def check_untrusted_checkpoint(folder: Path) -> None:
@@ -171,9 +171,9 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def is_old_mask(folder: Path, name: str) -> bool:
     """Return whether an entry that a model has no place for is a causal mask, which is no weight.
 
-    GPT-2 and GPT-Neo of transformers before 4.30 were saved with their masks, [1, 1, T, T], and with the number that
-    stood in masked places. The values are read: no position of the mask sees a later one. (transformers itself passes
-    over some masks, of GPT-2 and GPT-NeoX, and over the frequencies of rotary positions.)
+    GPT-2, GPT-Neo and CodeGen of transformers before 4.30 were saved with their masks, [1, 1, T, T], and with the
+    number that stood in masked places. The values are read: no position of the mask sees a later one. (transformers
+    itself passes over some masks, of GPT-2 and GPT-NeoX, and over the frequencies of rotary positions.)
     """
     kind = _MASK.search(name)
     values = _values(folder, name) if kind else None
@@ -186,17 +186,14 @@ def is_old_mask(folder: Path, name: str) -> bool:
 
 
 def _values(folder: Path, name: str) -> np.ndarray | None:
-    """Return the values of an entry as float32; None where there is none, or where numpy has no such numbers.
+    """Return the values of an entry as float32; None where there is none.  torch reads them: numpy has no bfloat16.
 
     A checkpoint of a model without its head leaves out the first part of a name, such as "transformer.".
     """
     for file in weight_files(folder):
-        with safe_open(file, framework="np") as weights:
+        with safe_open(file, framework="pt") as weights:
             for key in {name, name.partition(".")[2]}.intersection(weights.keys()):
-                try:
-                    return np.asarray(weights.get_tensor(key)).astype(np.float32)
-                except (TypeError, ValueError, AttributeError):
-                    return None
+                return np.asarray(weights.get_tensor(key).float())
     return None
 
 

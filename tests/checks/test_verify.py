@@ -1,5 +1,6 @@
 """`lab verify`: every damage is named, nothing is changed, and computing again gives the same bytes."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from support.tiny import lab, listing, run_study, steps_of, tiny_config
 
 from lab import machine
 from lab.checks.verify import REPAIR, Verified, compute_again, differences, verify_run
+from lab.errors import DiskFull
 from lab.hashing import digest
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
@@ -97,6 +99,24 @@ def test_all_is_well(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_without_its_store_is_not_called_damaged(run: Path, tmp_path: Path) -> None:
+    """As after cp -rL of the run alone: its tables are what they were, and there is nothing to compare them with."""
+    shutil.copytree(run, tmp_path / "elsewhere" / "tiny")
+    found = look(tmp_path / "elsewhere" / "tiny")
+    assert [(problem.what, problem.problem) for problem in found.problems] == [
+        (str(tmp_path / "elsewhere" / "store"), "holds nothing of this run")
+    ]
+
+
+def test_a_full_folder_of_temporary_files_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(run))
+
+    monkeypatch.setattr(RunFolder, "write_tables", full)
+    with pytest.raises(DiskFull, match="TMPDIR"):
+        look(run)
+
+
 def test_a_repair_lets_the_next_run_make_it_again(run: Path) -> None:
     """A large model that no step reads any more is damaged: a run alone does not see it, a repair and a run mend it."""
     study, store = study_of(run), RunFolder(run).store

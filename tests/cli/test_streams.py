@@ -39,6 +39,8 @@ def test_characters_that_an_encoding_lacks(monkeypatch: pytest.MonkeyPatch, enco
     [
         ("$LAB --version >&-", 0, ""),
         ("$LAB --version >&- 2>&- <&-", 0, ""),
+        ("$LAB --version 1</dev/null", 0, ""),  # as bash leaves it in a script that starts without one
+        ("$LAB nothing 2</dev/null", 2, ""),
         ("$LAB --version > /dev/full", 1, "error: standard output cannot be written: No space left on device"),
         ("$LAB theory | true; exit ${PIPESTATUS[0]}", 1, ""),
     ],

@@ -150,6 +150,12 @@ OLD: dict[str, tuple[PreTrainedConfig, str, dict[str, torch.Tensor]]] = {
     "gpt2": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"bias": MASK.bool(), "masked_bias": NUMBER}),
     "gpt2 in bytes": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"bias": MASK.to(torch.uint8)}),
     "gpt2 in halves": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"bias": MASK.half()}),
+    "gpt2 in bfloat16": (
+        GPT2Config(**GPT2),
+        "transformer.h.{}.attn",
+        {"bias": MASK.bfloat16(), "masked_bias": NUMBER.bfloat16()},
+    ),
+    "name of CodeGen": (GPT2Config(**GPT2), "transformer.h.{}.attn", {"causal_mask": MASK.bool()}),
     "gpt neo": (
         GPTNeoConfig(**NEO),
         "transformer.h.{}.attn.attention",

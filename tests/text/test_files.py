@@ -75,7 +75,9 @@ def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path: Path) -> No
     assert names(tmp_path / "._a.txt") == ["._a.txt"], "a file that is named is read"
 
 
-@pytest.mark.parametrize("paper", ["LICENSE.txt", "licence-mit.TXT", "README.txt", "Readme_en.txt", "CHANGELOG.txt"])
+@pytest.mark.parametrize(
+    "paper", ["LICENSE.txt", "licence-mit.TXT", "README.txt", "Readme_en.txt", "CHANGELOG.txt", "AUTHORS.txt"]
+)
 def test_a_licence_or_a_readme_is_not_the_corpus(tmp_path: Path, paper: str) -> None:
     (tmp_path / paper).write_text("A licence. " * 99)
     assert f"1 about the data, by name ({paper})" in refusal(tmp_path)

@@ -228,6 +228,10 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "removed": (setting(pre_tokenizer=REMOVED), "pre-tokenizer Split"),
     "whitespace": (setting(pre_tokenizer={"type": "Whitespace"}), "pre-tokenizer Whitespace"),
     "no bytes": (setting(pre_tokenizer=None), "no ByteLevel"),
+    "bytes of bytes": (
+        setting(pre_tokenizer={"type": "Sequence", "pretokenizers": [SPACED, SPACED]}),
+        "2 ByteLevel pre-tokenizers",
+    ),
     "suffix": (of_model(end_of_word_suffix="</w>"), "end_of_word_suffix </w>"),
     "no model of bytes": (
         setting(model={"type": "WordLevel", "vocab": {"<|endoftext|>": 0}, "unk_token": "<|endoftext|>"}),
