@@ -301,7 +301,7 @@ class StudyConfig(Frozen):
         members, row = self.population, self.model.n_positions
         voices = self.sample.voices
         if voices and len(voices) != members:
-            yield f"sample.voices has {len(voices)} shares for {members} models (population): give one for each"
+            yield f"sample.voices is a list of {len(voices)}, and population is {members}: give each model one share"
             return
         if voices and (quiet := [f"{v:g}" for v, n in zip(voices, self.written, strict=True) if v and not n]):
             yield (

@@ -16,7 +16,7 @@ from lab.lookup import imported
 from lab.metrics import groups
 from lab.metrics.centralisation import Voiced, in_turn
 from lab.metrics.measure import measure
-from lab.steps import extra
+from lab.steps.extra import EXTRA, FILE, ExtraParams, apply
 from lab.steps.kind import Folders, make_step, write_json
 from lab.steps.record import RECORD, RecordParams, as_record, load_evidence
 from lab.store.step import Attempt, Step
@@ -32,7 +32,7 @@ class VoicedRecordParams(RecordParams):
 
 
 @dataclass(frozen=True)
-class VoicedExtraParams(extra.ExtraParams):
+class VoicedExtraParams(ExtraParams):
     written: Sequence[int] = ()
     """Rows of the sample by each model."""
 
@@ -63,9 +63,9 @@ def _run_record(params: VoicedRecordParams, inputs: Folders, out: Path, attempt:
 
 
 def _run_extra(params: VoicedExtraParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    numbers = extra.apply(params.metric, imported("metric", params.metric), _load(params, inputs))
+    numbers = apply(params.metric, imported("metric", params.metric), _load(params, inputs))
     pairs = [[name, None if math.isnan(value) else value] for name, value in numbers.items()]
-    write_json(out / extra.FILE, pairs)
+    write_json(out / FILE, pairs)
 
 
 MODULES = ("steps/voices.py", "config/voices.py", "metrics/centralisation.py")
@@ -73,9 +73,9 @@ VOICED_RECORD = replace(
     RECORD, name="record-voices", params=VoicedRecordParams, run=_run_record, modules=(*MODULES, *RECORD.modules)
 )
 VOICED_EXTRA = replace(
-    extra.EXTRA,
+    EXTRA,
     name="extra-voices",
     params=VoicedExtraParams,
     run=_run_extra,
-    modules=(*MODULES, *extra.EXTRA.modules),
+    modules=(*MODULES, *EXTRA.modules),
 )
