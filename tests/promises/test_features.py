@@ -1,6 +1,7 @@
 """Starts, compute conventions, prompts, documents, populations, archives and sweeps through the lab's own loop."""
 
 import csv
+import inspect
 import itertools
 import json
 import math
@@ -29,7 +30,9 @@ from lab.config.model import ModelConfig
 from lab.config.train import TrainConfig
 from lab.config.voices import writers
 from lab.errors import InputError
+from lab.hashing import code_hash
 from lab.loop import Generation, Study, build
+from lab.metrics import centralisation
 from lab.metrics.diversity import within_and_between
 from lab.metrics.measure import measure
 from lab.metrics.risk import disagreement
@@ -660,6 +663,7 @@ def test_equal_voices_and_their_metrics_change_no_key(corpus_file: Path) -> None
     more = [step for step in measured.steps if step not in plain.steps]
     assert {step.name for step in more} == {"extra"} and len(more) == 3 * len({g.record for g in plain.generations})
     assert set(plain.steps) <= set(measured.steps)
+    assert {step.params["code"] for step in more} == {code_hash(inspect.getsource(centralisation), imports=True)}
     heard = {file.name for pattern in STEPS["record"].modules for file in (PROJECT / "lab").glob(pattern)}
     assert "groups.py" in heard and not heard & {"centralisation.py", "voices.py"}
 
