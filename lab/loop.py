@@ -28,6 +28,7 @@ from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
 from lab.steps.train import base, train
+from lab.steps.voices import voiced
 from lab.store.step import Step, in_order
 
 CONTROL = "human"
@@ -52,8 +53,8 @@ def chain(
         models = train(place, recipe, rows, began)
         sampled = sample(place, models)
         probes = probed(place, models, sampled)
-        numbers = record(place, models, sampled, probes)
-        own = extras(place, numbers)
+        numbers = voiced(study, record(place, models, sampled, probes))
+        own = tuple(voiced(study, metric) for metric in extras(place, numbers))
         sizes = nested(place, recipe, rows, began[0], sampled) if regime.name != CONTROL or not t else {}
         profiled = profile(place, models, sampled, numbers, start, sizes)
         generations.append(

@@ -8,8 +8,7 @@ These conditions hold for every function, unless its docstring lifts them: each 
 (frequencies, no smoothing, variances divided by n); n is the exact size of each set; draws are independent (no EOS, no
 context). E is over everything, the human draws included: each replica draws its human set anew. `given_corpus` is for
 one human corpus kept for all replicas. Logarithms are natural. Impossible arguments raise ValueError.
-Cheap replicas: let each of a row's T positions have a categorical of its own. Then n rows are T chains, and whole rows
-may be subsampled. With one unigram for all positions, subsampling whole rows follows another law.
+Cheap replicas: n rows whose T positions have a categorical each are T chains. One unigram for all follows other laws.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr, gamma, gammaln, rgamma, xlog1py, xlogy, zeta
+from scipy.special import entr, gamma, rgamma, zeta
+
+from lab.resampling import binomial, mean_times, transitions
 
 Floats = NDArray[np.floating[Any]]
 Distribution = Sequence[float] | Floats
 Pool = Literal["replace", "accumulate", "accumulate-subsample", "augment"]
 REGIMES: tuple[Pool, ...] = ("replace", "accumulate", "accumulate-subsample", "augment")
 """accumulate-subsample: a fit sees n draws of all so far, without replacement. augment: human draws, newest sample."""
-LARGEST_CHAIN = 2_000
-"""Draws up to which the exact binomial chain is computed: a dense (n + 1) x (n + 1) matrix, 32 MB at 2,000."""
 
 
 def heterozygosity(p: Distribution) -> float:
@@ -71,6 +70,23 @@ def retained(regime: Pool, n: int, t: float) -> float:
     k = np.arange(2.0, t + 1)
     lost = 1 / (n * k**2) if regime == "accumulate" else (3 * n - 1) / (n * k * (n * k - 1))
     return float(first * np.prod(1 - lost))
+
+
+def retained_by_voices(written: Sequence[int], t: float) -> float:
+    """Return the share of heterozygosity left after t resamplings by M models that share one pool of n rows (replace).
+
+        [1 - sum_m v_m (v_m - 1)/s_m / (n (n - 1))]^t,  n = sum v_m,  s_m = n/M, rounded up for the first n mod M models
+
+    Model m is fitted to s_m rows of the pool that no other sees, and writes v_m rows of the next pool. Equal voices:
+    1 - (n - M)/(n (n - 1)). With HHI = sum (v_m/n)^2: 1 - M (n HHI - 1)/(n (n - 1)), for large n 1 - HHI M/n; that
+    holds at any n where chance says who writes each row. Heterozygosity: the chance that two rows of the pool differ.
+    Unit: none. Source: derived here: two rows of model m copy one and the same row with chance 1/s_m, others never do.
+    """
+    n, members = sum(written), len(written)
+    _check(n, t)
+    _need(n >= max(2, members) and min(written) >= 0, f"wanted: 2 rows, and as many as models; given {written!r}")
+    alike = sum(v * (v - 1) / (n // members + (m < n % members)) for m, v in enumerate(written))
+    return float((1 - alike / (n * (n - 1))) ** t)
 
 
 def expected_chi_square(p: Distribution, regime: Pool, n: int, t: float) -> float:
@@ -117,9 +133,8 @@ def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
         D_t = H0/n + r D_{t-1},  r = (1-L)^2 - (1-L)/n,  L = human/n;  D_1 = H0/n;  fixed point (H0/n)/(1 - r)
 
     Fit 1 is all human. Replayed human rows (the same rows again) follow another law. Unit: squared probability. Source:
-    derived here: p_t - p = L (a - p) + (1-L)(b - p), where a holds the frequencies of L n human draws and b those of
-    (1-L) n draws from p_{t-1}. Given p_{t-1} the two are independent, which gives
-    L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
+    derived here: p_t - p = L (a - p) + (1-L)(b - p), with frequencies a of L n human draws and b of (1-L) n draws from
+    p_{t-1}, independent given it: L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
     """
     _check(n, t)
     _need(0 <= human <= n, f"{human} human draws of {n}: allowed are 0 to {n}")
@@ -145,8 +160,8 @@ def count_law(p: Distribution, n: int, t: int) -> Floats:
     Types are Markov chains: X_1 ~ Binomial(n, p_i), X_{t+1} ~ Binomial(n, X_t/n), n <= 2,000. Source: Wright 1931.
     """
     _check(n, t, first=1)
-    law = _binomial(n, _distribution(p))
-    for step in [_transitions(n)] * (t - 1) if t > 1 else []:
+    law = binomial(n, _distribution(p))
+    for step in [transitions(n)] * (t - 1) if t > 1 else []:
         law = law @ step
     return law
 
@@ -200,13 +215,11 @@ def time_to_one_survivor(p: float, n: int) -> float:
     """Return the exact mean number of resamplings until one of two types is gone, under replace.
 
     The types have chances p and 1 - p; where one is 0 the result is 0. The human draw is resampling 1. The time solves
-    T(x) = 1 + sum_c Binomial(c; n, x) T(c/n), T(0) = T(1) = 0, for n <= LARGEST_CHAIN. Source: Wright 1931.
+    T(x) = 1 + sum_c Binomial(c; n, x) T(c/n), T(0) = T(1) = 0, for n <= 2,000. Source: Wright 1931.
     """
     _check(n, 0)
     q = _distribution([p, 1 - p])
-    times = np.zeros(n + 1)
-    times[1:-1] = np.linalg.solve(np.eye(n - 1) - _transitions(n)[1:-1, 1:-1], np.ones(n - 1))
-    return 1 + float(_binomial(n, q[:1])[0] @ times) if q.all() else 0.0
+    return 1 + float(binomial(n, q[:1])[0] @ mean_times(n)) if q.all() else 0.0
 
 
 def time_to_one_survivor_diffusion(p: float, n: int) -> float:
@@ -385,16 +398,3 @@ def _need(condition: bool, message: str) -> None:
 def _affine(start: float, ratio: float, t: float) -> float:
     """Return D_t of D_t = start + ratio D_{t-1}, D_0 = 0, for 0 <= ratio < 1."""
     return float(start * (1 - ratio**t) / (1 - ratio))
-
-
-def _binomial(n: int, p: Floats) -> Floats:
-    """Return P(c of n) for each chance, [len(p), n + 1]."""
-    _need(n <= LARGEST_CHAIN, f"n = {n:,} is too large for the exact chain; at most {LARGEST_CHAIN:,}")
-    c = np.arange(n + 1)
-    ways = gammaln(n + 1) - gammaln(c + 1) - gammaln(n - c + 1)
-    return np.asarray(np.exp(ways + xlogy(c, p[:, None]) + xlog1py(n - c, -p[:, None])))
-
-
-def _transitions(n: int) -> Floats:
-    """Return P(c -> c') of the binomial chain, [n + 1, n + 1]; 0 and n are absorbing."""
-    return _binomial(n, np.arange(n + 1) / n)

@@ -89,6 +89,37 @@ def test_heterozygosity_chi_square_and_distance_are_simulated(regime: Any) -> No
         agrees(((fit - P) ** 2 / P).sum(1), theory.expected_chi_square(P, regime, 5, t), finds=0.02)
 
 
+@pytest.mark.parametrize("written", [(10, 10), (5, 5, 5, 5), (14, 2, 2, 2), (20, 0, 0, 0), (7, 6, 6), (1,) * 8])
+def test_populations_are_simulated(written: tuple[int, ...]) -> None:
+    """Rows of a pool dealt to M models, which copy rows of their share.  t = 1..3; it finds a bias of 1 %."""
+    rng, n, members = np.random.default_rng(9), sum(written), len(written)
+    pool = rng.choice(P.size, (30_000, n), p=P)
+    for t in (1, 2, 3):
+        pool = rng.permuted(pool, axis=1)
+        shares = np.array_split(np.arange(n), members)
+        drawn = [rng.choice(share, (len(pool), rows)) for share, rows in zip(shares, written, strict=True)]
+        pool = np.take_along_axis(pool, np.concatenate(drawn, axis=1), axis=1)
+        counts = np.stack([(pool == k).sum(1) for k in range(P.size)], axis=1)
+        differ = 1 - (counts * (counts - 1)).sum(1) / (n * (n - 1))
+        agrees(differ, 0.635 * theory.retained_by_voices(written, t), finds=0.03)
+
+
+def test_populations_by_hand() -> None:
+    """1 - (n - M)/(n (n - 1)) of equal voices, 1 - M (n HHI - 1)/(n (n - 1)) of others; 1 - HHI M/n for many rows."""
+    for members in (1, 2, 4, 5, 10, 20):
+        equal = theory.retained_by_voices([20 // members] * members, 1)
+        assert equal == pytest.approx(1 - (20 - members) / (20 * 19))
+    assert theory.retained_by_voices([20], 3) == pytest.approx(theory.retained("replace", 20, 3))
+    assert theory.retained_by_voices([1] * 20, 7) == 1, "each row is copied once"
+    hhi = 0.52
+    assert theory.retained_by_voices([14, 2, 2, 2], 1) == pytest.approx(1 - 4 * (20 * hhi - 1) / (20 * 19))
+    many = theory.retained_by_voices([14_000, 2_000, 2_000, 2_000], 1)
+    assert 1 - many == pytest.approx(hhi * 4 / 20_000, rel=1e-3)
+    for wrong in ([1], [3, -1], [1, 0, 0]):
+        with pytest.raises(ValueError, match="wanted: 2 rows"):
+            theory.retained_by_voices(wrong, 1)
+
+
 @each_regime
 def test_gaussian_variance_is_simulated(regime: Any) -> None:
     """Maximum-likelihood mean and variance, n = 5, t = 1..4.  It finds a bias of 2.5 %: dividing by n - 1 is 25 %."""

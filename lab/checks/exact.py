@@ -28,6 +28,7 @@ from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.loop import Study
 from lab.metrics.stats import mean_interval
+from lab.resampling import LARGEST_CHAIN
 from lab.run.folder import to_csv
 from lab.store.atomic import write_text
 from lab.text.known_source import KnownSource
@@ -72,21 +73,33 @@ class Case:
         return self.config.sample.decoding
 
     @property
+    def loci(self) -> bool:
+        """Whether each locus evolves on its own: counting models write every row from its first token."""
+        return isinstance(self.config.model, PositionsConfig) and not self.config.sample.prompt_tokens
+
+    @property
     def independent(self) -> bool:
-        """Whether each locus evolves on its own: one model writes every row from its first token."""
-        config = self.config
-        return isinstance(config.model, PositionsConfig) and config.population == 1 and not config.sample.prompt_tokens
+        """Whether, in addition, one model writes every row."""
+        return self.loci and self.config.population == 1
 
     @property
     def drifts(self) -> bool:
         """Whether finite samples have closed forms: counting, samples of n rows, temperature 1, no truncation."""
-        same_size = self.config.sample_rows == self.n
-        return self.independent and not self.decoding and same_size
+        return self.independent and self._plain
+
+    @property
+    def shared(self) -> bool:
+        """Whether several models share a pool of n rows, and heterozygosity has a closed form."""
+        return self.loci and self._plain and self.config.population > 1 and self.regime in ("human", "replace")
+
+    @property
+    def _plain(self) -> bool:
+        return self.config.sample_rows == self.n and not self.decoding
 
     @property
     def counted(self) -> bool:
         """Whether, in addition, n is small enough for the exact chain of counts."""
-        return self.drifts and self.n <= theory.LARGEST_CHAIN
+        return self.drifts and self.n <= LARGEST_CHAIN
 
     @property
     def sharpened(self) -> bool:
@@ -131,6 +144,9 @@ Law = Callable[[Case], tuple[float, str] | None]
 
 def _retained(case: Case) -> tuple[float, str] | None:
     """Return the expected share of heterozygosity left at the case's generation, and its formula."""
+    if case.shared:
+        share = theory.retained_by_voices(case.config.written, case.t)
+        return share, "(1 - sum v (v-1)/s / (n (n-1)))^t"
     if not case.drifts:
         return None
     if case.regime == "human":

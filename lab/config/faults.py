@@ -17,6 +17,7 @@ LISTS = {
     "regimes": "[human, replace, {mix: {human: 0.25}}]",
     "curators": "[duplicates]",
     "extra": '["my_module:function"]',
+    "voices": "[0.7, 0.1, 0.1, 0.1]",
 }
 """An example for each field that is a list."""
 PLAIN = {

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from lab.config.fields import Batch, Entries, Frozen, Number, Tokens, Whole
 from lab.config.fields import temperature as checked_temperature
+from lab.config.voices import fault_of
 
 
 class SampleConfig(Frozen):
@@ -44,6 +45,9 @@ class SampleConfig(Frozen):
     prompt_tokens: Annotated[Whole, Field(ge=0)] = 0
     """Tokens of a human training row with which each sampled row begins; the model writes the rest of the row.
     Default: 0, no prompt."""
+    voices: Annotated[tuple[Number, ...], Field(min_length=1, max_length=1000)] | None = None
+    """How the rows of a sample are divided among the models of a population: a share for each, such as
+    [0.7, 0.1, 0.1, 0.1].  A model may have no voice.  Default: equal parts."""
     train_on_prompt: bool = False
     """Whether the next generation learns the prompts too.  Default: false, where a prompt is context only, which is
     neither trained on nor measured."""
@@ -56,6 +60,8 @@ class SampleConfig(Frozen):
             raise ValueError("beams search for the likeliest rows after prompts: set prompt_tokens, and no filter")
         if self.train_on_prompt and not self.prompt_tokens:
             raise ValueError("train_on_prompt has no meaning without prompt_tokens")
+        if self.voices and (fault := fault_of(self.voices)):
+            raise ValueError(fault)
         return self
 
     @property

@@ -16,6 +16,7 @@ from lab.config.profile import ProfileConfig
 from lab.config.sample import SampleConfig
 from lab.config.text import CorpusConfig, SourceConfig, TokenizerConfig
 from lab.config.train import TrainConfig
+from lab.config.voices import rows_by_member
 from lab.errors import one_line
 
 MOST_ROWS = 2**27
@@ -298,6 +299,15 @@ class StudyConfig(Frozen):
 
     def _check_population(self) -> Iterator[str]:
         members, row = self.population, self.model.n_positions
+        voices = self.sample.voices
+        if voices and len(voices) != members:
+            yield f"sample.voices is a list of {len(voices)}, and population is {members}: give each model one share"
+            return
+        if voices and (quiet := [f"{v:g}" for v, n in zip(voices, self.written, strict=True) if v and not n]):
+            yield (
+                f"sample.voices {', '.join(quiet[:5])} are no row of the sample's {self.sample_rows:,}: "
+                "set them to 0, or raise the sample"
+            )
         if members == 1:
             return
         shared = {"sample": self.sample_rows, "corpus.tokens": self.rows(self.corpus.tokens)}
@@ -337,6 +347,16 @@ class StudyConfig(Frozen):
     def sample_rows(self) -> int:
         """Return the number of rows in a generation's sample."""
         return self.sample.rows or self.rows(self.sample.tokens or 0)
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """Return the rows of a generation's sample that each model writes."""
+        return rows_by_member(self.sample_rows, self.population, self.sample.voices)
+
+    @property
+    def in_turn(self) -> bool:
+        """Return whether the models write equal parts, so that row i of a sample is of model i modulo their number."""
+        return self.written == rows_by_member(self.sample_rows, self.population, None)
 
     def rows(self, tokens: int) -> int:
         """Return the number of whole rows in so many tokens, rounded down."""

@@ -16,6 +16,7 @@ from lab.lookup import suggestion
 EXAMPLES = """\
 heterozygosity p=0.5,0.3,0.15,0.05
 retained regime=accumulate n=2 t=2
+retained_by_voices written=14,2,2,2 t=1
 expected_chi_square p=0.5,0.5 regime=replace n=7 t=1
 given_corpus counts=3,1,1
 mix_distance p=0.5,0.3,0.15,0.05 n=10 share=0.5 t=inf

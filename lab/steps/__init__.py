@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.steps import curate, entropy, extra, judge, labels, pool, probes, profile, record, sample, source, text, train
+from lab.steps import (
+    curate,
+    entropy,
+    extra,
+    judge,
+    labels,
+    pool,
+    probes,
+    profile,
+    record,
+    sample,
+    source,
+    text,
+    train,
+    voices,
+)
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
 from lab.store.step import Step
@@ -29,6 +44,8 @@ STEPS: dict[str, Kind] = {
         probes.HELDOUT,
         record.RECORD,
         extra.EXTRA,
+        voices.VOICED_RECORD,
+        voices.VOICED_EXTRA,
         entropy.ENTROPY,
         judge.JUDGED,
         labels.LABELS,

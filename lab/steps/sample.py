@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lab.config.text import SourceConfig
+from lab.config.voices import writers
 from lab.metrics.texts import before_end
 from lab.seeds import derive_seed, generator
 from lab.steps.cost import FILES, operations
@@ -41,12 +42,11 @@ class SampleParams:
 
 
 def sample(place: Place, models: Sequence[Step]) -> Step:
-    """Declare a generation's synthetic corpus: shards of rows, gathered.  Model i modulo their number writes row i."""
-    study, members = place.study, len(models)
+    """Declare a generation's synthetic corpus: shards of rows, gathered.  lab/config/voices.py says who writes what."""
+    study = place.study
     shards: dict[str, Step] = {}
     drawn = 0
-    for m, model in enumerate(models):
-        total = len(range(m, study.sample_rows, members))
+    for m, (model, total) in enumerate(zip(models, study.written, strict=True)):
         for first in range(0, total, study.sample.shard_rows):
             rows = min(study.sample.shard_rows, total - first)
             shards[f"shard-{len(shards):06d}"] = _shard(place, model, len(shards), range(drawn, drawn + rows), m)
@@ -155,15 +155,12 @@ class SyntheticParams:
 
 
 def _run_synthetic(params: SyntheticParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    """Row i is of member i modulo their number, so that the head of the corpus has as many rows of each."""
+    """Gather the rows of all shards.  The rows of each model are spread evenly: see lab/config/voices.py."""
     shards = [path for role, path in sorted(inputs.items()) if role.startswith("shard-")]
     lengths = [len(np.load(path / "tokens.npy", mmap_mode="r")) for path in shards]
     members = np.repeat(params.members, lengths)
-    rank = np.empty_like(members)
-    for member in np.unique(members):
-        written = members == member
-        rank[written] = np.arange(written.sum()) * (members.max() + 1) + member
-    order = np.argsort(rank, kind="stable")
+    order = np.empty(len(members), np.int64)
+    order[np.argsort(writers(np.bincount(members).tolist()), kind="stable")] = np.argsort(members, kind="stable")
     starts, spell = np.cumsum([0, *lengths]), speller(params.layout, inputs["tokenizer"])
     arrays = [[np.load(path / f"{name}.npy", mmap_mode="r") for path in shards] for name in ("tokens", "nats")]
 
@@ -193,7 +190,14 @@ SYNTHETIC = Kind(
     "synthetic",
     SyntheticParams,
     _run_synthetic,
-    ("steps/sample.py", "steps/place.py", "text/rows.py", "text/tokenizer.py", "text/plain_tokenizer.py"),
+    (
+        "steps/sample.py",
+        "steps/place.py",
+        "config/voices.py",
+        "text/rows.py",
+        "text/tokenizer.py",
+        "text/plain_tokenizer.py",
+    ),
     version="1",
     takes="samples",
     libraries=frozenset({"tokenizers", "pyarrow"}),

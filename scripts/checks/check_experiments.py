@@ -28,7 +28,7 @@ from lab.report.lines import lines
 from lab.run.folder import RunFolder
 
 Rows = Sequence[Mapping[str, Any]]
-STUDIES = [name for name in study_names() if name.endswith("-mini")]
+STUDIES = [name for name in study_names() if name.endswith("-mini") and load_study(name).published]
 """The small versions of published experiments.  Each lists the expected directions under `published`."""
 
 

@@ -53,7 +53,7 @@ def full() -> str:
 
 def minis() -> str:
     """Return the table of published experiments in small."""
-    return _list([name for name in study_names() if name.endswith("-mini")])
+    return _list([name for name in study_names() if _published(name) and name.endswith("-mini")])
 
 
 def papers() -> str:

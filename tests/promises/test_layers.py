@@ -8,7 +8,7 @@ from support.tiny import PROJECT
 
 ROOMS = [
     {"errors", "seeds", "hashing", "environment", "former"},
-    {"lookup", "machine"},
+    {"lookup", "machine", "resampling"},
     {"config", "recipe"},
     {"regimes", "metrics", "curators", "theory"},
     {"growth", "verdicts", "chains"},

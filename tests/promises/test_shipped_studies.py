@@ -122,6 +122,9 @@ def small(field: str, value: Any) -> Any:
         return None
     if field == "generations":
         return min(value, 2)
+    if field == "sample.voices":  # a row for each model that has a voice
+        heard = [max(share, bool(share) / ROWS["sample.tokens"]) for share in value]
+        return [share / sum(heard) for share in heard]
     if isinstance(value, dict):
         return {name: small(f"{field}.{name}", inner) for name, inner in value.items()}
     return ROWS[field] * ROW if field in ROWS else SIZES.get(field, value)

@@ -17,6 +17,7 @@ from lab.report.theory import WORKED, closed_forms, evaluate
 BY_HAND: dict[str, Any] = {
     "heterozygosity": 0.635,
     "retained": 0.5 * 7 / 8,
+    "retained_by_voices": 1 - (14 * 13 + 3 * 2 * 1) / 5 / (20 * 19),
     "expected_chi_square": 1 / 7,
     "given_corpus": 14 / 20,
     "mix_distance": 0.0635 / 0.775,
