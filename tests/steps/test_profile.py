@@ -185,6 +185,7 @@ def test_periods_of_numbers() -> None:
         (["tiny", "--set", "profile.jugde=true"], 'did you mean "judge"'),
         (["tiny", "--set", "profile.groups={book: gruop}"], 'has no column "gruop"'),
         (["tiny", "--set", "profile.groups={author: group}"], "groups names author, which the profile has already"),
+        (["tiny", "--set", "profile.groups={book: {columm: group}}"], 'did you mean "column"'),
         (["tiny", "--format", "html"], 'not as "html"'),
     ],
 )
