@@ -183,7 +183,7 @@ def variance(chains: Chains, at: Thresholds) -> Estimate:
     values = [a.columns["next_entropy"] - b.columns["next_entropy"] for a, b in chains.pairs()]
     if any(map(math.isnan, values)):
         return Estimate(missing="the entropy of the next token was not measured (profile.entropy, or no weights)")
-    return Estimate(values, said="it rises: the model blurs" if np.mean(values) > 0 else "")
+    return Estimate(values, said="the model blurs" if np.mean(values) > 0 else "")
 
 
 def scaling(chains: Chains, at: Thresholds) -> Estimate:

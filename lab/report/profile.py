@@ -34,6 +34,8 @@ BESIDE = {
     8: ("unknown_words", "kl_to_judge", "judge_nll", "above_human", "below_human"),
 }
 """Number of a definition -> columns that are shown beside its estimator."""
+WIDE = 100.0
+"""Upper bound of a ratio from which an interval says nothing."""
 HARM_HEADING = ["group", "loss", "95 % interval", "text", "95 % interval of the ratio"]
 
 
@@ -211,7 +213,7 @@ def _harmed(group: str, found: Sequence[Sequence[Any]]) -> tuple[float, list[str
         f"{loss.mean:+.3f}" if loss else little,
         bounds(loss) if loss else "",
         f"x {ratio.mean:.2f}" if ratio else little,
-        bounds(ratio, ".2f") if ratio else "",
+        bounds(ratio, ".2f") if ratio and ratio.high < WIDE else "too wide to tell" if ratio else "",
     ]
     return (ratio.mean if ratio else math.inf, row)
 
