@@ -181,9 +181,9 @@ class RunFolder:
         recorded = {**environment, "content": study.content}
         write_text(self.path / "env.json", json.dumps(recorded, indent=1, sort_keys=True) + "\n")
 
-    def link(self, study: Study, store: Store) -> None:
+    def link(self, generations: Sequence[Generation], store: Store) -> None:
         """Link <chain>/gen-<tt>/{model,synthetic,evidence,record} to what is in the store, by relative paths."""
-        for generation in study.generations:
+        for generation in generations:
             folder = self.path / generation.chain / f"gen-{generation.t:02d}"
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
