@@ -7,6 +7,7 @@ better sentence or a moved file gives the same hash, and a changed constant give
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from typing import Any
@@ -28,10 +29,17 @@ def code_hash(*sources: str, imports: bool = False) -> str:
     Import statements count only with `imports`: a moved file changes those of the lab's own modules, whereas in a
     user's file they may decide what the code does.
     """
-    trees = sorted(json.dumps(_plain(ast.parse(source), imports)) for source in sources)
+    trees = sorted(_tree(source, imports) for source in sources)
     return hashlib.sha256("\0".join(trees).encode()).hexdigest()
 
 
+@functools.cache
+def _tree(source: str, imports: bool) -> str:
+    """Return the syntax tree of a source as text.  Cached: most modules stand behind several kinds of steps."""
+    return json.dumps(_plain(ast.parse(source), imports))
+
+
+@functools.cache
 def reached(source: str, name: str) -> str:
     """Return the definitions of a module that `name` reaches: functions, classes and constants, itself included.
 

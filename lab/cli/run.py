@@ -115,7 +115,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
     """Write the tables, and print the results and the seconds that it took.  Return the exit code."""
     from lab.checks import exact
 
-    folder.link(graph, store)
+    folder.link(graph.generations, store)
     rows = folder.write_tables(graph, store)
     agrees: bool | None = None
     if rows:

@@ -190,12 +190,12 @@ class RunFolder:
         except (OSError, ValueError):  # the machine was read before, so that it is only a file that has gone since
             environment = vars(study.machine)
         self.begin(study, environment)
-        self.link(study, self.store)
+        self.link(study.generations, self.store)
         self.write_tables(study, self.store)
 
-    def link(self, study: Study, store: Store) -> None:
+    def link(self, generations: Sequence[Generation], store: Store) -> None:
         """Link <chain>/gen-<tt>/{model,synthetic,evidence,record} to what is in the store, by relative paths."""
-        for generation in study.generations:
+        for generation in generations:
             folder = self.path / generation.chain / f"gen-{generation.t:02d}"
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)

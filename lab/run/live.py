@@ -35,6 +35,7 @@ class Live:
         self.controls = {(g.arm.label, g.seed, g.t): g for g in study.generations if g.regime == CONTROL}
         self.names = max(len(g.regime + g.arm.label) for g in study.generations)
         self.told, self.due = 0, 1
+        self.unlinked = list(study.generations)  # later those alone that were measured after the last links
 
     def measured(self, step: Step) -> str | None:
         """Write the links and tables so far, and return a line with the numbers of a generation; None for another step.
@@ -48,10 +49,9 @@ class Live:
         if generations is None:
             return None
         self.told += 1
+        self.unlinked += generations
         if self.told >= self.due:
-            self.folder.link(self.study, self.store)
-            self.folder.write_tables(self.study, self.store)
-            self.due = self.told + max(1, (self.told - EACH) // 4)
+            self._write()
         first = generations[0]
         record = read_record(self.store, first)
         if record is None:
@@ -62,6 +62,12 @@ class Live:
         beside = [human and human["columns"], *[None] * (len(self.shown) - 1)]
         numbers = [self._number(*each, record["columns"]) for each in zip(self.shown, beside, strict=True)]
         return "  ".join([f"{name:<{self.names}}  seed {first.seed}  gen {first.t}", *filter(None, numbers)])
+
+    def _write(self) -> None:
+        """Write the tables and the links of what was measured since the last time; the first time, of all."""
+        self.folder.link(self.unlinked, self.store)
+        self.folder.write_tables(self.study, self.store)
+        self.unlinked, self.due = [], self.told + max(1, (self.told - EACH) // 4)
 
     def _number(self, name: str, human: Mapping[str, float | None] | None, columns: Mapping[str, float | None]) -> str:
         """Return one column in words, beside the control's where there is one: "perplexity 182.4 (human 106.8)"."""

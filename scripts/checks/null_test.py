@@ -205,7 +205,7 @@ def run(study: Study, folder: RunFolder, workers: int) -> tuple[Rows, Tally]:
         fresh=frozenset(),
         log=folder.path / "workers.log",
     )
-    folder.link(study, folder.store)
+    folder.link(study.generations, folder.store)
     folder.write_tables(study, folder.store)
     if failures:
         raise RuntimeError(f"{len(failures)} steps failed; the same command goes on")

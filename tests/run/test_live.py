@@ -33,8 +33,18 @@ class Told(Reports):
             self.lines.append((line, len(self.folder.results())))
 
 
-def test_each_generation_is_told_when_it_is_measured(built: Callable[..., Study], tmp_path: Path) -> None:
-    """Generation by generation, the control first; the table has as many rows as generations were told."""
+def test_each_generation_is_told_when_it_is_measured(
+    built: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generation by generation, the control first; the table has as many rows as generations were told.
+
+    All generations are linked once and then the measured ones alone: in a study of thousands, the others would take a
+    fifth of a run.
+    """
+    linked, link = list[int](), RunFolder.link
+    monkeypatch.setattr(
+        RunFolder, "link", lambda self, some, store: (linked.append(len(some)), link(self, some, store))
+    )
     study = built(seeds=[0])
     folder = RunFolder(tmp_path / "tiny")
     folder.begin(study, {})
@@ -50,7 +60,7 @@ def test_each_generation_is_told_when_it_is_measured(built: Callable[..., Study]
     assert len(told.lines) == len(patterns)
     for (line, _), pattern in zip(told.lines, patterns, strict=True):
         assert re.fullmatch(pattern, line), line
-    assert [rows for _, rows in told.lines] == [2, 3, 4]
+    assert [rows for _, rows in told.lines] == [2, 3, 4] and linked == [4 + 2, 1, 1]
     perplexity = {(row["regime"], row["generation"]): row["perplexity"] for row in folder.results()}
     assert f"perplexity {perplexity['replace', 1]:.1f} (human {perplexity['human', 1]:.1f})" in told.lines[-1][0]
 

@@ -63,7 +63,7 @@ def go(study: Study, folder: Path, fresh: frozenset[str] = frozenset()) -> tuple
     how = {"workers": 0, "threads": 1, "fresh": fresh, "log": folder / "workers.log"}
     failures = execute(run.store, study.steps, keeper, **how)
     keeper.sweep()
-    run.link(study, run.store)
+    run.link(study.generations, run.store)
     run.write_tables(study, run.store)
     return reports, {step.label: reason for step, reason in failures.items()}
 

@@ -6,8 +6,10 @@ command line itself, with a hook of support/hooks.py that acts at an instant of 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import shlex
 import signal
 import subprocess
@@ -152,12 +154,29 @@ def serve() -> None:
 
 
 def import_libraries() -> None:
-    """Import what a run needs.  Nothing is computed here, so no library has threads that a fork would lack."""
+    """Import what a run needs and fill the caches of a process: hashes of code, kinds of letters, names of weights.
+
+    No library computes anything here, so none has threads that a fork would lack.
+    """
     import accelerate  # noqa: F401
     import datasets  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import tokenizers  # noqa: F401
     from transformers import GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    import lab
+    from lab.metrics import letters
+    from lab.steps import STEPS
+    from lab.steps.kind import source_hash
+
+    for module in pkgutil.walk_packages(lab.__path__, "lab."):
+        if module.name != "lab.__main__":
+            importlib.import_module(module.name)
+    for kind in STEPS.values():
+        source_hash(kind)
+    letters.kinds()
+    get_checkpoint_conversion_mapping("gpt2")
 
 
 def run_fork(order: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ def run_study(study: Study, folder: Path, *, workers: int = 0) -> Reports:
         run.store, study.steps, reports, workers=workers, threads=1, fresh=frozenset(), log=folder / "workers.log"
     )
     assert failures == {}
-    run.link(study, run.store)
+    run.link(study.generations, run.store)
     run.write_tables(study, run.store)
     return reports
 
