@@ -242,6 +242,37 @@ def test_unknown_studies(study: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("my-study.yml", "my-study.yaml"),
+        ("my-study", "my-study.yaml"),
+        ("mine/my-study.yaml", "my-study.yaml"),
+        ("my-stody.yaml", "my-study.yaml"),
+        ("longer.yml", "studies/longer.yaml"),
+        ("nowhere/longer", "studies/longer.yaml"),
+        ("smoke.yaml", "smoke"),
+        ("studies/smoke.yml", "smoke"),
+    ],
+)
+def test_a_study_file_of_another_suffix_or_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    """One file is named, and no list of studies; for `extends` too, whose files are relative to the study's folder."""
+    (tmp_path / "studies").mkdir()
+    for name in ("my-study.yaml", "studies/longer.yaml"):
+        write_study(tmp_path / name, tiny("tales.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_study(given)
+    assert str(caught.value).endswith(f' - did you mean "{meant}"?')
+    write_study(tmp_path / "child.yaml", {"extends": given})
+    monkeypatch.chdir("/")
+    with pytest.raises(InputError) as caught:
+        load_study(str(tmp_path / "child.yaml"))
+    assert str(caught.value).endswith(f' - did you mean "{meant}"?')
+
+
 @pytest.mark.parametrize("content", [b"a: [1", b"- 1\n- 2\n", b"", b"\xff\xfe\x00", b"day: 2024-13-45\n", b"[" * 2000])
 def test_unreadable_studies(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "study.yaml"
