@@ -166,7 +166,7 @@ def _fields(parents: Sequence[str]) -> list[str]:
     for name in parents:
         if name in kinds:
             model = kinds[name]
-        elif not name.isdigit():  # a place in a list, whose items are all of one kind
+        elif name in model.model_fields:  # else a place in a list or mapping, whose entries are all of one kind
             model = next(models_in(model.model_fields[name].annotation))
     return list(model.model_fields)
 
