@@ -301,6 +301,14 @@ def test_no_two_regimes_share_a_colour(many: int) -> None:
     assert len(set(map(str, colours.values()))) == len(colours) == many
 
 
+@pytest.mark.parametrize("more", [0, 8])
+def test_the_colour_of_the_control_is_never_that_of_another_regime(more: int) -> None:
+    """A regime looks alike with and without a control."""
+    others = ["replace", "mix", *(f"r{i}" for i in range(more))]
+    found = [_looks(table({(name, 0): (1.0, 1.0) for name in names})).colours for names in (["human", *others], others)]
+    assert found[0] == {"human": found[0]["human"], **found[1]} and found[0]["human"] not in found[1].values()
+
+
 def test_a_logarithmic_axis_of_perplexity(tmp_path: Path) -> None:
     """Ticks in plain numbers; a known source has no perplexity in its figure."""
     for name, log in (("a.svg", False), ("b.svg", True)):
