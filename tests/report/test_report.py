@@ -127,10 +127,8 @@ def test_the_caption_states_the_sizes_that_are_used() -> None:
     assert "texts compared at 242;" in prompted, "22 rows of 11 tokens"
 
 
-def test_the_caption_speaks_of_single_letters() -> None:
-    said = "of the held-out words are single letters of scripts without spaces"
-    assert f"; 37% {said}" in caption(tiny_config("x"), table(), 0.37)
-    assert said not in caption(tiny_config("x"), table(), 0.01)
+def test_the_caption_has_what_the_run_found_in_its_text() -> None:
+    assert "; one thing; another \\x1b" in caption(tiny_config("x"), table(), ["one thing", "another \x1b"])
 
 
 def test_without_a_control_there_is_no_comparison() -> None:
