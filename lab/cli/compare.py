@@ -47,14 +47,16 @@ def print_comparison(
 def _print_two(names: list[str], folders: list[Any], metrics: list[str], format_: str | None) -> None:
     from lab.report.tables import caption
     from lab.report.two_runs import MeasuredRun, compare_runs, differences
+    from lab.run.text_notes import text_notes
 
     first, second = (MeasuredRun(name, f.config(), measured_rows(f)) for name, f in zip(names, folders, strict=True))
     for title, heading, cells in compare_runs(first, second, metrics):
         print_titled(title, heading, cells, format_)
     for line in differences(first, second):
         say(line)
-    for run in (first, second):
-        said = caption(run.config, run.rows, against=None).removeprefix(f"{run.config.name}: ")
+    for run, folder in zip((first, second), folders, strict=True):
+        whole = caption(run.config, run.rows, text_notes(folder), against=None)
+        said = whole.removeprefix(f"{run.config.name}: ")
         say(f"{run.name}: {said}", "dim")
 
 
@@ -62,6 +64,7 @@ def _print_published(folder: Any, to: str, format_: str | None) -> None:
     from lab.config.files import load_study
     from lab.report import compare as comparing
     from lab.report.tables import caption
+    from lab.run.text_notes import text_notes
 
     config, rows, published = folder.config(), measured_rows(folder), load_study(to).published
     if published is None or not (published.numbers or published.directions):
@@ -76,6 +79,6 @@ def _print_published(folder: Any, to: str, format_: str | None) -> None:
         *notes,
         f"published: {published.paper}; {published.table}",
         f"{to} differs from the paper: {published.differs}",
-        f"this run: {caption(config, rows)}",
+        f"this run: {caption(config, rows, text_notes(folder))}",
     ):
         say(line, "dim")

@@ -45,6 +45,7 @@ def print_plan(
     """
     from lab.run.plan import make_plan
     from lab.run.preflight import check_text, check_tokens, unread
+    from lab.run.text_notes import unfilled
 
     graph, folder = prepare(study, set_ or [], run_, checkpoints, fresh or [], aside=False)
     check_text(graph, folder.store)
@@ -54,6 +55,8 @@ def print_plan(
     note_files(graph.config)
     for line in unread(graph, folder.store):
         warn(f"note: {line}")
+    for line in unfilled(graph, folder.store):
+        warn(f"note: {line}; tokens, disk and time are planned for all that are asked for")
     if as_json:
         print_json(planned.to_json())
     else:

@@ -64,7 +64,7 @@ def print_profile(
     if as_json or format_ in ("csv", "latex"):
         _print_file(found, "json" if as_json else str(format_))
     elif format_ in (None, "md"):
-        _print(found, config, rows, format_)
+        _print(found, config, rows, folder, format_)
     else:
         raise InputError(f'a profile is printed plain, or as md, csv, latex or --json, not as "{format_}"')
     if failed:
@@ -124,9 +124,10 @@ def _asked(config: Any, overrides: Sequence[str]) -> Any:
     return changed.profile
 
 
-def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> None:
+def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str | None) -> None:
     from lab.report import profile as shown
     from lab.report.tables import caption
+    from lab.run.text_notes import text_notes
 
     print_titled(f"Collapse profile of {config.name}", *shown.grid(found), kind)
     say(shown.LEGEND, "dim")
@@ -151,7 +152,7 @@ def _print(found: Sequence[Any], config: Any, rows: Any, kind: str | None) -> No
                 say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
     say("")
     say(shown.statement(found), "dim")
-    say(caption(config, rows), "dim")
+    say(caption(config, rows, text_notes(folder)), "dim")
 
 
 def _print_file(found: Sequence[Any], kind: str) -> None:

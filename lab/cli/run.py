@@ -70,7 +70,6 @@ def run_study(
 
 def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping: StopSignals, began: float) -> int:
     """Work through the steps and print the results.  `began` is the time of the start.  Return the exit code."""
-    from lab import machine
     from lab.run.executors import execute
     from lab.run.live import Live
     from lab.run.plan import Estimator
@@ -85,9 +84,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
         check_base(graph, store)
         check_compiler(graph, store)
         _read_human(store, graph.human)
-        note_files(graph.config)
-        note_overlap(graph, store)
-        folder.begin(graph, {"versions": machine.versions(), "cpu": machine.cpu_name(), **vars(graph.machine)})
+        _begin(graph, folder, store)
         _note_made_otherwise(store, graph, fresh)
         estimator = Estimator(store, graph.machine.device)
         live = Live(graph, folder).measured
@@ -111,9 +108,24 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
     return _finish(graph, folder, store, [step.label for step in failures], time.monotonic() - began)
 
 
+def _begin(graph: Any, folder: Any, store: Any) -> None:
+    """Say what is known of the text, which was read, and write the first files of the run."""
+    from lab import machine
+    from lab.run.text_notes import VOCABULARY, unfilled
+
+    note_files(graph.config)
+    note_overlap(graph, store)
+    small = unfilled(graph, store)
+    for line in small:
+        _note(line)
+    cpu = machine.cpu_name()
+    folder.begin(graph, {"versions": machine.versions(), "cpu": cpu, VOCABULARY: small, **vars(graph.machine)})
+
+
 def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds: float) -> int:
     """Write the tables, and print the results and the seconds that it took.  Return the exit code."""
     from lab.checks import exact
+    from lab.run.text_notes import text_notes
 
     folder.link(graph.generations, store)
     rows = folder.write_tables(graph, store)
@@ -121,7 +133,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
     if rows:
         agrees = print_exact(rows, graph)
         if agrees is None:
-            _print_headline(rows, graph.config, folder.unspaced_share())
+            _print_headline(rows, graph.config, text_notes(folder))
             note_untested(graph.config)
         _print_profile(graph, store, folder.path / "profile.csv")
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
@@ -132,7 +144,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
     return FAILED if failed or agrees is False else 0
 
 
-def _print_headline(rows: list[dict[str, Any]], config: Any, unspaced: float) -> None:
+def _print_headline(rows: list[dict[str, Any]], config: Any, notes: Sequence[str]) -> None:
     """Print the last generation on one screen, its reading in words, and the caption."""
     from lab.report.headline import headline, reading
     from lab.report.tables import caption
@@ -144,7 +156,7 @@ def _print_headline(rows: list[dict[str, Any]], config: Any, unspaced: float) ->
         say(line)
     say(table.legend, "dim")
     say(f"\n{reading(rows)}\n")
-    say(caption(config, rows, unspaced), "dim")
+    say(caption(config, rows, notes), "dim")
 
 
 def _print_profile(graph: Any, store: Any, path: Path) -> None:

@@ -97,6 +97,7 @@ def _print_pivots(folder: Any, asked: Sequence[str], by: str, against: str, kind
     """Print a table per metric with the values of a swept field, or the domains of the test text, across."""
     from lab.report import compare, lines
     from lab.report.tables import caption
+    from lab.run.text_notes import text_notes
 
     config, results = folder.config(), measured_rows(folder)
     rows = _by_domain(folder, asked) if by == DOMAIN else results
@@ -104,7 +105,7 @@ def _print_pivots(folder: Any, asked: Sequence[str], by: str, against: str, kind
     for name in metrics:
         title, heading, cells = compare.pivot(rows, name, by, against)
         print_titled(title, heading, cells, kind)
-    say(caption(config, results, folder.unspaced_share(), against=against), "dim")
+    say(caption(config, results, text_notes(folder), against=against), "dim")
 
 
 def _by_domain(folder: Any, asked: Sequence[str]) -> list[dict[str, Any]]:
@@ -127,6 +128,7 @@ def _by_domain(folder: Any, asked: Sequence[str]) -> list[dict[str, Any]]:
 def _print_blocks(folder: Any, rows: list[dict[str, Any]], metrics: Sequence[str], against: str) -> None:
     from lab.report.render import rich_table
     from lab.report.tables import absent, caption
+    from lab.run.text_notes import text_notes
 
     console, config = wide_console(), folder.config()
     console.print(rich_table(rows, metrics, console.width, folder.titles(), against))
@@ -134,4 +136,4 @@ def _print_blocks(folder: Any, rows: list[dict[str, Any]], metrics: Sequence[str
         say(note)
     if getattr(config.corpus, "domain", None):
         say(f"loss by domain: lab show {folder.path.name} --by domain")
-    say(caption(config, rows, folder.unspaced_share(), against=against), "dim")
+    say(caption(config, rows, text_notes(folder), against=against), "dim")

@@ -170,7 +170,7 @@ def _fields(parents: Sequence[str]) -> list[str]:
     for name in parents:
         if name in kinds:
             model = kinds[name]
-        elif name in model.model_fields:  # else a place in a list or a name that the user gave, of one kind all
+        elif name in model.model_fields:  # else a place in a list or mapping, whose entries are all of one kind
             model = next(models_in(model.model_fields[name].annotation))
     return list(model.model_fields)
 

@@ -6,6 +6,7 @@ exhaust the machine's memory or hang while a study is only planned.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -21,8 +22,11 @@ _TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 def _whole(value: Any) -> Any:
     """Read a whole number as people write it: 51_200, "51,200", "5e4", "50k", "1.5M".  Refuse booleans.
 
-    A point is read only before an exponent or a letter: 50.000 is fifty to some and fifty thousand to others.
+    A point is read only before an exponent or a letter: 50.000 is fifty to some and fifty thousand to others.  YAML
+    reads it as the number 50.0, so that no number with a point is taken.
     """
+    if isinstance(value, float):
+        raise ValueError(f"expected a whole number, without a point{_right(value)}")
     if isinstance(value, str):
         found = _WRITTEN.fullmatch(value.strip())
         digits = re.sub("[ ,_']", "", found[1]) if found else ""
@@ -30,9 +34,22 @@ def _whole(value: Any) -> Any:
             number = Decimal(digits + (found[2] or "")) * _TIMES[found[3].lower()]
             if number == int(number):
                 return int(number)
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,3}(\.\d{3})+\s*", value):
+        raise ValueError(f"expected a whole number, without a point: write {value.strip().replace('.', '_')}")
     if isinstance(value, bool | str):
         raise ValueError("expected a whole number, such as 51200, 51_200, 5e4 or 50k")
     return value
+
+
+def _right(value: float) -> str:
+    """Return how a number with a point is written whole: _right(51.2) == ": write 51_200 if the point parts thousands".
+
+    51.2 is all that is left of 51.200.
+    """
+    meant = [f"{int(value):_}"] if value.is_integer() and abs(value) < 2**53 else []
+    if abs(value) < 1000 and math.isclose(value * 1000, round(value * 1000)):
+        meant.append(f"{round(value * 1000):_} if the point parts thousands")
+    return f": write {', or '.join(meant)}" if meant else ""
 
 
 def _number(value: Any) -> Any:

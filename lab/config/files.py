@@ -15,6 +15,8 @@ describe one study and are never taken over.  A run stores the resolved study, s
 
 from __future__ import annotations
 
+import difflib
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,12 +29,12 @@ from lab.config.faults import explain
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
-from lab.lookup import suggestion
 
 OF_ONE_STUDY = ("name", "note", "published")
 """Fields that a study does not take over from the one that it extends."""
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "scripts" / "studies"
+SUFFIXES = (".yaml", ".yml")
 
 
 def study_names() -> list[str]:
@@ -84,12 +86,28 @@ def _study_path(study: str) -> Path:
     if study in study_names():
         return STUDIES / f"{study}.yaml"
     path = Path(study)
-    if path.is_file():
+    if os.path.isfile(path):  # Path.is_file raises for a name that is too long
         return path
-    if path.suffix in (".yaml", ".yml") or "/" in study:
-        raise InputError(f"no study file {study}; shipped studies: {', '.join(study_names())}")
-    hint = suggestion(study, study_names()) or f"; shipped: {', '.join(study_names())}, or give a YAML file"
-    raise InputError(f'no study "{study}"{hint}')
+    shipped = ", ".join(study_names())
+    if path.suffix in SUFFIXES or "/" in study:
+        raise InputError(f"no study file {study:.200}{_meant(study, Path()) or f'; shipped studies: {shipped}'}")
+    raise InputError(f'no study "{study}"{_meant(study, Path()) or f"; shipped: {shipped}, or give a YAML file"}')
+
+
+def _meant(given: str, folder: Path) -> str:
+    """Return ' - did you mean "my.yaml"?' for a study whose name is close, looked for in and beside `folder`.
+
+    Another suffix and another folder are as good as the right one.
+    """
+    path = folder / given
+    places = [place for place in dict.fromkeys((path.parent, folder)) if os.path.isdir(place)]
+    files = [file for place in places for file in sorted(place.glob("*.y*ml"))]
+    files += sorted(folder.glob(f"*/{glob.escape(path.stem)}.y*ml"))
+    names = {name: name for name in study_names()}
+    for file in files:
+        names.setdefault(file.stem, str(file.relative_to(folder) if file.is_relative_to(folder) else file))
+    close = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.6)
+    return f' - did you mean "{names[close[0]]}"?' if close else ""
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -116,11 +134,11 @@ def _parent_path(path: Path, parent: Any) -> Path:
     if parent in study_names():
         return STUDIES / f"{parent}.yaml"
     file = path.parent / parent
-    if Path(parent).suffix not in (".yaml", ".yml"):
-        hint = suggestion(parent, study_names()) or f"; shipped: {', '.join(study_names())}, or give a YAML file"
+    if Path(parent).suffix not in SUFFIXES:
+        hint = _meant(parent, path.parent) or f"; shipped: {', '.join(study_names())}, or give a YAML file"
         raise InputError(f'{path} extends "{parent}", which is no shipped study{hint}')
     if not os.path.isfile(file):  # Path.is_file raises for a name that is too long
-        raise InputError(f"{path} extends {parent:.200}, but there is no file {file}")
+        raise InputError(f"{path} extends {parent:.200}, but there is no file {file}{_meant(parent, path.parent)}")
     return file
 
 

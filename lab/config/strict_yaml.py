@@ -80,6 +80,12 @@ class Strict(yaml.SafeLoader):
             self.refuse("a whole number beyond all bounds", node)
         return value
 
+    def construct_yaml_float(self, node: ScalarNode) -> int | float:
+        """Construct a number; one with an exponent that is whole is a whole number: 5e4, but not 50.000."""
+        value: float = super().construct_yaml_float(node)
+        whole = "e" in node.value.lower() and value.is_integer() and abs(value) < LARGEST
+        return int(value) if whole else value
+
     def refuse(self, reason: str, at: Any) -> NoReturn:
         """Raise an error that names the line and column of a node or event."""
         raise ComposerError(None, None, reason, at.start_mark)
@@ -88,6 +94,7 @@ class Strict(yaml.SafeLoader):
 # YAML 1.1 takes 3e-3 and 5e4, without a point, for text.
 Strict.add_implicit_resolver(FLOAT, re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789"))
 Strict.add_constructor(INT, Strict.construct_yaml_int)
+Strict.add_constructor(FLOAT, Strict.construct_yaml_float)
 
 
 def read(text: str) -> Any:

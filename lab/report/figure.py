@@ -13,9 +13,10 @@ from typing import Any
 
 from lab.errors import InputError
 from lab.metrics.columns import panels
-from lab.report.lines import Line, Rows, arm_label, kind_of, lines, measured_in
+from lab.report.lines import CONTROL, Line, Rows, arm_label, kind_of, lines, measured_in
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Colours of regimes.  The first is the control's, also where a run has none."""
 MARKS = "os^Dv*Pp<X>hd"
 """Marks of arms: filled ones, then the same hollow."""
 STYLES = ("-", ":")
@@ -85,10 +86,12 @@ def _looks(rows: Rows) -> Looks:
     found = lines(rows, measured_in(rows)[:1])
     regimes = list(dict.fromkeys(line.regime for line in found))
     swept = dict.fromkeys(arm_label(line.axes) for line in found)
+    named = list(dict.fromkeys([CONTROL, *regimes]))
     more = colormaps["turbo"]
-    colours = COLOURS if len(regimes) <= len(COLOURS) else [more(i / len(regimes)) for i in range(len(regimes))]
+    colours = COLOURS if len(named) <= len(COLOURS) else [more(i / len(named)) for i in range(len(named))]
+    of_each = dict(zip(named, colours, strict=False))
     shapes = [{"marker": mark, "fillstyle": fill} for fill in ("full", "none") for mark in MARKS]
-    return Looks(dict(zip(regimes, colours, strict=False)), dict(zip(swept, cycle(shapes), strict=False)))
+    return Looks({name: of_each[name] for name in regimes}, dict(zip(swept, cycle(shapes), strict=False)))
 
 
 def _panel(axis: Any, rows: Rows, metrics: Sequence[str], looks: Looks) -> None:

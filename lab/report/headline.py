@@ -205,8 +205,9 @@ LEADS = {"text": "perplexity", "source": "excess_nll"}
 def reading(rows: Rows) -> str:
     """Return one or two sentences: the regime (or arm) with the largest change of the leading column, and the smallest.
 
-    With several seeds a difference is claimed only where its 95 % interval excludes 0.  With one seed it is given and
-    marked as having no interval.
+    Where these are chosen from more than two, another sentence says what the choice does to them.  With several seeds a
+    difference is claimed only where its 95 % interval excludes 0.  With one seed it is given and marked as having no
+    interval.
     """
     group = lines(rows, [LEADS[kind_of(rows)]])
     if max(line.last for line in group) == 0:
@@ -219,7 +220,17 @@ def reading(rows: Rows) -> str:
     for line, rank in zip(chosen, ("worst", "mildest"), strict=False):
         among = f" ({rank} of {len(others)})" if len(others) > 2 else ""
         sentences.append(f"Under {line.label}{among}, {_difference(line)}{_rest(rows, line, first=not sentences)}.")
+    if len(others) > 2:
+        sentences.append(_choice(chosen, len(others)))
     return " ".join(sentences)
+
+
+def _choice(chosen: Sequence[Line], among: int) -> str:
+    """Return the sentence on what it means that these lines are the extremes of so many."""
+    intervals = [interval for line in chosen if (interval := _compared(line)[0])]
+    known = any(math.isfinite(interval.low) for interval in intervals)
+    still = ", and the intervals do not allow for that choice" if known else ""
+    return f"As the ends of {among}, these two are likely to look more extreme than they are{still}."
 
 
 def _damage(line: Line) -> float:

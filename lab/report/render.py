@@ -105,18 +105,19 @@ def rich_table(
         for row in cells:
             table.add_row(*map(styled, row))
         blocks += [Text(title(metric, rows, titles), style="bold"), table, Text()]
-    if left := _left_out(rows, head, against):
+    if left := _left_out(rows, head, against, compared=_compared(groups)):
         note = textwrap.fill(f"left out for want of room: {left}; --format csv has all numbers", width)
         blocks.append(Text(note, style="dim"))
     return Group(*blocks)
 
 
-def _left_out(rows: Rows, head: Sequence[str], against: str) -> str:
+def _left_out(rows: Rows, head: Sequence[str], against: str, *, compared: bool) -> str:
     """Return the columns of the full table that a heading lacks, in words; an empty string if it lacks none."""
-    full = heading(sorted({row["generation"] for row in rows}), against)
+    measured = sorted({row["generation"] for row in rows})
+    full = heading(measured, against)[: None if compared else -1]
     missing = [name for name in full if name not in head]
     ts = [name for name in missing if name.startswith("gen ")]
-    counted = [f"{len(ts)} of {len(full) - 1 - OPTIONAL} generations"] if len(ts) > MOST_COLUMNS else ts
+    counted = [f"{len(ts)} of {len({row['generation'] for row in rows})} generations"] if len(ts) > MOST_COLUMNS else ts
     return ", ".join([*counted, *missing[len(ts) :]])
 
 
@@ -131,14 +132,24 @@ def _grouped(rows: Rows, metrics: Sequence[str], against: str) -> dict[str, list
     return {metric: lines(rows, [metric], against) for metric in metrics}
 
 
+def _compared(groups: Mapping[str, Sequence[Line]]) -> bool:
+    """Return whether any line of these tables has a reference beside it."""
+    return any(line.reference and not line.is_reference for group in groups.values() for line in group)
+
+
 def _cells(
     rows: Rows, groups: Mapping[str, Sequence[Line]], against: str, most: int = MOST_COLUMNS, without: int = 0
 ) -> tuple[list[str], dict[str, list[list[str]]]]:
-    """Return the heading, and the cells by metric, without so many of the optional columns."""
+    """Return the heading, and the cells by metric, without so many of the optional columns.
+
+    The last column is left out, too, where no line has anything to be compared with.
+    """
     ts = shown_generations({row["generation"] for row in rows}, most)
+    first = len(heading(ts)) - OPTIONAL
+    columns = [*range(first), *range(first + without, first + OPTIONAL - (not _compared(groups)))]
 
     def kept(cells: list[str]) -> list[str]:
-        return cells[:-OPTIONAL] + cells[len(cells) - OPTIONAL + without :]
+        return [cells[column] for column in columns]
 
     body = {metric: list(map(kept, block(group, ts))) for metric, group in groups.items()}
     return kept(heading(ts, against)), body

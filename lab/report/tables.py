@@ -19,7 +19,6 @@ from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
 from lab.errors import printable
 from lab.metrics.columns import column
-from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE
 from lab.metrics.stats import Interval
 from lab.report.lines import CONTROL, Line, Rows, lines
 from lab.run.folder import axes_of
@@ -67,7 +66,7 @@ def shown_generations(generations: Collection[int], most: int = MOST_COLUMNS) ->
     return sorted({ts[round(i * (len(ts) - 1) / (most - 1))] for i in range(most)})
 
 
-def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0, *, against: str | None = CONTROL) -> str:
+def caption(config: StudyConfig, rows: Rows, notes: Sequence[str] = (), *, against: str | None = CONTROL) -> str:
     """Return what every result must state: corpus, model, decoding, seeds, sizes, kind of interval.
 
     Of a field that differs between the arms of a sweep, it states every value, or that it is swept.
@@ -75,7 +74,7 @@ def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0, *, against: 
     Args:
         config: the study of the run.
         rows: the rows of results.csv.
-        unspaced: share of the held-out words that are single letters of scripts without spaces.
+        notes: what the run found in its text (lab/run/folder.py: text_notes).
         against: label of what the lines of the table are compared with; None where it compares none.
     """
     swept, axes = arms(config), ", ".join(axes_of(rows))
@@ -88,7 +87,6 @@ def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0, *, against: 
         return of_all(lambda study: f"{rows_of(study) * study.model.n_positions:,}")
 
     room, layout = ("up to ", ", each a document's") if config.corpus.layout == "documents" else ("", "")
-    letters = f"; {unspaced:.0%} of the held-out words are {UNSPACED_NOTE}" if unspaced > UNSPACED_SHARE else ""
     return (
         f"{config.name}: {f'swept: {axes}; ' if axes else ''}{of_all(_model)}, "
         f"rows of {of_all(lambda study: study.model.n_positions)} tokens{layout}; "
@@ -97,7 +95,7 @@ def caption(config: StudyConfig, rows: Rows, unspaced: float = 0.0, *, against: 
         f"{room}{sizes(lambda study: study.sample_rows)} sampled at {of_all(lambda study: study.sample.title)}; "
         f"test {sizes(lambda study: study.rows(study.metrics.test_tokens))} tokens; "
         f"texts compared at {of_all(lambda study: f'{study.compared_tokens:,}')}; "
-        f"{_statistics(rows, against)}{letters}{_unfinished(swept, rows)}"
+        f"{'; '.join([_statistics(rows, against), *map(printable, notes)])}{_unfinished(swept, rows)}"
     )
 
 

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,20 +81,26 @@ class RunFolder:
             raise InputError(_no_run(self.path))
         return parse_study(read_yaml(path))
 
-    def machine(self) -> Machine | None:
-        """Read the arithmetic that it was run with; None where env.json does not state it."""
+    def recorded(self, name: str) -> Any:
+        """Read an entry of env.json; of a file that is missing or damaged it is None."""
         try:
-            recorded = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
-            return Machine(recorded["device"], recorded["dtype"], recorded["threads"], recorded.get("instructions"))
+            return json.loads((self.path / "env.json").read_text(encoding="utf-8"))[name]
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def machine(self) -> Machine | None:
+        """Read the arithmetic that it was run with; None where env.json does not state it."""
+        device, dtype, threads = map(self.recorded, ("device", "dtype", "threads"))
+        return (
+            None if None in (device, dtype, threads) else Machine(device, dtype, threads, self.recorded("instructions"))
+        )
 
     def content(self) -> dict[str, dict[str, str]] | None:
         """Read what corpus, tokenizer and model it was run with, by arm; None where env.json does not state it."""
         try:
-            recorded = json.loads((self.path / "env.json").read_text(encoding="utf-8"))["content"]
+            recorded = self.recorded("content")
             return {str(arm): {str(k): str(v) for k, v in content.items()} for arm, content in recorded.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except AttributeError:
             return None
 
     def check_content(self, study: Study) -> None:
@@ -243,18 +248,9 @@ class RunFolder:
         except (OSError, ValueError, AttributeError):  # the titles of columns without one are their names
             return {}
 
-    def unspaced_share(self) -> float:
-        """Return the share of held-out words that are single letters of scripts without spaces, from bins.csv."""
-        counts = Counter[str]()
-        if not (self.path / "bins.csv").exists():
-            return 0.0
-        for row in _read_csv(self.path / "bins.csv", text={"regime", NAME, "level", "bin"}):
-            counts[row["level"]] += row["words"] if row["level"] != "token" else 0
-        return counts["letter"] / max(1, counts["word"])
-
     def results(self) -> list[dict[str, Any]]:
         """Read the rows of results.csv, numbers as numbers."""
-        return _read_csv(self.path / "results.csv", text={"regime", NAME})
+        return read_csv(self.path / "results.csv", text={"regime", NAME})
 
 
 def _own_numbers(store: Store, generation: Generation) -> dict[str, dict[str, float]]:
@@ -306,7 +302,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
+def read_csv(path: Path, text: set[str]) -> list[dict[str, Any]]:
     """Read rows with numbers as numbers.  Columns in `text` hold none; those of swept fields may hold either."""
     if not path.exists():
         run = path.parent
@@ -391,5 +387,5 @@ class Run:
         text = {"regime", NAME, "level", "bin"}
         config = RunFolder(path).config()
         return cls(
-            path, config, *(pandas.DataFrame(_read_csv(path / f"{name}.csv", text)) for name in ("results", "bins"))
+            path, config, *(pandas.DataFrame(read_csv(path / f"{name}.csv", text)) for name in ("results", "bins"))
         )

@@ -1,6 +1,7 @@
 """`lab plan` and `lab run` before anything runs: the same refusals, the list of studies, and a text of the user's."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from support.tiny import listing, tiny, write_study
 
 from lab.cli.study import LONGEST
 from lab.config.files import study_names
+
+TWICE = ("compare", "tiny", "tiny")
 
 
 @pytest.fixture
@@ -59,6 +62,22 @@ def test_plan_says_which_fold_will_hardly_hold_enough(desk: Path) -> None:
     assert "the test fold of tales.jsonl will hold some " in ended.err
     assert "fewer than metrics.test_tokens = 3,200" in ended.err
     assert "validation fold" not in ended.err
+
+
+@pytest.mark.slow
+def test_a_vocabulary_that_the_text_cannot_fill_is_said(desk: Path) -> None:
+    """Run says it once, its caption and that of show repeat it, and so does a later plan; a small one is filled."""
+    options = ["--set", "tokenizer.vocab_size=5e4", "--set", "seeds=[0]", "--set", "generations=1"]
+    assert "the vocabulary has" not in call("plan", "s.yaml", *options, cwd=desk).err
+    done = call("run", "s.yaml", *options, "--workers", "0", cwd=desk)
+    assert done.code == 0, done.err
+    said = re.search(
+        r"the vocabulary has [\d,]+ entries: the text gives no more of tokenizer.vocab_size 50,000", done.err
+    )
+    assert said and done.err.count(said[0]) == 1
+    plan, show, two = (call(*words, cwd=desk) for words in (("plan", "s.yaml", *options), ("show", "tiny"), TWICE))
+    assert f"note: {said[0]}; tokens, disk" in plan.err
+    assert all(said[0] in " ".join(text.split()) for text in (done.out, show.out, two.out))
 
 
 def test_a_plan_of_text_that_was_read_says_nothing_of_it(desk: Path) -> None:

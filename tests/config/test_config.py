@@ -174,6 +174,33 @@ def test_options_of_regimes_are_numbers_without_a_point_too(tmp_path: Path) -> N
     assert load_study("smoke", ["regimes=[{mix: {human: 1e-1}}]"]).regimes[0].options == {"human": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            "50.000",
+            '"corpus.tokens" is 50.0: expected a whole number, without a point: write 50, or 50_000 if the point',
+        ),
+        ("51.200", "is 51.2: expected a whole number, without a point: write 51_200 if the point parts thousands"),
+        ("1.051.200", "expected a whole number, without a point: write 1_051_200"),
+        ("51200.0", "expected a whole number, without a point: write 51_200"),
+        ("0.12345", "expected a whole number, without a point"),
+        (".inf", "expected a whole number, without a point"),
+        ("1e300", "expected a whole number, without a point"),
+        ("1e90", "less than or equal to"),
+    ],
+)
+def test_a_whole_number_with_a_point_is_not_guessed_at(written: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_study("smoke", [f"corpus.tokens={written}"])
+    assert said in str(caught.value)
+
+
+def test_a_number_with_an_exponent_is_whole_where_it_can_be() -> None:
+    read = load_study("smoke", ["corpus.tokens=5.12e+4", "metrics.test_tokens=1e4", "train.lr=1e-2"])
+    assert (read.corpus.tokens, read.metrics.test_tokens, read.train.lr) == (51_200, 10_000, 0.01)
+
+
 def test_no_message_of_any_field_holds_a_name_of_pythons(tmp_path: Path) -> None:
     """Every field is set to each of some wrong values."""
     for name in all_fields():
@@ -240,6 +267,37 @@ def test_unknown_studies(study: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         load_study(study)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("my-study.yml", "my-study.yaml"),
+        ("my-study", "my-study.yaml"),
+        ("mine/my-study.yaml", "my-study.yaml"),
+        ("my-stody.yaml", "my-study.yaml"),
+        ("longer.yml", "studies/longer.yaml"),
+        ("nowhere/longer", "studies/longer.yaml"),
+        ("smoke.yaml", "smoke"),
+        ("studies/smoke.yml", "smoke"),
+    ],
+)
+def test_a_study_file_of_another_suffix_or_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    """One file is named, and no list of studies; for `extends` too, whose files are relative to the study's folder."""
+    (tmp_path / "studies").mkdir()
+    for name in ("my-study.yaml", "studies/longer.yaml"):
+        write_study(tmp_path / name, tiny("tales.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_study(given)
+    assert str(caught.value).endswith(f' - did you mean "{meant}"?')
+    write_study(tmp_path / "child.yaml", {"extends": given})
+    monkeypatch.chdir("/")
+    with pytest.raises(InputError) as caught:
+        load_study(str(tmp_path / "child.yaml"))
+    assert str(caught.value).endswith(f' - did you mean "{meant}"?')
 
 
 @pytest.mark.parametrize("content", [b"a: [1", b"- 1\n- 2\n", b"", b"\xff\xfe\x00", b"day: 2024-13-45\n", b"[" * 2000])

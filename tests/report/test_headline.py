@@ -223,6 +223,18 @@ def test_of_many_arms_the_worst_and_the_mildest_are_named_as_such() -> None:
     assert "Under accumulate, arm hot (mildest of 3), held-out perplexity cannot be told apart" in text
 
 
+def test_the_extremes_of_many_are_said_to_be_chosen() -> None:
+    """Of 3 or more the reading says what the choice does to numbers and intervals; of 2, both are there anyway."""
+    several = swept(cold=PERPLEXITY, hot=PERPLEXITY)
+    assert reading(several).endswith(
+        "As the ends of 4, these two are likely to look more extreme than they are, and "
+        "the intervals do not allow for that choice."
+    )
+    one_seed = [row for row in several if row["seed"] == 0]
+    assert reading(one_seed).endswith("As the ends of 4, these two are likely to look more extreme than they are.")
+    assert "As the ends" not in reading(table())
+
+
 def test_infinite_and_missing_numbers() -> None:
     rare = {"rare_survival": math.nan, "rare_survival_human": math.nan}
     infinite = {**only("human", "replace"), ("replace", 1): (math.inf, 120.0)}

@@ -127,10 +127,8 @@ def test_the_caption_states_the_sizes_that_are_used() -> None:
     assert "texts compared at 242;" in prompted, "22 rows of 11 tokens"
 
 
-def test_the_caption_speaks_of_single_letters() -> None:
-    said = "of the held-out words are single letters of scripts without spaces"
-    assert f"; 37% {said}" in caption(tiny_config("x"), table(), 0.37)
-    assert said not in caption(tiny_config("x"), table(), 0.01)
+def test_the_caption_has_what_the_run_found_in_its_text() -> None:
+    assert "; one thing; another \\x1b" in caption(tiny_config("x"), table(), ["one thing", "another \x1b"])
 
 
 def test_without_a_control_there_is_no_comparison() -> None:
@@ -299,6 +297,14 @@ def test_eight_arms_of_two_regimes_have_two_colours_and_eight_marks(tmp_path: Pa
 def test_no_two_regimes_share_a_colour(many: int) -> None:
     colours = _looks(table({(f"r{i}", 0): (1.0, 1.0) for i in range(many)})).colours
     assert len(set(map(str, colours.values()))) == len(colours) == many
+
+
+@pytest.mark.parametrize("more", [0, 8])
+def test_the_colour_of_the_control_is_never_that_of_another_regime(more: int) -> None:
+    """A regime looks alike with and without a control."""
+    others = ["replace", "mix", *(f"r{i}" for i in range(more))]
+    found = [_looks(table({(name, 0): (1.0, 1.0) for name in names})).colours for names in (["human", *others], others)]
+    assert found[0] == {"human": found[0]["human"], **found[1]} and found[0]["human"] not in found[1].values()
 
 
 def test_a_logarithmic_axis_of_perplexity(tmp_path: Path) -> None:

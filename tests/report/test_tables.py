@@ -12,7 +12,7 @@ from lab.cli.terminal import parts
 from lab.errors import InputError
 from lab.metrics.columns import names
 from lab.report.lines import Line, lines
-from lab.report.render import as_markdown, rich_table
+from lab.report.render import as_markdown, formatted, rich_table
 from lab.report.tables import Dim, caption, compared, noise, scale, sparkline, tidy
 
 Rows = list[dict[str, Any]]
@@ -190,8 +190,9 @@ def printed(rows: Rows, width: int) -> str:
     return " ".join(console.file.getvalue().split())
 
 
-def long(generations: int) -> Rows:
-    return table({(r, t): (100.0 + t, 101.0 + t) for r in ("human", "replace") for t in range(generations)})
+def long(generations: int, *regimes: str) -> Rows:
+    regimes = regimes or ("human", "replace")
+    return table({(r, t): (100.0 + t, 101.0 + t) for r in regimes for t in range(generations)})
 
 
 def test_columns_that_a_narrow_table_leaves_out_are_named() -> None:
@@ -201,6 +202,18 @@ def test_columns_that_a_narrow_table_leaves_out_are_named() -> None:
     shown = narrow.partition("left out")[0]
     assert "vs human" in shown and all(name not in shown for name in ("gen 2", "trend", "since"))
     assert "left out for want of room: 13 of 20 generations; --format csv has all numbers" in printed(long(20), 200)
+
+
+@pytest.mark.parametrize("regimes", [["replace"], ["replace", "accumulate"], ["human"]])
+def test_without_a_reference_no_column_stands_empty(regimes: list[str]) -> None:
+    """In all formats, and among the columns that a narrow table leaves out."""
+    rows = long(5, *regimes)
+    texts = [printed(rows, 200), *(formatted(rows, ["perplexity"], kind) for kind in ("md", "latex"))]
+    assert all("since gen 0" in text and "vs human" not in text for text in texts)
+    for width in range(50, 120, 10):
+        assert "vs human" not in printed(rows, width) and "gen 4" in printed(rows, width)
+    assert "left out for want of room: 13 of 20 generations; --format csv" in printed(long(20, *regimes), 200)
+    assert "vs replace" in as_markdown(long(2, "replace", "accumulate"), ["perplexity"], against="replace")
 
 
 def test_a_table_that_is_too_wide_comes_in_parts_with_the_first_column_in_each() -> None:

@@ -19,6 +19,7 @@ from lab.hashing import digest
 from lab.loop import Study, build
 from lab.metrics.columns import names
 from lab.run.folder import BIN_COLUMNS, RunFolder, to_csv
+from lab.run.text_notes import text_notes, unspaced_share
 from lab.steps import job_of
 from lab.store.atomic import file_sha256
 from lab.store.manifest import seal_of
@@ -37,9 +38,15 @@ def test_the_share_of_single_letters_is_that_of_bins_csv(tmp_path: Path) -> None
     named = [dict(zip(("level", "tokens", "words"), row, strict=True)) for row in rows]
     keys = {"regime": "human", "seed": 0, "generation": 0, "bin": "1"}
     folder = RunFolder(tmp_path)
-    assert folder.unspaced_share() == 0
+    assert unspaced_share(folder) == 0
     (tmp_path / "bins.csv").write_text(to_csv([keys | row for row in named], (*keys, "level", "tokens", "words")))
-    assert folder.unspaced_share() == 0.3
+    assert unspaced_share(folder) == 0.3
+    said = "30% of the held-out words are single letters of scripts without spaces"
+    assert text_notes(folder)[0].startswith(said) and len(text_notes(folder)) == 1
+    (tmp_path / "env.json").write_text('{"vocabulary": ["few entries"]}')
+    assert text_notes(folder)[1:] == ["few entries"]
+    (tmp_path / "bins.csv").write_text(to_csv([keys | named[0]], (*keys, "level", "tokens", "words")))
+    assert text_notes(folder) == ["few entries"]
 
 
 def test_the_columns_that_are_always_there(finished: Finished) -> None:

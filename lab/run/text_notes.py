@@ -1,0 +1,52 @@
+"""What a run found in its text, which captions state: words that are letters, and vocabularies that it cannot fill."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lab.config.sweep import NAME
+from lab.loop import Study
+from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE
+from lab.run.folder import RunFolder, read_csv
+from lab.steps import job_of
+from lab.steps.text import TOKENIZER_KIND
+from lab.store.store import Store
+from lab.text.tokenizer import load_special
+
+VOCABULARY = "vocabulary"
+"""Entry of env.json: what `unfilled` said when the run began."""
+
+
+def text_notes(folder: RunFolder) -> list[str]:
+    """Return what a caption states of the text of a run, in words."""
+    share = unspaced_share(folder)
+    notes = [f"{share:.0%} of the held-out words are {UNSPACED_NOTE}"] if share > UNSPACED_SHARE else []
+    return notes + list(map(str, folder.recorded(VOCABULARY) or []))
+
+
+def unspaced_share(folder: RunFolder) -> float:
+    """Return the share of held-out words that are single letters of scripts without spaces, from bins.csv."""
+    counts = Counter[str]()
+    if not (folder.path / "bins.csv").exists():
+        return 0.0
+    for row in read_csv(folder.path / "bins.csv", text={"regime", NAME, "level", "bin"}):
+        counts[row["level"]] += row["words"] if row["level"] != "token" else 0
+    return counts["letter"] / max(1, counts["word"])
+
+
+def unfilled(study: Study, store: Store) -> list[str]:
+    """Say which vocabularies have fewer entries than a study asks for, as far as the store has them.
+
+    A byte-level BPE ends where every word of the text is one token.
+    """
+    lines = []
+    for step in study.human:
+        asked = step.params.get("vocab_size") if step.name == TOKENIZER_KIND.name else None
+        if asked is None or not store.whole(job_of(step)):
+            continue
+        made = load_special(store.folder(step.name, step.key))["vocab_size"]
+        if made < asked:
+            lines.append(
+                f"the vocabulary has {made:,} entries: the text gives no more of tokenizer.vocab_size {asked:,}"
+            )
+    return list(dict.fromkeys(lines))
