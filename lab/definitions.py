@@ -30,6 +30,7 @@ from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sid
 RESAMPLES = 399
 ROUNDING = 1e-12
 """Documents whose changes differ by less than this, in nats per token, have no spread to draw from."""
+INFINITE = "a loss is infinite, as that of counts without smoothing"
 LEAST_ROWS = 50
 """Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 LEAST_CONTEXT = 0.05
@@ -111,7 +112,7 @@ def _document_gaps(chains: Chains, t: int) -> tuple[NDArray[np.float64], NDArray
     """Return the increase of each test document's loss, the seeds' mean, and its tokens: [D] each."""
     pairs = chains.pairs(t)
     documents = [(a.documents, b.documents) for a, b in pairs if a.documents is not None and b.documents is not None]
-    if len(documents) < len(pairs) or len({a.shape for a, _ in documents}) != 1:
+    if len(documents) < len(pairs) or len({a.shape for a, _ in documents}) != 1 or not np.isfinite(documents).all():
         return None
     return np.mean([a[:, 0] - b[:, 0] for a, b in documents], axis=0), documents[0][0][:, 1]
 
@@ -133,7 +134,7 @@ def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
     gaps = [control.columns["unigram_nll"] - control.columns["nll"] for _, control in chains.pairs()]
     if any(map(math.isnan, gaps)):
         return Estimate(missing="its evidence is not there; lab profile RUN measures it")
-    if min(gaps) < LEAST_CONTEXT:
+    if -math.inf < min(gaps) < LEAST_CONTEXT:
         return Estimate(missing="a unigram predicts this text as well as the control: context teaches nothing")
     over = _over_documents(chains)
     scale = float(np.mean(gaps))
@@ -154,11 +155,13 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
     if chains.last < LEAST_GENERATIONS or len(chains.seeds) < LEAST_SEEDS:
         needs = f"{LEAST_SEEDS} seeds and {LEAST_GENERATIONS} generations after generation 0"
         return Estimate(missing=f"the growth of the loss needs {needs}")
-    risk = increase(chains, at)
-    if verdict_of(paired_interval(risk.by_seed), at.increase, at.increase_near, "above") != COLLAPSED:
-        return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
     generations = range(1, chains.last + 1)
-    found: Growth = growth(np.array([_gap(chains, t) for t in generations]).T)
+    gaps = np.array([_gap(chains, t) for t in generations]).T
+    if not np.isfinite(gaps).all():
+        return Estimate(missing=INFINITE)
+    if verdict_of(paired_interval(gaps[:, -1]), at.increase, at.increase_near, "above") != COLLAPSED:
+        return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
+    found: Growth = growth(gaps)
     interval, over = paired_interval(found.kappa), _kappa_over_documents(chains, generations)
     verdict = UNDECIDED
     if max(interval.high, over.high if over else -math.inf) < at.divergence and found.rival < -MUCH:
@@ -379,7 +382,7 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
         return Finding(definition, nothing, None, threshold, near, MISSING, "There is no control to compare with.")
     estimate = definition.estimate(chains, at)
     if not estimate.by_seed or not np.isfinite(estimate.by_seed).all():
-        why = estimate.missing or "a loss is infinite"
+        why = estimate.missing or INFINITE
         return Finding(definition, nothing, None, threshold, near, MISSING, f"Not measured: {why}.")
     value = mean_interval(estimate.by_seed)
     if estimate.logs:
