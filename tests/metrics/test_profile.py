@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,26 @@ def test_naive_bayes_is_that_of_a_hand_worked_example() -> None:
     assert fitted.classify(np.array([[1, 1], [2, 0]])).tolist() == [0, 1]
 
 
+def test_naive_bayes_is_that_of_plain_counting() -> None:
+    """Loops and logarithms of fractions, on texts of 3 modes that EOS divides; also the rows that decide for a mode."""
+    rows, mode = text(90, 3, low=0, high=12, positions=9), generator(4).integers(0, 3, 90)
+    unseen = text(40, 5, low=0, high=14, positions=9)
+    fitted = NaiveBayes.fit(rows, mode, 3, 15, skip=0)
+    expected = []
+    for row in unseen.tolist():
+        scores = []
+        for m in range(3):
+            words = [token for of, tokens in zip(mode, rows.tolist(), strict=True) if of == m for token in tokens]
+            counts = Counter(token for token in words if token != 0)
+            prior = (int((mode == m).sum()) + 0.5) / (90 + 1.5)
+            shares = [(counts[token] + 0.5) / (counts.total() + 14 * 0.5) for token in row if token != 0]
+            scores.append(math.log(prior) + sum(map(math.log, shares)))
+        expected.append(scores)
+    assert fitted.scores(unseen) == pytest.approx(np.array(expected))
+    assert fitted.classify(unseen).tolist() == [scores.index(max(scores)) for scores in expected]
+    assert len(set(fitted.classify(unseen).tolist())) == 3
+
+
 def test_clusters_of_two_languages_are_told_apart() -> None:
     both = np.concatenate([text(60, 1, 1, 30), text(60, 2, 201, 230)])
     mode = cluster(both, 401, 0, rng=generator(3))
@@ -167,7 +188,7 @@ def test_copied_training_text_keeps_no_word_of_its_own() -> None:
 
 
 def test_one_row_in_a_hundred_of_the_judges_own_law_is_beyond_it() -> None:
-    found = [profiled(text(200, seed)).columns["above_human"] for seed in range(10, 30)]
+    found = [profiled(text(200, seed)).columns["above_human"] for seed in range(10, 18)]
     assert np.mean(found) == pytest.approx(0.01, abs=0.01)
     same = profiled(FRESH).columns
     assert same["kl_to_judge"] == 0 and same["below_human"] < 0.05
