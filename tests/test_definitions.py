@@ -291,9 +291,9 @@ def test_an_infinite_loss_is_said(side: str) -> None:
 
 SENTENCES = {
     1: ("unigram_nll", "its evidence is not there; lab profile RUN measures it"),
-    4: ("next_entropy", "the entropy of the next token was not measured (profile.entropy, or no weights)"),
+    4: ("next_entropy", "the entropy of the next token was not measured (profile.entropy, weights, beams)"),
     7: ("new_survival", "the generated texts have too few words to compare, or the source has none"),
-    8: ("above_human", "no judge has read the generated texts (profile.judge)"),
+    8: ("above_human", "no judge has read the texts (profile.judge), or it gives human rows no probability"),
 }
 
 
@@ -306,6 +306,14 @@ def test_missing_evidence_has_a_sentence_and_takes_no_place_in_the_correction(nu
     missing = every[number - 1]
     assert missing.verdict == MISSING and sentence in missing.words and math.isnan(missing.p)
     assert every[1].verdict == NOT
+
+
+def test_generation_0_says_nothing() -> None:
+    """A regime of one seed that has only begun is its own control: no verdict, and none of "not collapsed"."""
+    whole = {t: point(4 + 0.1 * t) for t in range(3)}
+    given = findings(chains([whole, {0: point()}]), AT)
+    assert {each.verdict for each in given} == {MISSING}
+    assert all("at generation 0 a regime is its control" in each.words for each in given)
 
 
 def test_a_control_that_ended_early_is_no_control() -> None:
