@@ -48,6 +48,23 @@ class Chains:
         """The last generation that every seed of the regime has."""
         return min(max(by) for by in self.points.values())
 
+    def gaps(self, t: int) -> list[float]:
+        """Return how far the held-out loss of generation t is above the control's, by seed."""
+        return [regime.columns["nll"] - control.columns["nll"] for regime, control in self.pairs(t)]
+
+    def document_gaps(self, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return the increase of each test document's loss, the seeds' mean, and its tokens: [D] each.
+
+        None where the documents of the seeds differ, or a loss is infinite.
+        """
+        pairs = self.pairs(t)
+        documents = [
+            (a.documents, b.documents) for a, b in pairs if a.documents is not None and b.documents is not None
+        ]
+        if len(documents) < len(pairs) or len({a.shape for a, _ in documents}) != 1 or not np.isfinite(documents).all():
+            return None
+        return np.mean([a[:, 0] - b[:, 0] for a, b in documents], axis=0), documents[0][0][:, 1]
+
     def pairs(self, t: int | None = None) -> list[tuple[Point, Point]]:
         """Return regime and control at generation t, by default the last, by seed."""
         t = self.last if t is None else t

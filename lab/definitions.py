@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lab.chains import Chains, Point
 from lab.config.profile import Thresholds
@@ -30,6 +29,7 @@ from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sid
 RESAMPLES = 399
 ROUNDING = 1e-12
 """Documents whose changes differ by less than this, in nats per token, have no spread to draw from."""
+INFINITE = "a loss is infinite, as that of counts without smoothing"
 LEAST_ROWS = 50
 """Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 LEAST_CONTEXT = 0.05
@@ -103,22 +103,9 @@ class Finding:
     """The smallest effect that this many seeds find 8 times in 10, in the unit of the value."""
 
 
-def _gap(chains: Chains, t: int | None = None) -> list[float]:
-    return [regime.columns["nll"] - control.columns["nll"] for regime, control in chains.pairs(t)]
-
-
-def _document_gaps(chains: Chains, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the increase of each test document's loss, the seeds' mean, and its tokens: [D] each."""
-    pairs = chains.pairs(t)
-    documents = [(a.documents, b.documents) for a, b in pairs if a.documents is not None and b.documents is not None]
-    if len(documents) < len(pairs) or len({a.shape for a, _ in documents}) != 1:
-        return None
-    return np.mean([a[:, 0] - b[:, 0] for a, b in documents], axis=0), documents[0][0][:, 1]
-
-
 def _over_documents(chains: Chains) -> Interval | None:
     """Return the interval of the increase over documents, of the seeds' mean."""
-    gaps = _document_gaps(chains, chains.last)
+    gaps = chains.document_gaps(chains.last)
     if gaps is None:
         return None
     each = gaps[0] / gaps[1]
@@ -133,17 +120,17 @@ def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
     gaps = [control.columns["unigram_nll"] - control.columns["nll"] for _, control in chains.pairs()]
     if any(map(math.isnan, gaps)):
         return Estimate(missing="its evidence is not there; lab profile RUN measures it")
-    if min(gaps) < LEAST_CONTEXT:
+    if -math.inf < min(gaps) < LEAST_CONTEXT:
         return Estimate(missing="a unigram predicts this text as well as the control: context teaches nothing")
     over = _over_documents(chains)
     scale = float(np.mean(gaps))
     documents = Interval(over.mean / scale, over.low / scale, over.high / scale) if over else None
-    return Estimate([gap / whole for gap, whole in zip(_gap(chains), gaps, strict=True)], documents)
+    return Estimate([gap / whole for gap, whole in zip(chains.gaps(chains.last), gaps, strict=True)], documents)
 
 
 def increase(chains: Chains, at: Thresholds) -> Estimate:
     """Estimate the increase of the held-out loss over the control's."""
-    return Estimate(_gap(chains), _over_documents(chains))
+    return Estimate(chains.gaps(chains.last), _over_documents(chains))
 
 
 def divergence(chains: Chains, at: Thresholds) -> Estimate:
@@ -154,11 +141,13 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
     if chains.last < LEAST_GENERATIONS or len(chains.seeds) < LEAST_SEEDS:
         needs = f"{LEAST_SEEDS} seeds and {LEAST_GENERATIONS} generations after generation 0"
         return Estimate(missing=f"the growth of the loss needs {needs}")
-    risk = increase(chains, at)
-    if verdict_of(paired_interval(risk.by_seed), at.increase, at.increase_near, "above") != COLLAPSED:
-        return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
     generations = range(1, chains.last + 1)
-    found: Growth = growth(np.array([_gap(chains, t) for t in generations]).T)
+    gaps = np.array([chains.gaps(t) for t in generations]).T
+    if not np.isfinite(gaps).all():
+        return Estimate(missing=INFINITE)
+    if verdict_of(paired_interval(gaps[:, -1]), at.increase, at.increase_near, "above") != COLLAPSED:
+        return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
+    found: Growth = growth(gaps)
     interval, over = paired_interval(found.kappa), _kappa_over_documents(chains, generations)
     verdict = UNDECIDED
     if max(interval.high, over.high if over else -math.inf) < at.divergence and found.rival < -MUCH:
@@ -171,7 +160,7 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
 
 def _kappa_over_documents(chains: Chains, generations: Sequence[int]) -> Interval | None:
     """Return the interval of kappa over test documents, of the seeds' mean curve."""
-    gaps = [each for each in (_document_gaps(chains, t) for t in generations) if each is not None]
+    gaps = [each for each in (chains.document_gaps(t) for t in generations) if each is not None]
     if len(gaps) < len(generations):
         return None
     rng = generator(derive_seed(0, chains.last, "documents of the growth"))
@@ -182,7 +171,7 @@ def variance(chains: Chains, at: Thresholds) -> Estimate:
     """Estimate the change of the entropy of the decoded next-token law on held-out text."""
     values = [a.columns["next_entropy"] - b.columns["next_entropy"] for a, b in chains.pairs()]
     if any(map(math.isnan, values)):
-        return Estimate(missing="the entropy of the next token was not measured (profile.entropy, or no weights)")
+        return Estimate(missing="the entropy of the next token was not measured (profile.entropy, weights, beams)")
     return Estimate(values, said="the model blurs" if np.mean(values) > 0 else "")
 
 
@@ -252,7 +241,7 @@ def hallucination(chains: Chains, at: Thresholds) -> Estimate:
     """Estimate the share of generated rows beyond the judge's 99th percentile of human rows, above the control's."""
     values = [a.columns["above_human"] - b.columns["above_human"] for a, b in chains.pairs()]
     if any(map(math.isnan, values)):
-        return Estimate(missing="no judge has read the generated texts (profile.judge)")
+        return Estimate(missing="no judge has read the texts (profile.judge), or it gives human rows no probability")
     return Estimate(values)
 
 
@@ -377,9 +366,12 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
     nothing = Interval(math.nan, math.nan, math.nan)
     if not chains.seeds:
         return Finding(definition, nothing, None, threshold, near, MISSING, "There is no control to compare with.")
+    if not chains.last:
+        words = "Not measured: at generation 0 a regime is its control, and a seed has no later one."
+        return Finding(definition, nothing, None, threshold, near, MISSING, words)
     estimate = definition.estimate(chains, at)
     if not estimate.by_seed or not np.isfinite(estimate.by_seed).all():
-        why = estimate.missing or "a loss is infinite"
+        why = estimate.missing or INFINITE
         return Finding(definition, nothing, None, threshold, near, MISSING, f"Not measured: {why}.")
     value = mean_interval(estimate.by_seed)
     if estimate.logs:

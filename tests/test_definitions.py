@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.stats import ttest_1samp
 
 from lab.chains import Chains, Point
@@ -124,6 +125,53 @@ def test_a_published_curve_diverges_so_far() -> None:
     assert finding.verdict == COLLAPSED and "diverging so far" in finding.words
 
 
+def test_exponents_of_published_replacement() -> None:
+    """Kazdan et al. 2025, replace, generations 1 to 5: losses 1.81 2.07 2.21 2.30 2.39."""
+    losses = np.array([1.81, 2.07, 2.21, 2.30, 2.39])
+    gaps = losses[1:] - losses[0]
+    assert growth(gaps[None]).kappa == [0.87]
+
+    def errors(kappa: float) -> float:
+        form = np.cumsum(np.arange(1, 5) ** -kappa)
+        return float(((gaps - form * (gaps @ form) / (form @ form)) ** 2).sum())
+
+    assert minimize_scalar(errors, bounds=(-2, 6), method="bounded").x == pytest.approx(0.87, abs=0.005)
+
+
+@pytest.mark.parametrize("noise", range(3))
+@pytest.mark.parametrize("kappa", [2.0, 0.0])
+def test_a_sum_of_squares_levels_off_and_a_line_diverges(kappa: float, noise: int) -> None:
+    """D_t = c (1 + 2^-kappa + ... + t^-kappa), six generations, with the noise of a training in the study `quick`."""
+    gaps = 0.2 * np.cumsum(np.arange(1, 7) ** -kappa)
+    finding = found(3, chains([curve(gaps, 0.004, 10 * noise + seed) for seed in range(3)]))
+    assert finding.verdict == (NOT if kappa else COLLAPSED)
+    assert finding.value.mean == pytest.approx(kappa, abs=0.2)
+
+
+def test_a_curve_between_the_forms_is_left_open() -> None:
+    """1 + 1/2 + 1/3 ... is the boundary: it has no bound, and no study is long enough to see it."""
+    gaps = 0.4 * np.cumsum(1 / np.arange(1, 7))
+    finding = found(3, chains([curve(gaps, 0.004, seed) for seed in range(3)]))
+    assert finding.verdict == UNDECIDED and "the curve does not tell" in finding.words
+
+
+def test_documents_that_do_not_share_the_growth_take_it_back() -> None:
+    """The mean curve is a line, but it is that of three documents of eight; the loss of the others levels off."""
+
+    def chain(level: float) -> dict[int, Point]:
+        by: dict[int, Point] = {0: point(documents=np.array([[400.0, 100]] * 8))}
+        for t in range(1, 8):
+            gaps = np.array([0.3 * t] * 3 + [0.5 * (1 - 0.3**t)] * 5) + level
+            by[t] = point(4 + gaps.mean(), documents=np.stack([(4 + gaps) * 100, np.full(8, 100.0)], axis=1))
+        return by
+
+    control = [{t: point(documents=np.array([[400.0, 100]] * 8)) for t in range(8)}] * 3
+    finding = found(3, chains([chain(level) for level in spread(0)], control))
+    assert finding.value.high < 1
+    assert finding.documents is not None and finding.documents.low < 1 < finding.documents.high
+    assert finding.verdict == UNDECIDED
+
+
 @pytest.mark.parametrize("form", ["square", "geometric"])
 def test_plateaus_level_off(form: str) -> None:
     t = np.arange(1, 8)
@@ -135,6 +183,7 @@ def test_plateaus_level_off(form: str) -> None:
 def test_growth_needs_seeds_generations_and_an_increase() -> None:
     t = np.arange(1, 7)
     assert found(3, chains([curve(0.1 * t)] * 2)).verdict == MISSING
+    assert found(3, chains([curve(0.1 * t[:4])] * 3)).verdict == MISSING
     short = found(3, chains([curve(0.1 * t[:5])] * 3))
     assert short.verdict == MISSING and "6 generations after generation 0" in short.words
     flat = found(3, chains([curve(0 * t, 0.01, seed) for seed in range(3)]))
@@ -215,8 +264,67 @@ def test_one_seed_and_no_control_measure_nothing() -> None:
     assert alone.verdict == MISSING and alone.value.mean == 1 and "one seed has no interval" in alone.words
     nobody = Chains("replace", {0: {1: point()}}, {})
     assert {each.verdict for each in findings(nobody, AT)} == {MISSING}
-    infinite = found(2, chains([point(math.inf)] * 3))
-    assert infinite.verdict == MISSING and "a loss is infinite" in infinite.words
+
+
+@pytest.mark.parametrize("side", ["regime", "control", "both", "one seed", "on the way"])
+def test_an_infinite_loss_is_said(side: str) -> None:
+    """As that of an n-gram without smoothing on a text with a new word: of three seeds, or of one of them."""
+    documents = np.array([[400.0, 100]] * 8)
+    lost = documents.copy()
+    lost[2, 0] = math.inf
+    sound = {t: point(4 + 0.1 * t, documents=documents + np.array([10.0 * t, 0])) for t in range(8)}
+    infinite = {t: point(math.inf, documents=lost) for t in range(8)}
+    last = {**infinite, **{t: sound[t] for t in (6, 7)}}
+    pairs = {
+        "regime": ([infinite] * 3, [sound] * 3),
+        "control": ([sound] * 3, [infinite] * 3),
+        "both": ([infinite] * 3, [infinite] * 3),
+        "one seed": ([infinite, sound, sound], [sound] * 3),
+        "on the way": ([last] * 3, [{t: point(documents=documents) for t in range(8)}] * 3),
+    }
+    regime, control = pairs[side]
+    for number in (1, 2, 3) if side != "on the way" else (3,):
+        finding = found(number, chains(regime, control))
+        assert finding.verdict == MISSING and "a loss is infinite" in finding.words, number
+    assert found(4, chains(regime, control)).verdict == NOT, "what is no loss is measured"
+
+
+SENTENCES = {
+    1: ("unigram_nll", "its evidence is not there; lab profile RUN measures it"),
+    4: ("next_entropy", "the entropy of the next token was not measured (profile.entropy, weights, beams)"),
+    7: ("new_survival", "the generated texts have too few words to compare, or the source has none"),
+    8: ("above_human", "no judge has read the texts (profile.judge), or it gives human rows no probability"),
+}
+
+
+@pytest.mark.parametrize("number", SENTENCES)
+def test_missing_evidence_has_a_sentence_and_takes_no_place_in_the_correction(number: int) -> None:
+    """It is missing too where one seed's control lacks it; what was measured keeps its verdict."""
+    column, sentence = SENTENCES[number]
+    control = [point(**{column: math.nan}), point(), point()]
+    every = findings(chains([point()] * 3, control), AT)
+    missing = every[number - 1]
+    assert missing.verdict == MISSING and sentence in missing.words and math.isnan(missing.p)
+    assert every[1].verdict == NOT
+
+
+def test_generation_0_says_nothing() -> None:
+    """A regime of one seed that has only begun is its own control: no verdict, and none of "not collapsed"."""
+    whole = {t: point(4 + 0.1 * t) for t in range(3)}
+    given = findings(chains([whole, {0: point()}]), AT)
+    assert {each.verdict for each in given} == {MISSING}
+    assert all("at generation 0 a regime is its control" in each.words for each in given)
+
+
+def test_a_control_that_ended_early_is_no_control() -> None:
+    """Seeds whose control has not reached the last generation are left out; without any there is none."""
+    regime = [{t: point(4 + 0.1 * t) for t in range(4)}] * 3
+    short = {t: point() for t in range(2)}
+    whole = {t: point() for t in range(4)}
+    given = chains(regime, [whole, whole, short])
+    assert given.seeds == [0, 1] and found(2, given).value == Interval(*[pytest.approx(0.3)] * 3)
+    none = findings(chains(regime, [short] * 3), AT)
+    assert {each.words for each in none} == {"There is no control to compare with."}
 
 
 def test_which_side_of_a_threshold() -> None:
@@ -231,6 +339,10 @@ def test_which_side_of_a_threshold() -> None:
 def test_the_correction_of_holm() -> None:
     """Holm 1979: 0.01 <= 0.05 / 4, 0.013 <= 0.05 / 3, 0.03 > 0.05 / 2, and nothing after it."""
     assert holm([0.03, 0.01, 0.04, 0.013]) == [False, True, False, True]
+    # 0.005 <= 0.05 / 4, 0.01 <= 0.05 / 3, 0.03 > 0.05 / 2: adjusted 0.02, 0.03, 0.06, 0.06
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    # without the correction all five would go, with Bonferroni's 0.01 one; Holm keeps two: 0.0125 and 0.0167 bound them
+    assert holm([0.009, 0.012, 0.02, 0.03, 0.04]) == [True, True, False, False, False]
     assert holm([]) == [] and holm([0.05]) == [True] and holm([0.026, 0.026]) == [False, False]
 
 

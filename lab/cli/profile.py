@@ -57,19 +57,28 @@ def print_profile(
         return
     if run is None:
         raise InputError("which run?  Name one, such as lab profile quick; lab status lists them")
+    if format_ not in (None, "md", "csv", "latex"):
+        raise InputError(f'a profile is printed plain, or as md, csv, latex or --json, not as "{format_}"')
     folder = folder_of(run, checkpoints)
+    _check_regimes(folder)
     found, config, rows, failed = _measure(folder, set_ or [], workers)
-    if not found:
-        raise InputError(f"{run} has only its control, the regime human: add another regime to compare with it")
     if as_json or format_ in ("csv", "latex"):
         _print_file(found, "json" if as_json else str(format_))
-    elif format_ in (None, "md"):
-        _print(found, config, rows, folder, format_)
     else:
-        raise InputError(f'a profile is printed plain, or as md, csv, latex or --json, not as "{format_}"')
+        _print(found, config, rows, folder, format_)
     if failed:
         warn(f"a step failed; details: {folder.path / 'failures.jsonl'}")
     raise typer.Exit(FAILED if failed else 0)
+
+
+def _check_regimes(folder: Any) -> None:
+    """Raise InputError if there is nothing to compare with the control, before anything is measured."""
+    from lab.config.sweep import arms
+    from lab.run.profile import CONTROL
+
+    config = folder.config()
+    if all(regime.label == CONTROL for arm in arms(config) for regime in arm.config.regimes):
+        raise InputError(f"{folder.path} has only its control, the regime human: add another regime to compare with it")
 
 
 def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tuple[Any, Any, Any, bool]:
@@ -129,7 +138,8 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
     from lab.report.tables import caption
     from lab.run.text_notes import text_notes
 
-    print_titled(f"Collapse profile of {config.name}", *shown.grid(found), kind)
+    for arm, profiles in shown.by_arm(found).items():
+        print_titled(", ".join(filter(None, (f"Collapse profile of {config.name}", arm))), *shown.grid(profiles), kind)
     say(shown.LEGEND, "dim")
     for profile in found:
         say("")

@@ -167,6 +167,8 @@ def _print_profile(graph: Any, store: Any, path: Path) -> None:
     from lab.run.profile import profiles
 
     found = profiles(graph, store)
+    if not found:
+        return
     save(found, path)
     say("\nby the eight definitions of collapse (lab profile explains):")
     for profile in found:

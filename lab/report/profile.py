@@ -12,7 +12,7 @@ import numpy as np
 from lab.definitions import DEFINITIONS, LEAST_ROWS, Finding
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
-from lab.report.lines import label
+from lab.report.lines import arm_label, label
 from lab.report.tables import Dim
 from lab.run.folder import to_csv
 from lab.run.profile import Profile
@@ -44,13 +44,25 @@ def name(profile: Profile) -> str:
     return label(profile.regime, profile.axes)
 
 
+def by_arm(profiles: Sequence[Profile]) -> dict[str, list[Profile]]:
+    """Return the profiles of each arm of a sweep, by its name; of a study without a sweep all, by an empty one."""
+    arms: dict[str, list[Profile]] = {}
+    for profile in profiles:
+        arms.setdefault(arm_label(profile.axes), []).append(profile)
+    return arms
+
+
 def grid(profiles: Sequence[Profile]) -> tuple[list[str], list[list[str]]]:
-    """Return heading and cells of the grid: a row per definition, a column per regime."""
+    """Return heading and cells of the grid: a row per definition, a column per regime (of several arms, with the arm).
+
+    Three regimes of one arm fit 80 columns.
+    """
     cells = [
         [_numbered(definition), *(_mark(each.findings[row]) for each in profiles)]
         for row, definition in enumerate(DEFINITIONS)
     ]
-    return ["definition", *map(name, profiles)], cells
+    names = [profile.regime for profile in profiles] if len(by_arm(profiles)) == 1 else map(name, profiles)
+    return ["definition", *names], cells
 
 
 def _numbered(definition: Any) -> str:

@@ -167,13 +167,13 @@ def _judged(inputs: Folders) -> Judged | None:
 
 
 def _by_law(base: Evidence, law: Law | None) -> Judged:
-    """Return the exact losses under the known source, which judges the samples of its models."""
+    """Return the exact losses under the known source, which judges the samples of its models after their prompts."""
     assert law is not None
     first, then = (np.pad(table, [(0, 1)] * table.ndim) for table in (law.first, law.then))  # BOS is never drawn
     rows = base.sample
     with np.errstate(divide="ignore"):
-        nats = -np.log(first[rows[:, 0]]) - np.log(then[rows[:, :-1], rows[:, 1:]]).sum(axis=1)
-    return Judged(nats, law.test_nats.sum(axis=1, dtype=np.float64))
+        nats = -np.log(np.column_stack([first[rows[:, 0]], then[rows[:, :-1], rows[:, 1:]]]))
+    return Judged(nats[:, base.prompt :].sum(axis=1), law.test_nats.sum(axis=1, dtype=np.float64))
 
 
 def _labels(path: Path, inputs: Folders) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from lab.run.profile import affordable, profiled_study, profiles
 from lab.run.retention import pruning
 from lab.steps.entropy import entropies
 from lab.steps.labels import period
+from lab.text.known_source import KnownSource
 from lab.verdicts import MISSING
 
 NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
@@ -150,6 +151,88 @@ def test_studies_of_every_kind_have_a_profile(changes: dict[str, Any], missing: 
     (found,) = profiles(study, run.store)
     assert missing <= {each.definition.number for each in found.findings if each.verdict == MISSING}
     assert math.isfinite(found.findings[7].value.mean) and math.isfinite(found.findings[1].value.mean)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "regimes": {"regimes": ["human", "replace", "accumulate"]},
+    "population": {"population": 2},
+    "sweep": {"sweep": {"sample.temperature": [1.0, 0.5]}},
+    "documents": {"corpus__layout": "documents"},
+    "ngram": {"model": NGRAM, "train": None},
+    "continued": {"train__start": "continue"},
+    "curated": {"curators": ["duplicates"]},
+    "beams": {"sample__beams": 2, "sample__prompt_tokens": 4},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_key_of_a_step_changes(kind: str, corpus_file: Path) -> None:
+    """A profile adds steps beside those of a study, and of them the judge's alone is a training."""
+    fields = {name: value for name, value in tiny(corpus_file, **KINDS[kind]).items() if value is not None}
+    before = {(step.name, step.key) for step in build(parse(fields)).steps}
+    after = {(step.name, step.key): step for step in build(parse({**fields, "profile": {}})).steps}
+    added = [after[key] for key in after.keys() - before]
+    assert before < after.keys()
+    assert [step.name for step in added].count("train") == 1
+    assert {step.name for step in added} <= {"profile", "judged", "entropy", "lexicon", "human", "pool", "train"}
+
+
+@pytest.mark.slow
+def test_two_temperatures_have_a_grid_each(tmp_path: Path) -> None:
+    """Counting models, so that it is quick: three regimes at two temperatures, and each grid fits 80 columns."""
+    regimes = ["human", "replace", "accumulate", "accumulate_subsample"]
+    fields = tiny(write_corpus(tmp_path / "corpus.jsonl"), seeds=[0, 1], regimes=regimes, model=NGRAM)
+    fields |= {"sweep": {"sample.temperature": [1.0, 0.5]}, "profile": {}}
+    study = build(parse({name: value for name, value in fields.items() if name != "train"}))
+    run = RunFolder(tmp_path / "checkpoints" / "tiny")
+    run_study(study, run.path)
+    found = profiles(study, run.store)
+    assert len(found) == 6 and len({each.axes["sample.temperature"] for each in found}) == 2
+    done = call("profile", "tiny", "--workers", "0", cwd=tmp_path)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    for temperature in ("1.0", "0.5"):
+        at = lines.index(f"Collapse profile of tiny, temperature {temperature}")
+        assert lines[at + 1].split() == ["definition", *regimes[1:]]
+        assert max(map(len, lines[at : at + 10])) <= 80
+    entropy = {(r["sample.temperature"], r["regime"]): r["next_entropy"] for r in run.results() if r["generation"]}
+    assert all(entropy[0.5, regime] < entropy[1.0, regime] for regime in regimes)
+    table = call("profile", "tiny", "--format", "latex", "--workers", "0", cwd=tmp_path).out
+    assert table.count("temperature 1.0") == 3 and table.startswith("\\begin{tabular}{lllllll}")
+
+
+def test_counts_without_smoothing_say_what_is_not_measured(tmp_path: Path) -> None:
+    fields = tiny(write_corpus(tmp_path / "corpus.jsonl"), seeds=[0, 1], model=NGRAM | {"smoothing": "none"})
+    study = build(parse({name: value for name, value in fields.items() if name != "train"} | {"profile": {}}))
+    run = RunFolder(tmp_path / "run")
+    run_study(study, run.path)
+    (found,) = profiles(study, run.store)
+    assert "a loss is infinite" in found.findings[1].words
+    assert "it gives human rows no probability" in found.findings[7].words
+
+
+def test_a_control_alone_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    fields = tiny(write_corpus(tmp_path / "corpus.jsonl"), regimes=["human"], model=NGRAM)
+    study = build(parse({name: value for name, value in fields.items() if name != "train"}))
+    run_study(study, tmp_path / "checkpoints" / "tiny")
+    done = call("profile", "tiny", "--workers", "0", cwd=tmp_path)
+    assert done.code == BAD_INPUT and done.unchanged and "has only its control" in done.err
+
+
+def test_prompts_do_not_count_for_the_law_of_a_source(tmp_path: Path) -> None:
+    """The law's loss of a sample after its prompts is near its entropy, as without prompts, and not twice as much."""
+    fields = tiny("-", seeds=[0], sample__tokens=1600, metrics__tokens=800, metrics__test_tokens=1600)
+    fields["corpus"] = {"kind": "source", "process": "markov", "types": 20, "zipf": 1.0, "tokens": 1600}
+    fields |= {"model": {"kind": "positions", "n_positions": 16}, "regimes": ["human"], "profile": {}}
+    fields["sample"] |= {"prompt_tokens": 8, "train_on_prompt": True}
+    study = build(parse({k: v for k, v in fields.items() if k not in ("train", "tokenizer")}))
+    run = RunFolder(tmp_path / "run")
+    run_study(study, run.path)
+    folder = run.path / "human-seed0" / "gen-00"
+    law = KnownSource.load(next((run.path.parent / "store" / "source").glob("[0-9a-f]*")))
+    tokens = np.load(folder / "synthetic" / "tokens.npy")
+    expected = law.nats(tokens)[:, 8:].mean()
+    assert run.results()[0]["judge_nll"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_of_a_source_the_law_is_the_judge(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.metrics.column import Column
 
 TEXT = ("text",)
-NO_JUDGE = "the study fits no judge (profile.judge)"
+NO_JUDGE = "the study fits no judge (profile.judge), or it gives human rows no probability"
 NOT_PROBED = "the entropy of the next token was not measured (profile.entropy), or the weights were deleted"
 
 

@@ -67,12 +67,18 @@ def _unigram(evidence: ProfileEvidence) -> dict[str, float]:
 
 
 def _entropy(evidence: ProfileEvidence) -> dict[str, float]:
+    """Return the mean entropy of the next token, of the positions whose token is text."""
     found = evidence.entropies
-    return {"next_entropy": math.nan if found is None else float(np.mean(found, dtype=np.float64))}
+    if found is None:
+        return {"next_entropy": math.nan}
+    return {"next_entropy": float(found[evidence.base.scored[: len(found)]].mean(dtype=np.float64))}
 
 
 def _judged(evidence: ProfileEvidence) -> dict[str, float]:
-    """Return how the judge finds the sample: rows beyond its bounds for human text, and KL(model || judge)."""
+    """Return how the judge finds the sample: rows beyond its bounds for human text, and KL(model || judge).
+
+    Counts without smoothing give some human rows no probability: then there are no bounds.
+    """
     sample, test = evidence.lengths(evidence.sample_rows), evidence.lengths(evidence.base.test)
     tokens = max(1, int(sample.sum()))
     numbers = {"writer_nll": float(evidence.writer_nats.sum() / tokens)}
@@ -80,8 +86,9 @@ def _judged(evidence: ProfileEvidence) -> dict[str, float]:
         return numbers
     human = np.sort(evidence.judged.test[test > 0] / test[test > 0])
     rows = evidence.judged.sample[sample > 0] / sample[sample > 0]
-    low, high = np.quantile(human, [TAIL, 1 - TAIL])
-    numbers |= {"above_human": float((rows > high).mean()), "below_human": float((rows < low).mean())}
+    if np.isfinite(human).all():
+        low, high = np.quantile(human, [TAIL, 1 - TAIL])
+        numbers |= {"above_human": float((rows > high).mean()), "below_human": float((rows < low).mean())}
     numbers["judge_nll"] = float(evidence.judged.sample.sum() / tokens)
     return numbers | ({"kl_to_judge": numbers["judge_nll"] - numbers["writer_nll"]} if evidence.plain else {})
 
@@ -143,9 +150,12 @@ def _modes(evidence: ProfileEvidence) -> tuple[dict[str, float], list[Mapping[st
 
 
 def _clusters(evidence: ProfileEvidence) -> list[str]:
+    """Return the cluster of each human training row.  Clusters are found in held-out rows, which all seeds share."""
     base = evidence.base
-    rng = generator(derive_seed(0, 0, "clusters of human rows"))
-    return [f"cluster {m + 1}" for m in cluster(base.human, base.vocab_size, base.eos, rng=rng)]
+    rng = generator(derive_seed(0, 0, "clusters of held-out rows"))
+    mode = cluster(base.test, base.vocab_size, base.eos, rng=rng)
+    fitted = NaiveBayes.fit(base.test, mode, int(mode.max()) + 1, base.vocab_size, base.eos)
+    return [f"cluster {m + 1}" for m in fitted.classify(base.human)]
 
 
 def _temperature(evidence: ProfileEvidence, fitted: NaiveBayes, names: Sequence[str], column: str) -> float:
