@@ -134,6 +134,7 @@ def _asked(config: Any, overrides: Sequence[str]) -> Any:
 
 
 def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str | None) -> None:
+    from lab.report import memory
     from lab.report import profile as shown
     from lab.report.tables import caption
     from lab.run.text_notes import text_notes
@@ -142,27 +143,42 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
         print_titled(", ".join(filter(None, (f"Collapse profile of {config.name}", arm))), *shown.grid(profiles), kind)
     say(shown.LEGEND, "dim")
     for profile in found:
+        _print_regime(profile, kind)
+    heading, tails = memory.memorisation(found)
+    if tails:
         say("")
-        print_titled(shown.name(profile), shown.HEADING, shown.cells(profile), kind)
-        for line in shown.sentences(profile):
-            say(line)
-        if line := shown.power_line(profile):
-            say(line, "dim")
-        if beside := shown.beside(profile):
-            say("")
-            print_titled(f"{shown.name(profile)}: shown beside, without a verdict", shown.BESIDE_HEADING, beside, kind)
-        if written := shown.written(profile):
-            title = f"{shown.name(profile)}: share of the written words by their copies in human training text (7)"
-            print_titled(title, shown.WRITTEN_HEADING, written, kind)
-        for column, (cells, small) in shown.harm(profile).items():
-            if cells:
-                title = f"{shown.name(profile)}: whose text disappears, by {column}, against the control"
-                print_titled(title, shown.HARM_HEADING, cells, kind)
-            if small:
-                say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
+        print_titled("Tails against memorisation, mean of the seeds at the last generation", heading, tails, kind)
     say("")
     say(shown.statement(found), "dim")
     say(caption(config, rows, text_notes(folder)), "dim")
+
+
+def _print_regime(profile: Any, kind: str | None) -> None:
+    """Print what was found of one regime, and what stands beside it without a verdict."""
+    from lab.report import memory
+    from lab.report import profile as shown
+
+    say("")
+    print_titled(shown.name(profile), shown.HEADING, shown.cells(profile), kind)
+    for line in shown.sentences(profile):
+        say(line)
+    if line := shown.power_line(profile):
+        say(line, "dim")
+    if beside := shown.beside(profile):
+        say("")
+        print_titled(f"{shown.name(profile)}: shown beside, without a verdict", shown.BESIDE_HEADING, beside, kind)
+    if written := shown.written(profile):
+        title = f"{shown.name(profile)}: share of the written words by their copies in human training text (7)"
+        print_titled(title, shown.WRITTEN_HEADING, written, kind)
+    for column, (cells, small) in shown.harm(profile).items():
+        if cells:
+            title = f"{shown.name(profile)}: whose text disappears, by {column}, against the control"
+            print_titled(title, shown.HARM_HEADING, cells, kind)
+        if small:
+            say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
+    if drawn := memory.telephone(profile):
+        print_titled(f"{shown.name(profile)}: the telephone view", memory.TELEPHONE_HEADING, drawn, kind)
+        say(memory.TELEPHONE_NOTE, "dim")
 
 
 def _print_file(found: Sequence[Any], kind: str) -> None:
