@@ -58,8 +58,9 @@ def affordable(study: Study, store: Store) -> list[Step]:
             store.dropped(parent.name, parent.key) for parent in step.inputs.values() if parent in models
         )
         known[step] = whole or (step not in models and not weights and all(map(known.get, step.inputs.values())))
-    ends = [each.profile for each in study.generations if each.profile and known[each.profile]]
-    return in_order(ends)
+    # The record too: a run of before may have been measured by other code, and its numbers are needed.
+    made = [each for each in study.generations if each.profile and known[each.profile] and known[each.record]]
+    return in_order(step for each in made for step in (each.record, each.profile) if step)
 
 
 def profiles(study: Study, store: Store) -> list[Profile]:
