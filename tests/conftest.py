@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import forks, ordeals
 from support.tiny import Finished, lab, tiny, tiny_config, write_corpus, write_study
 
@@ -16,6 +17,9 @@ TESTS = Path(__file__).parent
 SLOW_FOLDERS = {"promises", "project"}
 FAST = "not slow"
 """The value of pytest's -m with which scripts/test asks for the fast tests."""
+
+settings.register_profile("lab", deadline=None)  # a loaded machine is no fault of the code
+settings.load_profile("lab")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
