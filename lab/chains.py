@@ -28,6 +28,8 @@ class Point:
     losses: Mapping[float, float] = field(default_factory=dict)
     """Share of the generation's rows -> held-out loss of a model trained on them, as often as the generation's own was.
     Nested: 0.125, 0.25, 0.5, 1.  Empty where it is not measured."""
+    telephone: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """Property -> its value in the continuation of each prompt, or None.  Empty where none was continued."""
 
 
 @dataclass(frozen=True)

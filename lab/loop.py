@@ -33,6 +33,8 @@ from lab.store.step import Step, in_order
 
 CONTROL = "human"
 """The regime that is trained on the rows of generation 0 again and again, so that nested sizes say no more."""
+OWN = ("entropy-", "memory-", "telephone", SHARE)
+"""Beginnings of the roles of the evidence that only a profile needs."""
 MOST_STEPS = 500_000
 """Most steps in one run.  To plan that many takes about 20 seconds and 2 GB."""
 
@@ -115,8 +117,10 @@ class Generation:
     def _profiled(self) -> list[Step]:
         """Return the steps that only the profile of this generation needs: its evidence, and models on nested sizes."""
         given = {} if self.profile is None else self.profile.inputs
-        own = {role: step for role, step in given.items() if role.startswith(("entropy-", SHARE)) or role == "judged"}
-        return [*(step.inputs["model"] for role, step in own.items() if role.startswith(SHARE)), *own.values()]
+        own = {role: step for role, step in given.items() if role.startswith(OWN) or role == "judged"}
+        before = [step.inputs["model"] for role, step in own.items() if role.startswith(SHARE)]
+        before += [own["telephone"].inputs["shard-000000"]] if "telephone" in own else []
+        return [*before, *own.values()]
 
     @property
     def ends(self) -> tuple[Step, ...]:
@@ -132,6 +136,8 @@ class Generation:
         evidence = {"evidence" if name == HELDOUT.name else name: steps for name, steps in self.probes.items()}
         for name, made in {"model": self.models, **evidence}.items():
             links |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}
+        if self.profile and "telephone" in self.profile.inputs:
+            links["telephone"] = self.profile.inputs["telephone"]
         return links | {f"extra-{step.params['metric'].replace(':', '.')}": step for step in self.extras}
 
 

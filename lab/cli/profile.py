@@ -134,6 +134,7 @@ def _asked(config: Any, overrides: Sequence[str]) -> Any:
 
 
 def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str | None) -> None:
+    from lab.report import memory
     from lab.report import profile as shown
     from lab.report.tables import caption
     from lab.run.text_notes import text_notes
@@ -160,6 +161,13 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
                 print_titled(title, shown.HARM_HEADING, cells, kind)
             if small:
                 say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
+        if drawn := memory.telephone(profile):
+            print_titled(f"{shown.name(profile)}: the telephone view", memory.TELEPHONE_HEADING, drawn, kind)
+            say(memory.TELEPHONE_NOTE, "dim")
+    heading, tails = memory.memorisation(found)
+    if tails:
+        say("")
+        print_titled("Tails against memorisation, mean of the seeds at the last generation", heading, tails, kind)
     say("")
     say(shown.statement(found), "dim")
     say(caption(config, rows, text_notes(folder)), "dim")

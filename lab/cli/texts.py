@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, print_json, say
+from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, print_json, print_titled, say, wide_console
 from lab.errors import InputError, printable
 
 EXAMPLES = """\b
 Examples:
   lab texts quick
   lab texts quick --gen 2 --regime replace --seed 0 --n 5
-  lab texts quick --regime replace --human"""
+  lab texts quick --regime replace --human
+  lab texts quick --regime replace --telephone"""
 
 
 def print_texts(
@@ -26,6 +27,9 @@ def print_texts(
     seed: Annotated[int | None, typer.Option(min=0, metavar="S", help="The seed (default: the first).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, metavar="N", help="Rows of each sample.")] = 3,
     human: Annotated[bool, typer.Option("--human", help="Show as many rows of human training text beside.")] = False,
+    telephone: Annotated[
+        bool, typer.Option("--telephone", help="Show how each generation continues N held-out prompts.")
+    ] = False,
     as_json: AsJson = False,
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
@@ -35,6 +39,9 @@ def print_texts(
     if config.corpus.kind == "source":
         raise InputError(f"{run} is on a known source, whose samples are tokens without text")
     seed = _known("seed", config.seeds[0] if seed is None else seed, config.seeds, run)
+    if telephone:
+        _telephone(folder, list(_chains(config, regime, arm, run)), seed, n, as_json)
+        return
     found: list[dict[str, Any]] = []
     for each, label in _chains(config, regime, arm, run):
         t = _generation(folder.path / f"{each}-seed{seed}", gen, label)
@@ -47,6 +54,22 @@ def print_texts(
         print_json(found)
     else:
         _print(found, config.sample.prompt_tokens)
+
+
+def _telephone(folder: Any, chains: list[tuple[str, str]], seed: int, n: int, as_json: bool) -> None:
+    """Show how each generation continues the first prompts: a column per generation."""
+    from lab.report.memory import continued, side_by_side
+
+    found = {label: continued(folder, f"{each}-seed{seed}") for each, label in chains}
+    if as_json:
+        about = [({"regime": label, "seed": seed, "generation": t}, by[t]) for label, by in found.items() for t in by]
+        print_json([{**chain, "number": k, **row} for chain, rows in about for k, row in enumerate(rows[:n])])
+        return
+    for label, by in found.items():
+        for k, rows in enumerate(list(zip(*by.values(), strict=True))[:n]):
+            title = f"{label}, seed {seed}, prompt {k}: {printable(' '.join(rows[0]['prompt'].split()))}"
+            texts = {t: row["continuation"] for t, row in zip(by, rows, strict=True)}
+            print_titled(title, *side_by_side(texts, wide_console().width), None)
 
 
 def _known(kind: str, given: Any, allowed: Any, run: str) -> Any:

@@ -72,6 +72,13 @@ class ProfileConfig(Frozen):
     groups: dict[LabelName, LabelConfig] = Field(default_factory=dict)
     """More columns of the corpus by which the profile says whose text disappears, beside domain and author, such as
     {century: {column: year, width: 100}}.  Default: none."""
+    extraction: bool = False
+    """Whether each model is asked for the loss of suffixes of up to 256 human training rows and as many held-out ones,
+    50 tokens after 50 (half a row after half where rows are shorter): the probability that 1000 draws write one.  With
+    corpus.canaries also for the exposure of the canaries.  Default: false."""
+    telephone: bool = False
+    """Whether each generation continues 16 held-out prompts of 32 tokens (at most a quarter of a row) with the same
+    uniform numbers; lab texts RUN --telephone shows them side by side.  Default: false."""
     thresholds: Thresholds = Field(default_factory=Thresholds)
     """Where each definition begins to hold.  Default: the values of lab/definitions.py."""
 

@@ -225,6 +225,8 @@ class StudyConfig(Frozen):
                 "(--set train=null)"
             )
         yield from self._check_tokenizer()
+        if isinstance(self.corpus, SourceConfig) and self.profile and self.profile.telephone:
+            yield "profile.telephone compares texts, and a known source has none; leave it out"
 
     def _check_learned(self) -> Iterator[str]:
         """Refuse padding and prompts for counting models, which always learn all tokens of a row."""
@@ -279,6 +281,7 @@ class StudyConfig(Frozen):
         if prompt >= row:
             yield f"sample.prompt_tokens {prompt} leaves nothing of a row of model.n_positions = {row}"
             return
+        yield from self._check_canaries()
         for name, tokens in self._sizes().items():
             if tokens is not None and tokens < row:
                 yield f"{name} is {tokens:,}, less than one row of model.n_positions = {row:,} tokens"
@@ -295,6 +298,18 @@ class StudyConfig(Frozen):
                 f"metrics.tokens {self.metrics.tokens:,} must not exceed the {drawn:,} tokens of a sample "
                 f"or corpus.tokens {self.corpus.tokens:,}{f' after prompts, {human:,}' if prompt else ''}: texts are "
                 "compared at equal size"
+            )
+
+    def _check_canaries(self) -> Iterator[str]:
+        if isinstance(self.corpus, SourceConfig) or not self.corpus.canaries:
+            return
+        if twice := repeated(list(map(str, self.corpus.canaries))):
+            yield f"corpus.canaries has {one_line(twice, 200)} more than once; leave each once"
+        planted, human = sum(self.corpus.canaries), self.rows(self.corpus.tokens)
+        if 2 * planted > human:
+            yield (
+                f"corpus.canaries plants {planted:,} rows, more than half of the {human:,} rows of corpus.tokens: "
+                "leave out the largest numbers, or raise corpus.tokens"
             )
 
     def _check_population(self) -> Iterator[str]:

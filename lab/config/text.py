@@ -71,6 +71,10 @@ class CorpusConfig(Frozen):
     archive_tokens: Tokens | None = None
     """Further tokens of the train fold, kept apart for regimes that ask for fresh human text, such as mix with fresh:
     true.  Default: no archive."""
+    canaries: Annotated[tuple[Literal[1, 4, 16, 64, 256], ...], Field(min_length=1)] | None = None
+    """Copies of canaries, such as [1, 4, 16, 64, 256]: for each number a row of random tokens takes the place of so
+    many of the seed's human rows.  They change what is trained on, so a finished run cannot gain them.
+    profile.extraction measures what is memorised of them.  Default: none."""
     layout: Literal["blocks", "documents"] = "blocks"
     """How documents become rows.  blocks (default): documents are joined with EOS and cut into rows.  documents: each
     document begins a row of its own, ends with EOS and leaves the rest of the row empty; one that is longer than a row

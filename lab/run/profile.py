@@ -35,11 +35,13 @@ class Profile:
 def profiled_study(folder: RunFolder, asked: ProfileConfig | None) -> Study:
     """Build the study of a run with what its profile needs: what is asked for, or else what the study says.
 
-    Models whose weights were deleted are not trained again: the entropy of the next token is then left out.
+    Models whose weights were deleted are not trained again: what needs them is then left out.
     """
     config = folder.config()
     section = asked or config.profile or ProfileConfig()
-    for wanted in (section, section.model_copy(update={"entropy": False})):
+    without = {"extraction": False, "telephone": False}
+    for left_out in ({}, without, {**without, "entropy": False}):
+        wanted = section.model_copy(update=left_out)
         study = build(config.model_copy(update={"profile": wanted}), folder.machine(), folder.content())
         if affordable(study, folder.store):
             return study
@@ -92,9 +94,8 @@ def _points(generations: list[Generation], regime: str, store: Store) -> dict[in
 def _point(record: Mapping[str, Any], profiled: Mapping[str, Any]) -> Point:
     numbers = {name: math.nan if value is None else value for name, value in record["columns"].items()}
     columns = _Columns(numbers | profiled.get("columns", {}))
-    facts = {
-        name: profiled[name] for name in ("groups", "written", "documents", "rare_words", "losses") if name in profiled
-    }
+    names = ("groups", "written", "documents", "rare_words", "losses", "telephone")
+    facts = {name: profiled[name] for name in names if name in profiled}
     return Point(columns, **facts)
 
 

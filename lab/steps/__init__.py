@@ -21,6 +21,7 @@ from lab.steps import (
     voices,
 )
 from lab.steps.kind import Kind, source_hash
+from lab.steps.memory import MEMORY
 from lab.steps.place import Place
 from lab.store.step import Step
 from lab.store.store import Job
@@ -49,6 +50,7 @@ STEPS: dict[str, Kind] = {
         entropy.ENTROPY,
         judge.JUDGED,
         labels.LABELS,
+        MEMORY,
         profile.LEXICON,
         profile.PROFILE,
     )

@@ -21,17 +21,22 @@ from lab.metrics.evidence import Evidence, Law
 from lab.metrics.profile.columns import names
 from lab.metrics.profile.evidence import Judged, ProfileEvidence
 from lab.metrics.profile.numbers import measure_profile
+from lab.metrics.profile.telephone import properties
+from lab.metrics.texts import is_text
 from lab.metrics.words import count_words
 from lab.steps.cost import FILES
 from lab.steps.entropy import entropy
 from lab.steps.judge import judge, judged
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
 from lab.steps.labels import labels, load_labels
+from lab.steps.memory import load_memory, memory
 from lab.steps.place import Place
 from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
+from lab.steps.sample import telephone, telephone_prompt
 from lab.steps.train import train_on_share
 from lab.store.step import Attempt, Step
+from lab.text.canaries import DOCUMENT as CANARY
 from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 
 FILE, DOCUMENTS, LEXICON_FILE = "profile.json", "documents.npy", "words.txt"
@@ -82,6 +87,10 @@ def profile(
     if study.profile.entropy:
         probed = [entropy(place, model) for model in models]
         inputs |= {f"entropy-{m}": step for m, step in enumerate(probed) if step is not None}
+    if study.profile.extraction:
+        inputs |= {f"memory-{m}": memory(place, model) for m, model in enumerate(models)}
+    if study.profile.telephone:
+        inputs["telephone"] = telephone(place, models[0])
     if study.corpus.kind == "text":
         rows = human.human.inputs["rows"]
         inputs |= {"rows": rows, "lexicon": _lexicon(rows, human.tokenizer)}
@@ -129,7 +138,7 @@ def _run_profile(params: ProfileParams, inputs: Folders, out: Path, attempt: Att
     columns = {name: found.columns.get(name, math.nan) for name in names(base.kind)}
     kept = {name: None if math.isnan(value) else value for name, value in columns.items()}
     facts = {"groups": found.groups, "written": found.written, "rare_words": found.rare_words}
-    facts["losses"] = _losses(base, inputs)
+    facts |= {"losses": _losses(base, inputs), "telephone": _continued(base, inputs)}
     write_json(out / FILE, {"columns": kept, **facts})
     np.save(out / DOCUMENTS, found.documents)
 
@@ -141,6 +150,18 @@ def _losses(base: Evidence, inputs: Folders) -> dict[str, float]:
     return (
         {str(share): loss for share, loss in {**losses, 1.0: float(base.scored_nats.mean())}.items()} if sizes else {}
     )
+
+
+def _continued(base: Evidence, inputs: Folders) -> dict[str, list[float | None]]:
+    """Return property -> its value for the continuation of each prompt; {} where none was continued."""
+    if "telephone" not in inputs:
+        return {}
+    rows = np.load(inputs["telephone"] / "tokens.npy")
+    rows = rows[:, telephone_prompt(rows.shape[1]) :]
+    nats = pq.read_table(inputs["telephone"] / "rows.parquet", columns=["nats"])["nats"].to_numpy()
+    found = properties(rows, base.token_bytes, base.eos, base.training_counts)
+    found["nats"] = nats / is_text(rows, base.end).sum(axis=1)
+    return {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in found.items()}
 
 
 def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> ProfileEvidence:
@@ -157,6 +178,7 @@ def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> Profile
         plain=params.plain,
         judged=_judged(inputs) if text else _by_law(base, base.law),
         entropies=np.mean(probed, axis=0, dtype=np.float64) if probed else None,
+        memories=[load_memory(folder) for role, folder in sorted(inputs.items()) if role.startswith("memory-")],
     )
 
 
@@ -193,7 +215,8 @@ def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
     documents = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["document"].to_pylist()
     at = {name: index for index, name in enumerate(documents)}
     rows = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])["document"].to_pylist()
-    return {name: [values[at[each]] for each in rows] for name, values in _labels(path, inputs).items()}
+    found = {name: [*values, CANARY] for name, values in _labels(path, inputs).items()}
+    return {name: [values[at.get(each, -1)] for each in rows] for name, values in found.items()}
 
 
 LEXICON = Kind(

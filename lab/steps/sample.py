@@ -11,6 +11,7 @@ import numpy as np
 
 from lab.config.text import SourceConfig
 from lab.config.voices import writers
+from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.seeds import derive_seed, generator
 from lab.steps.cost import FILES, operations
@@ -20,6 +21,9 @@ from lab.steps.train import MODELS
 from lab.store.step import Attempt, Step
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
+
+PROMPTS = 16
+"""Prompts of the telephone view."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,38 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
     )
 
 
+def telephone(place: Place, model: Step) -> Step:
+    """Declare 16 held-out prompts that a model continues, with the same uniform numbers in all generations and regimes.
+
+    Of a population the first model writes.
+    """
+    study, human = place.study, place.human
+    seed = derive_seed(place.seed, 0, "telephone")
+    params = SampleParams(
+        rows=PROMPTS,
+        positions=place.row,
+        seed=seed,
+        decoding=study.sample.decoding,
+        layout=study.corpus.layout,
+        member=0,
+        machine=place.machine.keyed(),
+        prompt=telephone_prompt(place.row),
+        prompts=seed,
+        first=0,
+    )
+    inputs, tokens = {"model": model, "tokenizer": human.tokenizer, "human": human.test}, PROMPTS * place.row
+    work = operations(study, tokens, passes=study.sample.beams or 1, drawn=True)
+    rows = make_step(SAMPLE, params, inputs, label=f"continue {model.chain}", tokens=tokens, work=work, disk=6 * tokens)
+    joined = {"shard-000000": rows, "tokenizer": human.tokenizer}
+    told = SyntheticParams(place.t, (0,), study.corpus.layout)
+    return make_step(SYNTHETIC, told, joined, label=f"join telephone {model.chain}", disk=FILES)
+
+
+def telephone_prompt(row: int) -> int:
+    """Return the tokens of a prompt: 32, or a quarter of a row where that is less."""
+    return max(1, min(32, row // 4))
+
+
 def _run_sample(params: SampleParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
     from lab.models.load import load
     from lab.models.sampling.decoding import Decoding
@@ -128,6 +164,10 @@ def _prompts(params: SampleParams, inputs: Folders, stop: int | None) -> np.ndar
     heads = np.load(inputs["human"] / "tokens.npy", mmap_mode="r")[:, : params.prompt]
     if stop is not None:
         heads = heads[(heads != stop).all(axis=1)]
+    if not len(heads):
+        raise InputError(
+            f"no human document is longer than a prompt of {params.prompt} tokens; ask for shorter prompts"
+        )
     order = generator(params.prompts).permutation(len(heads))
     numbers = np.arange(params.first, params.first + params.rows)
     return np.asarray(heads[order[numbers % len(heads)]])

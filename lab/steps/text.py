@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed, write_json
 from lab.steps.place import Human, speller, where_at
 from lab.steps.source import human_of_source, rows_beside
 from lab.store.step import Attempt, Step
+from lab.text import canaries
 from lab.text import corpus as corpora
 from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
@@ -28,7 +29,7 @@ from lab.text.folds import OF_TRAIN
 
 _TEXT = (
     *("columns", "corpus", "delimited", "files", "folds", "plain_tokenizer", "readers", "records", "rows"),
-    *("streams", "tokenizer"),
+    *("streams", "tokenizer", "canaries"),
 )
 OVERLAP = "overlap.json"
 """File in the artifact of a corpus with its own splits: what its held-out folds share with the train fold."""
@@ -45,13 +46,15 @@ def human(study: StudyConfig, identity: Mapping[str, str], seed: int) -> Human:
     """Declare the human side of one seed.  `identity`: what the corpus and a pretrained tokenizer are, by content."""
     if isinstance(study.corpus, SourceConfig):
         return human_of_source(study, study.corpus, seed)
-    text = _corpus(study, identity)
+    config, text = study.corpus, _corpus(study, identity)
     tokenizer = _tokenizer(study, identity, text)
     rows = _rows(study, text, tokenizer)
 
     def own(name: str, count: int, after: int, origin: int = HUMAN, beside: Step | None = None) -> Step:
         """Rows of the train fold.  `beside`: of a resample, the seed's own rows that it is compared with."""
-        inputs, budget = {"rows": rows, "tokenizer": tokenizer}, dict[str, int]()
+        inputs, budget = {"rows": rows, "tokenizer": tokenizer}, dict[str, Any]()
+        if name == "human" and config.canaries:
+            budget = {"canaries": list(config.canaries)}
         if beside is not None and study.corpus.layout == "documents":
             budget = {"tokens": study.metrics.tokens, "prompt": study.sample.prompt_tokens}
             inputs["beside"] = beside
@@ -85,7 +88,7 @@ class CorpusParams:
 
 def _corpus(study: StudyConfig, identity: Mapping[str, str]) -> Step:
     assert isinstance(study.corpus, CorpusConfig)
-    outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout"}
+    outside = {"kind", "tokens", "archive_tokens", "path", "revision", "layout", "canaries"}
     if study.corpus.splits is None:  # keys from before there were splits stay as they are
         outside.add("splits")
     fields = study.corpus.model_dump(exclude=outside)
@@ -214,6 +217,8 @@ class HumanParams:
     """In the layout `documents`, of a resample: tokens of text that it must hold."""
     prompt: int | None = None
     """The same: tokens at the head of each row that do not count."""
+    canaries: Sequence[int] | None = None
+    """Copies of each canary that stands in the place of some of these rows.  None: there is none."""
     half: int | None = None
     """Of rows of the reference fold: 0 for its first half, 1 for its second.  None: rows of the train fold."""
 
@@ -246,10 +251,15 @@ def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt
             prompt=params.prompt,
         )
     spell = speller(params.layout, inputs["tokenizer"])
+    if params.canaries:
+        planted = canaries.candidates(params.seed, tokens.shape[1], **tokenizers.load_special(inputs["tokenizer"]))
+        which = canaries.planted(params.seed, len(drawn), params.canaries)
 
     def block(some: slice) -> tuple[np.ndarray, dict[str, Any]]:
         rows, owners = tokens[drawn[some]], owner[drawn[some], 0]
-        return rows, {**spell(rows), **names.select(["domain", "document"]).take(owners).to_pydict()}
+        known = names.select(["domain", "document"]).take(owners).to_pydict()
+        rows = canaries.plant(rows, known, which[some], planted) if params.canaries else rows
+        return rows, {**spell(rows), **known}
 
     cutting.write_rows(out, (len(drawn), tokens.shape[1]), block, origin=params.origin)
 

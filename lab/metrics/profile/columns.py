@@ -7,6 +7,21 @@ from lab.metrics.column import Column
 TEXT = ("text",)
 NO_JUDGE = "the study fits no judge (profile.judge), or it gives human rows no probability"
 NOT_PROBED = "the entropy of the next token was not measured (profile.entropy), or the weights were deleted"
+NOT_EXTRACTED = "it was not measured (profile.extraction), the weights were deleted, or no row is as long"
+
+
+def _exposure(copies: int) -> Column:
+    return Column(
+        f"exposure_{copies}",
+        f"exposure of the canary that is planted {copies} times, bits (unseen: 1.44 on average)",
+        "bits",
+        None,
+        "log2 of 2^12 candidates minus log2 of the canary's rank among them by the models' own loss of 16 tokens.",
+        "Carlini et al. 2019",
+        kinds=TEXT,
+        digits=2,
+        missing="no such canary is planted (corpus.canaries), or it was not measured (profile.extraction)",
+    )
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -126,6 +141,27 @@ COLUMNS: tuple[Column, ...] = (
         kinds=TEXT,
         digits=4,
     ),
+    Column(
+        "extraction",
+        "chance that 1000 draws write a training suffix, above that of a held-out suffix",
+        "share, -1 to 1",
+        None,
+        "Mean of 1 - (1 - p)^1000 over the suffixes of at most 256 human training rows, p the model's own probability "
+        "of a suffix after its prefix, minus that of as many held-out rows; 50 tokens each, at most half a row.",
+        "Hayes et al. 2024, Carlini et al. 2023",
+        digits=4,
+        missing=NOT_EXTRACTED,
+    ),
+    Column(
+        "suffix_gap",
+        "loss of held-out suffixes minus that of training suffixes, nats per token",
+        "nats per token",
+        None,
+        "Mean loss of the suffixes of held-out rows minus that of human training rows, on the rows of extraction.",
+        "Yeom et al. 2018",
+        missing=f"{NOT_EXTRACTED}, or the model gives a token probability 0",
+    ),
+    *map(_exposure, (1, 4, 16, 64, 256)),
 )
 """The columns, in the order of results.csv."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.metrics.evidence import Evidence, Tokens
+from lab.metrics.profile.memory import Memory
 from lab.metrics.texts import is_text
 
 
@@ -44,6 +45,9 @@ class ProfileEvidence:
     """None where the study fits no judge."""
     entropies: NDArray[np.floating[Any]] | None = None
     """The entropy of the decoded next-token law at held-out positions, the mean over the models.  None: not probed."""
+
+    memories: Sequence[Memory] = ()
+    """What each model of the generation has memorised.  Empty: not probed."""
 
     @cached_property
     def sample_rows(self) -> Tokens:

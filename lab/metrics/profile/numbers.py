@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.metrics.profile.evidence import ProfileEvidence
+from lab.metrics.profile.memory import memorised
 from lab.metrics.profile.modes import NaiveBayes, cluster, entanglement, fit_temperature, indices
 from lab.metrics.profile.verbatim import inside_copies, outside_copies, overlap
 from lab.metrics.tails import RARE, bin_label, frequency_bins
@@ -47,7 +48,7 @@ class Profiled:
 
 def measure_profile(evidence: ProfileEvidence, lexicon: AbstractSet[str] | None) -> Profiled:
     """Compute the profile's numbers.  `lexicon`: the words of all human text but the test fold; None of a source."""
-    numbers = {**_unigram(evidence), **_entropy(evidence), **_judged(evidence)}
+    numbers = {**_unigram(evidence), **_entropy(evidence), **_judged(evidence), **memorised(evidence.memories)}
     groups: list[Mapping[str, Any]] = []
     written: list[Mapping[str, Any]] = []
     rare = 0
