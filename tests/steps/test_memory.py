@@ -11,8 +11,10 @@ from support.tiny import run_study, steps_of, tiny, tiny_config, write_corpus, w
 
 from lab.cli.terminal import BAD_INPUT
 from lab.config.files import parse_study
+from lab.errors import InputError
 from lab.loop import Study, build
 from lab.run.folder import RunFolder
+from lab.steps.sample import SampleParams, _prompts
 from lab.text.canaries import COPIES
 
 NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
@@ -96,7 +98,7 @@ def test_the_profile_shows_tails_against_memorisation_and_attractors(planted: tu
         {"population": 2},
         {"sample__prompt_tokens": 4},
         {"corpus__layout": "documents", "corpus__canaries": [1, 4]},
-        {"sample": {"tokens": 512, "beams": 2}},
+        {"sample": {"tokens": 512, "shard_rows": 20, "beams": 2, "prompt_tokens": 4}},
     ],
     ids=["population", "prompts", "documents", "beams"],
 )
@@ -138,6 +140,13 @@ def test_what_cannot_be_is_said_in_one_line(changes: dict[str, Any], said: str, 
         del fields["tokenizer"]
     done = call("plan", write_study(tmp_path / "s.yaml", fields), cwd=tmp_path)
     assert done.code == BAD_INPUT and said in done.err and done.err.count("\n") == 1, done.err
+
+
+def test_prompts_longer_than_every_document_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "tokens.npy", np.array([[1, 0, 0, 0], [2, 3, 0, 0]]))
+    params = SampleParams(16, 4, 0, {}, "documents", 0, {}, prompt=3, prompts=0, first=0)
+    with pytest.raises(InputError, match="no human document is longer than a prompt of 3 tokens"):
+        _prompts(params, {"human": tmp_path}, stop=0)
 
 
 def test_a_finished_run_cannot_gain_canaries(planted: tuple[Study, RunFolder], corpus: Path) -> None:
