@@ -56,8 +56,6 @@ class Estimate:
     """A verdict that the intervals alone do not give."""
     p: float | None = None
     """A p value of its own; None: of the t test over seeds."""
-    logs: bool = False
-    """Whether by_seed holds logarithms of the value, so that an interval of a ratio stays above 0."""
 
 
 Estimator = Callable[[Chains, Thresholds], Estimate]
@@ -195,23 +193,23 @@ def modes(chains: Chains, at: Thresholds) -> Estimate:
     ratios = mode_ratios(chains)
     if not ratios:
         return Estimate(missing=f"no mode has {LEAST_ROWS} rows in the control's text; sample more")
-    log_least = math.log(at.modes)
-    tests = {name: one_sided_p(logs, log_least, "below") for name, logs in ratios.items()}
+    tests = {name: one_sided_p(by_seed, at.modes, "below") for name, by_seed in ratios.items()}
     worst = min(ratios, key=lambda name: float(np.mean(ratios[name])))
-    intervals = [paired_interval(logs) for logs in ratios.values()]
+    intervals = [paired_interval(by_seed) for by_seed in ratios.values()]
     verdict = UNDECIDED
     if any(holm(list(tests.values()))):
         verdict = COLLAPSED
-    elif all(interval.low >= log_least for interval in intervals):
+    elif all(interval.low >= at.modes for interval in intervals):
         verdict = NOT
     p = min(1.0, min(tests.values()) * len(tests))
-    return Estimate(ratios[worst], said=worst, verdict=verdict, p=p, logs=True)
+    return Estimate(ratios[worst], said=worst, verdict=verdict, p=p)
 
 
 def mode_ratios(chains: Chains) -> dict[str, list[float]]:
-    """Return the logarithm of the rows of each mode over the control's, by seed, with half a row added to both.
+    """Return the rows of each mode over the control's, by seed, with half a row added to both.
 
     Modes are domains, or clusters where the text has none.  Those with few rows in the control's text are left out.
+    No logarithms: those of a mode that is gone would spread most, and three seeds could not show that it is.
     """
     pairs = chains.pairs()
     kinds = {each["column"] for a, _ in pairs for each in a.groups}
@@ -223,7 +221,7 @@ def mode_ratios(chains: Chains) -> dict[str, list[float]]:
     names = dict.fromkeys(name for _, control in counts for name in control)
     kept = [n for n in names if all(n in x and n in c for x, c in counts)]
     kept = [n for n in kept if np.mean([control[n] for _, control in counts]) >= LEAST_ROWS]
-    return {n: [math.log((regime[n] + 0.5) / (control[n] + 0.5)) for regime, control in counts] for n in kept}
+    return {n: [(regime[n] + 0.5) / (control[n] + 0.5) for regime, control in counts] for n in kept}
 
 
 def tails(chains: Chains, at: Thresholds) -> Estimate:
@@ -374,8 +372,6 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
         why = estimate.missing or INFINITE
         return Finding(definition, nothing, None, threshold, near, MISSING, f"Not measured: {why}.")
     value = mean_interval(estimate.by_seed)
-    if estimate.logs:
-        value = Interval(math.exp(value.mean), math.exp(value.low), math.exp(value.high))
     words = definition.words(value.mean).capitalize() + (f" ({estimate.said})." if estimate.said else ".")
     if len(estimate.by_seed) == 1:
         return Finding(definition, value, None, threshold, near, MISSING, f"{words[:-1]}: one seed has no interval.")
@@ -385,5 +381,5 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
         if other != verdict:
             verdict, words = UNDECIDED, f"{words[:-1]}; over test documents it is undecided."
     p = one_sided_p(estimate.by_seed, threshold, definition.side) if estimate.p is None else estimate.p
-    detects = math.nan if estimate.logs else power(estimate.by_seed)
+    detects = power(estimate.by_seed)
     return Finding(definition, value, estimate.documents, threshold, near, verdict, words, p, detects)

@@ -228,6 +228,15 @@ def test_a_domain_that_is_gone_is_named() -> None:
     assert gone.value.mean == pytest.approx(0.5 / 100.5)
 
 
+def test_three_seeds_show_that_a_mode_is_gone() -> None:
+    """A classifier leaves 2, 6 or 12 rows of 120 to it; logarithms of such counts would spread too much to tell."""
+    control = [point(groups=modes(sea=120, land=120, sky=120))] * 3
+    gone = [point(groups=modes(sea=120 + k, land=240 - 2 * k, sky=k)) for k in (2, 6, 12)]
+    finding = found(6, chains(gone, control))
+    assert finding.verdict == COLLAPSED and "(sky)" in finding.words
+    assert finding.value.mean == pytest.approx(np.mean([2.5, 6.5, 12.5]) / 120.5)
+
+
 def test_equal_samples_lose_no_mode() -> None:
     control = [point(groups=modes(sea=100, land=100))] * 3
     counts = [(103, 97), (95, 105), (101, 99)]
