@@ -3,7 +3,11 @@
 A test is slow where it is marked so, or where it lies in a folder of SLOW_FOLDERS and is not marked `fast`.
 """
 
+import fcntl
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -32,13 +36,34 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if "\npytestmark = pytest.mark.slow" in text else None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow folders, before pytest selects by marks."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests of slow folders, let pytest select by marks, and put the selected tests in order."""
     for item in items:
         slow_folder = item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS
         if slow_folder and item.get_closest_marker("fast") is None:
             item.add_marker("slow")
+    yield
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def dealt(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """Order tests for the processes of pytest, each of which begins with an equal part of the list.
+
+    Files with slow tests come first in each part, so that no process has a long one left when the others are done, and
+    whole, so that fixtures of a file are made once.
+    """
+    files = [list(group) for _, group in groupby(items, key=lambda item: item.path)]
+    slow = [file for file in files if any(item.get_closest_marker("slow") for item in file)]
+    fast = [item for file in files if file not in slow for item in file]
+    parts: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for number, file in enumerate(slow):
+        parts[number % processes] += file
+    for part in parts[:-1]:
+        more = max(0, len(items) // processes - len(part))
+        part += fast[:more]
+        del fast[:more]
+    return [item for part in [*parts[:-1], parts[-1] + fast] for item in part]
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +74,26 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Finished:
-    """Finish one run through the command line: 2 regimes, 2 seeds, 2 generations, 2 worker processes."""
+    """Finish one run through the command line: 2 regimes, 2 seeds, 2 generations, 2 worker processes.
+
+    The first process of pytest that needs it runs it, and each uses a copy, since some tests write there.
+    """
+    own = tmp_path_factory.getbasetemp()
+    first = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "first"
+    first.mkdir(exist_ok=True)
+    with (first / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (first / "stderr").exists():
+            study = write_study(first / "tiny.yaml", tiny(corpus_file, seeds=[0, 1]))
+            done = lab("run", study, "--workers", "2", cwd=first)
+            assert done.returncode == 0, done.stderr
+            (first / "stdout").write_text(done.stdout)
+            (first / "stderr").write_text(done.stderr)
     cwd = tmp_path_factory.mktemp("finished")
-    study = write_study(cwd / "tiny.yaml", tiny(corpus_file, seeds=[0, 1]))
-    done = lab("run", study, "--workers", "2", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return Finished(cwd, study, cwd / "checkpoints" / "tiny", done.stdout, done.stderr)
+    study = Path(shutil.copy2(first / "tiny.yaml", cwd))
+    shutil.copytree(first / "checkpoints", cwd / "checkpoints", symlinks=True)
+    output, log = ((first / name).read_text() for name in ("stdout", "stderr"))
+    return Finished(cwd, study, cwd / "checkpoints" / "tiny", output, log)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.hostile import call
 from support.tiny import ENVIRONMENT, PROJECT, tiny, write_study
 
 PAGE = (PROJECT / "lab" / "README.md").read_text()
@@ -25,10 +26,10 @@ def example(heading: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def finished_copy(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Path:
-    """A folder with a copy of lab/ and a run of the tiny study by it."""
+    """A folder with a copy of lab/ and a run of the tiny study, whose keys are the copy's: the code is the same."""
     folder = tmp_path_factory.mktemp("original")
     shutil.copytree(PROJECT / "lab", folder / "lab", ignore=shutil.ignore_patterns("__pycache__"))
-    run(folder, corpus_file)
+    run_here(folder, corpus_file)
     return folder
 
 
@@ -43,13 +44,24 @@ def rows_of(copy: Path) -> list[dict[str, str]]:
 
 
 def run(copy: Path, corpus: Path, **changes: Any) -> list[dict[str, str]]:
-    """Run the tiny study with the copied lab, in one process; the rows of results.csv."""
+    """Run the tiny study with the copied lab, in one new process; the rows of results.csv."""
     study = write_study(copy / "tiny.yaml", tiny(corpus, **changes))
     command = [sys.executable, "-m", "lab", "run", str(study), "--workers", "0"]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(copy)}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return rows_of(copy)
+
+
+def run_here(folder: Path, corpus: Path, **changes: Any) -> list[dict[str, str]]:
+    """The same with the lab as it is, in this process: for what a user adds in a file of their own."""
+    write_study(folder / "tiny.yaml", tiny(corpus, **changes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        end = call("run", "tiny.yaml", "--workers", "0", cwd=folder)
+    sys.modules.pop("mine", None)
+    assert end.code == 0, end.err
+    return rows_of(folder)
 
 
 def artifacts(copy: Path, kind: str) -> set[Path]:
@@ -69,7 +81,7 @@ def test_add_a_metric(copy: Path, corpus_file: Path) -> None:
     trained, sampled = artifacts(copy, "train"), artifacts(copy, "sample")
     name, code = example("Add a metric")
     (copy / name).write_text(code)
-    after = run(copy, corpus_file, metrics__extra=["mine:type_token_ratio"])
+    after = run_here(copy, corpus_file, metrics__extra=["mine:type_token_ratio"])
     assert (artifacts(copy, "train"), artifacts(copy, "sample")) == (trained, sampled)
     assert [{k: v for k, v in row.items() if k != "type_token_ratio"} for row in after] == before
     folder = copy / "checkpoints" / "tiny" / "replace-seed0" / "gen-01" / "synthetic"
@@ -80,7 +92,7 @@ def test_add_a_metric(copy: Path, corpus_file: Path) -> None:
 def test_add_a_curator(copy: Path, corpus_file: Path) -> None:
     name, code = example("Add a curator")
     (copy / name).write_text(code)
-    run(copy, corpus_file, name="curated", curators=["duplicates", {"mine:short": {"least": 20}}])
+    run_here(copy, corpus_file, name="curated", curators=["duplicates", {"mine:short": {"least": 20}}])
     (decided,) = artifacts(copy, "curate")
     assert b"mine:short: fewer than 20 characters" in (decided / "curation.json").read_bytes()
 
