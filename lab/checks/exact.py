@@ -83,7 +83,7 @@ class Case:
         return self.independent and not self.decoding and same_size
 
     @property
-    def counted(self) -> bool:
+    def plural(self) -> bool:
         """Whether, in addition, n is small enough for the exact chain of counts."""
         return self.drifts and self.n <= theory.LARGEST_CHAIN
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
 from lab.cli.terminal import AsJson, print_json, print_table, say
-from lab.errors import printable
+from lab.errors import InputError, printable
 
 EXAMPLES = """\b
 Examples:
   lab corpus my-texts/
   lab corpus books.jsonl --text body --domain genre --group book"""
+
+FIELD = re.compile(r"\bcorpus\.(path|text|domain|author|group|subset|split|piece)\b(?:=(\w+))?")
+"""A field that this command has as an option or argument."""
 
 
 def describe_corpus(
@@ -38,7 +42,10 @@ def describe_corpus(
 
     fields = {"path": path, "text": text, "domain": domain, "author": author, "group": group, "piece": piece}
     fields |= {"subset": subset, "split": split}
-    described = describe(parse_corpus({**fields, "tokens": 1}))
+    try:
+        described = describe(parse_corpus({**fields, "tokens": 1}))
+    except InputError as error:
+        raise InputError(FIELD.sub(_option, str(error))) from error
     lines = described.pop("lines")
     if as_json:
         print_json(described)
@@ -47,6 +54,12 @@ def describe_corpus(
     for line in lines:
         say(line)
     say(described["summary"])
+
+
+def _option(field: re.Match[str]) -> str:
+    """Return a field of `corpus` in a message as an option of this command: corpus.piece=8000 is --piece 8000."""
+    value = f" {field[2]}" if field[2] else ""
+    return "PATH" if field[1] == "path" else f"--{field[1]}{value}"
 
 
 def _cell(value: int | float | str) -> str:
