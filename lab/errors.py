@@ -21,6 +21,11 @@ def one_line(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
 
 
+def plural(count: int, thing: str) -> str:
+    """Return a number of things as text: plural(1, "group") == "1 group", plural(2000, "group") == "2,000 groups"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 class InputError(ValueError):
     """An error in the user's input.  The message is one line: what was given, what is allowed, what to do."""
 

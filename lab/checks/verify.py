@@ -16,6 +16,7 @@ from typing import Any
 
 from lab import machine
 from lab.checks import exact
+from lab.errors import plural
 from lab.hashing import digest
 from lab.loop import Study
 from lab.run.executors import execute
@@ -92,9 +93,9 @@ class Verified:
             )
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"computed again, equal bytes: {label}" for label in self.recomputed]
-        counts = [f"{self.artifacts} artifacts", f"{self.files} files hashed"]
+        counts = [plural(self.artifacts, "artifact"), f"{plural(self.files, 'file')} hashed"]
         counts += [f"{self.dropped} dropped to save room"] if self.dropped else []
-        counts += [f"{self.missing} steps not there yet"] if self.missing else []
+        counts += [f"{plural(self.missing, 'step')} not there yet"] if self.missing else []
         verdict = f"{len(self.problems)} problems" if self.problems else "all is as it was committed"
         return [*lines, f"{self.run}: {', '.join(counts)}; {verdict}"]
 

@@ -69,6 +69,7 @@ def _print_published(folder: Any, to: str, format_: str | None) -> None:
     config, rows, published = folder.config(), measured_rows(folder), load_study(to).published
     if published is None or not (published.numbers or published.directions):
         raise InputError(f"study {to} has no published numbers or directions to compare with")
+    comparing.check_reported(published, config, rows, to)
     notes = []
     if published.numbers:
         print_cells(list(comparing.HEADING), comparing.beside(published, config, rows), format_)

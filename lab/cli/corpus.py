@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,9 @@ Examples:
   lab corpus my-texts/
   lab corpus books.jsonl --text body --domain genre --group book
   lab corpus wikitext-2-raw/ --splits wiki.train.raw,wiki.valid.raw,wiki.test.raw"""
+
+FIELD = re.compile(r"\bcorpus\.(path|text|domain|author|group|subset|split|piece)\b(?:=(\w+))?")
+"""A field that this command has as an option or argument."""
 
 
 def describe_corpus(
@@ -52,7 +56,10 @@ def describe_corpus(
         "piece": piece,
     }
     fields |= {"subset": subset, "split": split, "splits": _named(splits, splits_column)}
-    described = describe(parse_corpus({**fields, "tokens": 1}))
+    try:
+        described = describe(parse_corpus({**fields, "tokens": 1}))
+    except InputError as error:
+        raise InputError(FIELD.sub(_option, str(error))) from error
     lines = described.pop("lines")
     if as_json:
         print_json(described)
@@ -71,6 +78,12 @@ def _named(splits: str | None, column: str | None) -> dict[str, str | None] | No
     if len(names) != 3 or not all(names):
         raise InputError(f"--splits is {splits or 'missing'}: give three names, such as train,validation,test")
     return {**dict(zip(("train", "validation", "test"), names, strict=True)), "column": column}
+
+
+def _option(field: re.Match[str]) -> str:
+    """Return a field of `corpus` in a message as an option of this command: corpus.piece=8000 is --piece 8000."""
+    value = f" {field[2]}" if field[2] else ""
+    return "PATH" if field[1] == "path" else f"--{field[1]}{value}"
 
 
 def _cell(value: int | float | str) -> str:

@@ -21,6 +21,7 @@ from lab.cli.terminal import (
     warn,
     worker_count,
 )
+from lab.errors import plural
 
 EXAMPLES = """\b
 Examples:
@@ -81,7 +82,8 @@ def _print(planned: Any, graph: Any) -> None:
     scratch = f" (and {planned.scratch / 1e6:,.0f} MB of checkpoints at times)" if planned.scratch else ""
     source = "timings on this machine" if planned.measured else "a rough guess: this store has no timings yet"
     say(
-        f"{graph.config.name}: {planned.chains} chains of {planned.generations} generations; {graph.machine.device}, "
-        f"{graph.machine.dtype}, {planned.workers} workers of {graph.machine.threads} thread(s); "
+        f"{graph.config.name}: {plural(planned.chains, 'chain')} of {plural(planned.generations, 'generation')}; "
+        f"{graph.machine.device}, {graph.machine.dtype}, {plural(planned.workers, 'worker')} of "
+        f"{plural(graph.machine.threads, 'thread')}; "
         f"about {planned.disk / 1e6:,.0f} MB{scratch} and {clock(planned.seconds)} to go ({source})"
     )

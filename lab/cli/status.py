@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lab.cli.terminal import AsJson, Checkpoints, RunName, folder_of, print_json, print_table, say, worker_count
+from lab.errors import plural
 
 EXAMPLES = """\b
 Examples:
@@ -49,9 +50,9 @@ def print_status(
         print_json({**summary, "chains": measured, "bytes": sizes})
         return
     for chain, count in measured.items():
-        say(f"{chain:<32} {count} of {length[chain]} generations")
+        say(f"{chain:<32} {count} of {plural(length[chain], 'generation')}")
     left = f"about {clock(planned.seconds)} to go" if done < total else "complete"
-    say(f"{graph.config.name}: {done} of {total} steps, {left}")
+    say(f"{graph.config.name}: {done} of {plural(total, 'step')}, {left}")
     _print_sizes(sizes)
 
 

@@ -17,7 +17,7 @@ from lab.config.sample import SampleConfig
 from lab.config.text import CorpusConfig, SourceConfig, TokenizerConfig
 from lab.config.train import TrainConfig
 from lab.config.voices import rows_by_member
-from lab.errors import one_line
+from lab.errors import one_line, plural
 
 MOST_ROWS = 2**27
 """Rows of a seed's human text and all its samples together.  Drawing some of them without replacement takes 8 bytes of
@@ -288,9 +288,9 @@ class StudyConfig(Frozen):
         kept = self.rows(self.corpus.tokens + (self.corpus.archive_tokens or 0)) + self.sample_rows * self.generations
         if kept > MOST_ROWS:
             yield (
-                f"corpus.tokens and {self.generations} generations of samples are {kept:,} rows of {row:,} tokens, and "
-                f"the lab keeps at most {MOST_ROWS:,} in a chain: lower corpus.tokens, the sample or generations, or "
-                "raise model.n_positions"
+                f"corpus.tokens and {plural(self.generations, 'generation')} of samples are {kept:,} rows of {row:,} "
+                f"tokens, and the lab keeps at most {MOST_ROWS:,} in a chain: lower corpus.tokens, the sample or "
+                "generations, or raise model.n_positions"
             )
         drawn, human = (rows * (row - prompt) for rows in (self.sample_rows, self.rows(self.corpus.tokens)))
         if self.metrics.tokens > drawn or self.metrics.tokens > (human if prompt else self.corpus.tokens):
@@ -328,7 +328,7 @@ class StudyConfig(Frozen):
         shared = {"sample": self.sample_rows, "corpus.tokens": self.rows(self.corpus.tokens)}
         for name, rows in (shared | {"metrics.tokens": self.compared_rows}).items():
             if rows < members:
-                yield f"{members} models share {rows} rows of {name}: give each at least one"
+                yield f"{members} models share {plural(rows, 'row')} of {name}: give each at least one"
         if self.train and self.train.tokens is not None and self.train.tokens // members < row:
             yield f"train.tokens {self.train.tokens:,} is less than one row for each of {members} models"
         if self.train and self.train.steps is not None and self.train.steps % members:

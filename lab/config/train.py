@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lab.config.fields import Batch, Epochs, Frozen, Number, Positive, Rate, Share, Tokens, Width
+from lab.errors import plural
 
 
 class BaseConfig(Frozen):
@@ -106,6 +107,6 @@ class TrainConfig(Frozen):
         """Return the compute convention in words, such as "2 epochs a generation"."""
         if self.tokens is not None:
             return f"{self.tokens:,} tokens of training a generation"
-        return (
-            f"{self.epochs:g} epochs a generation" if self.epochs is not None else f"{self.steps:,} steps a generation"
-        )
+        if self.epochs is not None:
+            return f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'} a generation"
+        return f"{plural(self.steps or 0, 'step')} a generation"

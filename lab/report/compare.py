@@ -16,6 +16,8 @@ from lab.report.tables import compared, number, value_of
 from lab.run.folder import axes_of
 
 HEADING = ("arm", "metric", "gen", "published", "ratio to gen 0", "measured", "ratio to gen 0", "95 % interval")
+MOST_NAMED = 6
+"""Most regimes and arms that a message names."""
 RATIO = "ratio to gen 0: perplexity divided by that of generation 0; of a loss in nats, the exponential of its change"
 
 
@@ -33,6 +35,23 @@ def beside(published: Published, config: StudyConfig, rows: Rows) -> list[list[s
             change = _ratio(numbers.metric, value, first) if first is not None and t else math.nan
             table.append([arm, numbers.metric, str(t), f"{value:g}", _times(change), *_measured(line, t)])
     return table
+
+
+def check_reported(published: Published, config: StudyConfig, rows: Rows, name: str) -> None:
+    """Raise InputError if a run has no regime and arm that a paper reports.  `name`: the study with the paper."""
+    metrics = [each.metric for each in published.numbers] + [each.metric for each in published.directions]
+    sides: list[PublishedNumbers | Side] = [*published.numbers]
+    sides += [side for each in published.directions for side in (each.higher, each.lower)]
+    if any(_match(side, metric, config, rows) for metric in dict.fromkeys(metrics) for side in sides):
+        return
+    reported = dict.fromkeys(label(side.regime, side.axes) for side in sides)
+    has = dict.fromkeys(line.label for line in lines(rows, list(rows[0])[-1:]))
+    shown = (
+        "; ".join(list(each)[:MOST_NAMED]) + ("; ..." if len(each) > MOST_NAMED else "") for each in (reported, has)
+    )
+    raise InputError(
+        "this run has no regime and arm that {} reports: it reports {}; the run has {}".format(name, *shown)
+    )
 
 
 def _match(numbers: PublishedNumbers | Side, metric: str, config: StudyConfig, rows: Rows) -> Line | None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms
-from lab.errors import printable
+from lab.errors import plural, printable
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval
 from lab.report.lines import CONTROL, Line, Rows, lines
@@ -130,7 +130,7 @@ def _unfinished(swept: Sequence[Arm], rows: Rows) -> str:
             chain = (regime.label, *map(str, arm.axes.values()), str(seed))
             done, wanted = measured[chain], arm.config.generations
             if done < wanted:
-                short.append(f"{' '.join(chain[:-1])} seed {seed} ({done} of {wanted} generations)")
+                short.append(f"{' '.join(chain[:-1])} seed {seed} ({done} of {plural(wanted, 'generation')})")
     return f"; INCOMPLETE: {', '.join(short)}" if short else ""
 
 

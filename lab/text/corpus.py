@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lab.config.text import CorpusConfig
-from lab.errors import InputError, brief
+from lab.errors import InputError, brief, plural
 from lab.store import space
 from lab.text import files
 from lab.text.columns import FIELDS, ROWS, SPLIT
@@ -242,13 +242,12 @@ def _check_folds(groups: int, domains: int, folds: np.ndarray, config: CorpusCon
             "into train and reference"
         )
     cure = "lower corpus.piece" if config.piece else "set corpus.piece=8000 to cut documents after 8,000 characters"
-    few, todo = "groups, too few to divide", "" if config.group else f", or {cure}"
+    few, todo = f"{plural(groups, 'group')}, too few to divide", "" if config.group else f", or {cure}"
     if domains > 1:
-        few = f"groups in {domains:,} domains; each domain is divided by itself, and these are too small"
+        few = f"{plural(groups, 'group')} in {domains:,} domains; each domain is divided by itself, and these "
+        few += "are too small"
         todo = f", join domains, or leave corpus.domain out{todo}"
-    raise InputError(
-        f"corpus {config.path} has {groups:,} {few}: no text for {', '.join(missing)}; add documents{todo}"
-    )
+    raise InputError(f"corpus {config.path} has {few}: no text for {', '.join(missing)}; add documents{todo}")
 
 
 def fold_order(folder: Path, fold: str) -> tuple[pa.Table, np.ndarray]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from lab.config.text import CorpusConfig
-from lab.errors import printable
+from lab.errors import plural, printable
 from lab.metrics.contamination import OVERLAP_N, grams, shared, shared_line
 from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE, unspaced_share, words_of
 from lab.text.corpus import SHARES, Counts, read_counted
@@ -38,9 +38,9 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
         folds_of_group[document["group"]].add(document["fold"])
     split = sum(len(folds) > 1 for folds in folds_of_group.values())
     summary = (
-        f"{printable(config.path)}: {len(documents):,} documents in {len(folds_of_group):,} groups, "
-        f"{split} of them on two sides; overlap = share of a fold's {OVERLAP_N}-word sequences that the train fold "
-        "holds too"
+        f"{printable(config.path)}: {plural(len(documents), 'document')} in "
+        f"{plural(len(folds_of_group), 'group')}, {split} of them on two sides; overlap = share of a "
+        f"fold's {OVERLAP_N}-word sequences that the train fold holds too"
     )
     alone = unspaced_share(word for document in documents for word in document["words"])
     if alone > UNSPACED_SHARE:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from lab.config.files import ROOT
 from lab.config.text import CorpusConfig
-from lab.errors import InputError, printable
+from lab.errors import InputError, plural, printable
 from lab.hashing import digest
 from lab.store.atomic import file_sha256
 
@@ -91,7 +91,7 @@ class Found:
         """Return what is read and what is left out, on one line."""
         names = [file.path.name for file in self.files[:SHOWN]]
         left = "; ".join(f"{count:,} {why} ({_some(self.first[why], count)})" for why, count in self.left.items())
-        files = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        files = plural(len(self.files), "file")
         return f"read {files} ({_some(names, len(self.files))})" + (f"; left out: {left}" if left else "")
 
     def to_json(self) -> dict[str, Any]:

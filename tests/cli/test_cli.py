@@ -16,10 +16,12 @@ import pytest
 import typer.main
 import yaml
 from click import Context
+from support.hostile import call
 from support.tiny import ENVIRONMENT, Finished, lab, listing, tiny, tiny_config, write_study
 
 from lab import __version__, steps
 from lab.cli.app import COMMANDS, app, main
+from lab.errors import plural
 from lab.metrics.columns import names
 from lab.run.folder import keys
 
@@ -84,7 +86,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "empty folder": (["run", "tiny.yaml", "--set", "corpus=nofolder", *PLAIN], "no .txt, .raw, .jsonl"),
     "not UTF-8": (["run", "tiny.yaml", "--set", "corpus=latin.jsonl", *PLAIN], "latin.jsonl cannot be read"),
     "no row": (["run", "tiny.yaml", "--set", "corpus=small.jsonl", *PLAIN], "fold has"),
-    "few groups": (["run", "tiny.yaml", "--set", "corpus=few.jsonl", *PLAIN], "has 1 groups, too few to divide"),
+    "few groups": (["run", "tiny.yaml", "--set", "corpus=few.jsonl", *PLAIN], "has 1 group, too few to divide"),
     "text column": (["run", "tiny.yaml", "--set", "corpus.text=txt"], 'no column "txt" (corpus.text)'),
     "other run": (["run", "tiny.yaml", "--run", "other"], "(train.lr: 0.1 -> 0.005)"),
     "run named store": (["run", "tiny.yaml", "--run", "store"], 'name is "store"'),
@@ -349,6 +351,31 @@ def test_corpus_describes(corpus_file: Path, tmp_path: Path, here: Here) -> None
     plain = here("corpus", corpus_file, cwd=tmp_path)
     assert plain.returncode == 0 and "48 groups" in " ".join(plain.stdout.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            (),
+            "texts has 3 groups, too few to divide: no text for validation, test; add documents, or set --piece 8000 to cut",
+        ),
+        (("--piece", "900000"), "add documents, or lower --piece"),
+        (("--split", "test"), "--split"),
+        (("--author", "who"), "--author"),
+    ],
+)
+def test_corpus_names_its_own_options(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    """A message of three long files names what this command takes, and not the fields of a study."""
+    (tmp_path / "texts").mkdir()
+    for number in range(3):
+        (tmp_path / "texts" / f"{number}.txt").write_text(f"A line of text {number}.\n" * 200)
+    ended = call("corpus", "texts", *options, cwd=tmp_path)
+    assert ended.code == 2 and said in " ".join(ended.err.split()) and "corpus." not in ended.err, ended.err
+
+
+def test_plurals() -> None:
+    assert [plural(n, "group") for n in (0, 1, 2, 2000)] == ["0 groups", "1 group", "2 groups", "2,000 groups"]
 
 
 def examples(text: str) -> list[str]:

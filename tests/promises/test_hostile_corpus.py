@@ -59,10 +59,10 @@ def cut(path: Path) -> None:
 
 REFUSED: dict[str, tuple[str, Make, str]] = {
     "empty": ("a.txt", write(""), "is empty: 0 bytes"),
-    "one word": ("a.txt", write("word"), "1 groups, too few to divide"),
+    "one word": ("a.txt", write("word"), "1 group, too few to divide"),
     "binary": ("a.txt", write(bytes(range(256))), "it is not UTF-8 (byte 0x80 at line 2"),
     "line ends": ("a.txt", write("\n" * 5_000_000), "none with text"),
-    "duplicates": ("a.jsonl", write(jsonl(["the same text"] * 99)), "1 groups, too few"),
+    "duplicates": ("a.jsonl", write(jsonl(["the same text"] * 99)), "1 group, too few"),
     "blank lines": ("a.jsonl", write("\n\n\n"), "is empty: 0 rows"),
     "broken line": (
         "a.jsonl",

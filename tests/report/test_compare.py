@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from support.tiny import tiny_config
 
-from lab.config.study import Published, StudyConfig
+from lab.config.study import Direction, Published, StudyConfig
 from lab.errors import InputError
 from lab.metrics.stats import Interval
-from lab.report.compare import DIRECTION_HEADING, beside, directions, pivot, verdict
+from lab.report.compare import DIRECTION_HEADING, beside, check_reported, directions, pivot, verdict
 
 Rows = list[dict[str, Any]]
 
@@ -153,6 +153,26 @@ def test_named_arms_are_known_by_their_fields() -> None:
 def test_another_regime_is_not_in_the_run() -> None:
     numbers = {"regime": "accumulate", "metric": "nll", "values": {1: 2.5}}
     assert beside(published(numbers), tiny_config("x"), [row("replace", 0, 1, 10)])[0][5] == "not in this run"
+
+
+def test_a_run_without_any_reported_regime_is_refused() -> None:
+    """One that has a regime of a number, or of one side of a direction, is compared."""
+    rows = [row("replace", 0, t, 10) for t in (0, 1)]
+    number = {"regime": "accumulate", "metric": "nll", "values": {1: 2.5}}
+    said = "this run has no regime and arm that paper reports: it reports accumulate; the run has replace"
+    with pytest.raises(InputError, match=said):
+        check_reported(published(number), tiny_config("x"), rows, "paper")
+    check_reported(published(number, number | {"regime": "replace"}), tiny_config("x"), rows, "paper")
+    claim = {"claim": "so", "higher": "replace", "lower": "accumulate"}
+    check_reported(published(number).model_copy(update={"directions": (Direction(**claim),)}), *given(rows))
+    with pytest.raises(InputError, match=r"accumulate; last_k, temperature 0\.5"):
+        lower = {"regime": "last_k", "axes": {"sample.temperature": 0.5}}
+        none = Direction(claim="so", higher="accumulate", lower=lower)
+        check_reported(published().model_copy(update={"directions": (none,)}), *given(rows))
+
+
+def given(rows: Rows) -> tuple[StudyConfig, Rows, str]:
+    return tiny_config("x"), rows, "paper"
 
 
 # --- directions ----------------------------------------------------------------------------------------------------

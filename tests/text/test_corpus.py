@@ -291,7 +291,7 @@ def test_a_csv_row_with_too_many_fields_is_refused(tmp_path: Path) -> None:
 
 def test_one_long_text_can_be_cut(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(f"line {i} of the only document" for i in range(400)))
-    assert "1 groups, too few" in refusal(tmp_path / "a.txt")
+    assert "1 group, too few" in refusal(tmp_path / "a.txt")
     table = read_documents(config(tmp_path / "a.txt", piece=300))
     assert set(table["fold"].to_pylist()) == set(SHARES)
 
