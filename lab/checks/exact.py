@@ -97,7 +97,7 @@ class Case:
         return self.config.sample_rows == self.n and not self.decoding
 
     @property
-    def plural(self) -> bool:
+    def counted(self) -> bool:
         """Whether, in addition, n is small enough for the exact chain of counts."""
         return self.drifts and self.n <= LARGEST_CHAIN
 
