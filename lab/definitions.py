@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lab.chains import Chains, Point
+from lab.collapse.chains import Chains, Point
+from lab.collapse.growth import Growth, equivalent, growth, kappa_bootstrap
+from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
-from lab.growth import Growth, equivalent, growth, kappa_bootstrap
 from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
 from lab.seeds import derive_seed, generator
-from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 
 RESAMPLES = 399
 ROUNDING = 1e-12

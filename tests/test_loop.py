@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from support.tiny import steps_of, tiny_config
 
+from lab.config.cost import parameters
 from lab.config.files import load_study
 from lab.errors import InputError
 from lab.loop import Generation, Study, build
 from lab.steps import STEPS
-from lab.steps.cost import parameters
 from lab.steps.kind import source_hash
 from lab.store.step import Step
 from lab.store.store import Job

@@ -45,7 +45,7 @@ def describe_corpus(
     that are left out, and the rows that are left out.
     """
     from lab.config.files import parse_corpus
-    from lab.text.describe import describe
+    from lab.report.corpus import describe
 
     fields: dict[str, Any] = {
         "path": path,

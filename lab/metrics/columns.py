@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lab.metrics import groups
 from lab.metrics.column import Column, Short
-from lab.metrics.profile.columns import COLUMNS as PROFILE
+from lab.metrics.columns_profile import COLUMNS as PROFILE
 
 TEXT, SOURCE = ("text",), ("source",)
 IMPOSSIBLE = "the model gives some held-out tokens probability 0, as an n-gram without smoothing does"

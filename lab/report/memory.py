@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from lab.chains import Point
+from lab.collapse.chains import Point
+from lab.collapse.telephone import Attractor, attractor
 from lab.errors import InputError, printable
 from lab.metrics.columns import column
-from lab.metrics.profile.telephone import Attractor, attractor
 from lab.metrics.stats import paired_interval
 from lab.report.lines import label
 from lab.run.folder import RunFolder

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.collapse.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
 from lab.definitions import DEFINITIONS, LEAST_ROWS, Finding
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
@@ -17,7 +18,6 @@ from lab.report.tables import Dim
 from lab.run.folder import to_csv
 from lab.run.profile import Profile
 from lab.store.atomic import write_text
-from lab.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
 
 MARKS = {COLLAPSED: "YES", NOT: "no", UNDECIDED: "?", MISSING: "-"}
 LEGEND = "YES collapsed, no not collapsed, ? undecided, - not measured; values are against the human control"

@@ -21,7 +21,7 @@ from lab.config.sweep import NAME, arms
 from lab.errors import InputError, printable
 from lab.loop import Generation, Study
 from lab.metrics import columns as measured
-from lab.metrics.profile.columns import names as profile_names
+from lab.metrics.columns_profile import names as profile_names
 from lab.run.records import read_profile, read_record
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lab.config.cost import operations
 from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.loop import Study
 from lab.run.walk import lacking
 from lab.steps import STEPS, job_of
-from lab.steps.cost import operations
 from lab.store.manifest import MANIFEST
 from lab.store.step import Step, in_order
 from lab.store.store import Store

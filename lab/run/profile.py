@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.chains import Chains, Point
+from lab.collapse.chains import Chains, Point
 from lab.config.profile import ProfileConfig
 from lab.definitions import Finding, findings
 from lab.errors import InputError

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lab.config.cost import FILES
 from lab.curators import CURATORS, curate, curator
 from lab.curators.table import Table
 from lab.errors import InputError
@@ -20,7 +21,6 @@ from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import Recipe, RowNumbers
 from lab.seeds import derive_seed, generator
-from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
 from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.steps.cost import FILES, operations
+from lab.config.cost import FILES, operations
 from lab.steps.kind import Cost, Folders, Kind, make_step
 from lab.steps.place import Place
 from lab.steps.train import MODELS

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from lab.config.cost import FILES
 from lab.config.study import StudyConfig
 from lab.config.sweep import NAME
 from lab.errors import InputError, Stopped, brief, one_line, printable
 from lab.lookup import imported
 from lab.metrics.columns import BY_NAME
 from lab.metrics.evidence import Evidence
-from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, function_hash, make_step, unkeyed, write_json
 from lab.steps.place import Place
 from lab.steps.record import RECORD, load_evidence

@@ -1,7 +1,6 @@
 """The judge: a model of the study's own architecture, fitted to human text that no generation sees.
 
-It scores what the generations write.  It is fitted to half A of the reference fold, once for all seeds and regimes;
-half B is left to curators.  Of a known source, the law itself is the judge and nothing is fitted.
+It is fitted to half A of the reference fold, once for all seeds and regimes.  Of a known source, the law is the judge.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from lab.config.cost import FILES, operations
 from lab.config.study import StudyConfig
 from lab.metrics.texts import is_text
-from lab.steps.cost import FILES, operations
 from lab.steps.kind import Cost, Folders, Kind, make_step
 from lab.steps.place import Place, end_of
 from lab.steps.pool import human_pool
+from lab.steps.probes import ROWS
 from lab.steps.text import judge_rows
 from lab.steps.train import MODELS, train
 from lab.store.step import Attempt, Step
@@ -27,8 +27,6 @@ SEED = 0
 """The judge is one for all seeds of a study: a run that gains a seed keeps it."""
 GENERATION = -2
 """What stands in the place of a generation where the seed of the judge's training is derived."""
-ROWS = 512
-"""Rows between two reports of progress."""
 
 
 def judge(place: Place, began: Step | None) -> Step:

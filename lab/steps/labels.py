@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lab.config.cost import FILES
 from lab.config.profile import LabelConfig
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig
 from lab.errors import InputError, printable
-from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, make_step, unkeyed
 from lab.steps.place import Place
 from lab.steps.text import CORPUS, MODULES

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lab.metrics.profile.memory import Memory
+from lab.collapse.memory import Memory
+from lab.config.cost import FILES, operations
 from lab.metrics.texts import is_text
-from lab.steps.cost import FILES, operations
 from lab.steps.kind import Cost, Folders, Kind, make_step
 from lab.steps.place import Place, end_of
 from lab.steps.train import MODELS

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from lab import regimes
+from lab.config.cost import FILES
 from lab.config.named import RegimeConfig
 from lab.models.feed import save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable
-from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, function_hash, make_step
 from lab.steps.place import Place
 from lab.store.step import Attempt, Step

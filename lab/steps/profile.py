@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lab.collapse.evidence import Judged, ProfileEvidence
+from lab.collapse.numbers import measure_profile
+from lab.collapse.telephone import properties
+from lab.config.cost import FILES
 from lab.errors import printable
+from lab.metrics.columns_profile import names
 from lab.metrics.evidence import Evidence, Law
-from lab.metrics.profile.columns import names
-from lab.metrics.profile.evidence import Judged, ProfileEvidence
-from lab.metrics.profile.numbers import measure_profile
-from lab.metrics.profile.telephone import properties
 from lab.metrics.texts import is_text
 from lab.metrics.words import count_words
-from lab.steps.cost import FILES
 from lab.steps.entropy import entropy
 from lab.steps.judge import judge, judged
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
@@ -40,6 +40,8 @@ from lab.text.canaries import DOCUMENT as CANARY
 from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 
 FILE, DOCUMENTS, LEXICON_FILE = "profile.json", "documents.npy", "words.txt"
+MEASURING = ("evidence", "memory", "modes", "numbers", "telephone", "verbatim")
+"""Files of lab/collapse that decide a profile's numbers; the others read them."""
 PARTS, SHARE = (8, 4, 2), "share-"
 """Models are trained on one of so many parts of a generation's rows; the role of their held-out losses."""
 NONE = "(none)"
@@ -231,7 +233,7 @@ PROFILE = Kind(
     "profile",
     ProfileParams,
     _run_profile,
-    ("steps/profile.py", "metrics/profile/[!c]*.py", *RECORD.modules),
+    ("steps/profile.py", *(f"collapse/{name}.py" for name in MEASURING), *RECORD.modules),
     takes="evidence",
     libraries=frozenset({"tokenizers", "pyarrow"}),
     reads_weights=False,

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lab.config.cost import FILES
 from lab.errors import printable
 from lab.metrics.columns import BY_NAME, names
 from lab.metrics.evidence import Evidence, Law, Training
 from lab.metrics.measure import Measured, measure
-from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, make_step, write_json
 from lab.steps.place import Place
 from lab.store.step import Attempt, Step

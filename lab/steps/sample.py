@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lab.config.cost import FILES, operations
 from lab.config.text import SourceConfig
 from lab.config.voices import writers
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.seeds import derive_seed, generator
-from lab.steps.cost import FILES, operations
 from lab.steps.kind import Cost, Folders, Kind, make_step
 from lab.steps.place import Place, end_of, row_nats, speller
 from lab.steps.train import MODELS

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from lab.config.cost import FILES
 from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.recipe import ARCHIVE, HUMAN
-from lab.steps.cost import FILES
 from lab.steps.kind import Folders, Kind, make_step
 from lab.steps.place import Human, row_nats
 from lab.store.step import Attempt, Step

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from lab.config.cost import FILES, tokenizer_bytes, vocabulary
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.metrics.contamination import shared
 from lab.recipe import ARCHIVE, HUMAN
-from lab.steps.cost import FILES, tokenizer_bytes, vocabulary
 from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed, write_json
 from lab.steps.place import Human, speller, where_at
 from lab.steps.source import human_of_source, rows_beside

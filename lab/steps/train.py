@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.config.cost import checkpoint_bytes, model_bytes, operations, parameters, vocabulary
 from lab.config.model import PretrainedConfig
 from lab.config.study import StudyConfig
 from lab.config.train import TrainConfig
@@ -18,7 +19,6 @@ from lab.metrics.texts import before_end
 from lab.models import counting
 from lab.models.feed import RecipeRows, load_recipe
 from lab.seeds import derive_seed
-from lab.steps.cost import checkpoint_bytes, model_bytes, operations, parameters, vocabulary
 from lab.steps.kind import Cost, Folders, Kind, make_step, unkeyed, write_json
 from lab.steps.place import Place, end_of, where_at
 from lab.steps.pool import SYNTHETIC, corpora, human_pool

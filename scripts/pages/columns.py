@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.definitions import DEFINITIONS
 from lab.metrics.column import Column
 from lab.metrics.columns import COLUMNS
-from lab.metrics.profile.columns import COLUMNS as PROFILE
+from lab.metrics.columns_profile import COLUMNS as PROFILE
 from pages.writing import cell, table
 
 

@@ -11,7 +11,7 @@ ROOMS = [
     {"lookup", "machine", "resampling"},
     {"config", "recipe"},
     {"regimes", "metrics", "curators", "theory"},
-    {"growth", "verdicts", "chains"},
+    {"collapse"},
     {"definitions"},
     {"store"},
     {"text"},

@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import PROJECT
 
-from lab.chains import Chains, Point
+from lab.collapse.chains import Chains, Point
+from lab.collapse.evidence import Judged, ProfileEvidence
+from lab.collapse.numbers import measure_profile
+from lab.collapse.verdicts import COLLAPSED
 from lab.config.profile import Thresholds
 from lab.definitions import findings
 from lab.metrics.evidence import Evidence
-from lab.metrics.profile.evidence import Judged, ProfileEvidence
-from lab.metrics.profile.numbers import measure_profile
 from lab.models.counted import Counted
 from lab.models.ngram import Ngram
 from lab.models.sampling.decoding import Decoding
 from lab.seeds import generator
 from lab.steps.entropy import entropies
-from lab.verdicts import COLLAPSED
 
 DOMAINS = ("commentary", "novel", "sermon", "sotu")
 ROW, EACH, TEST, FOREIGN = 128, 80, 40, 500

@@ -11,6 +11,7 @@ from support.hostile import call
 from support.tiny import run_study, tiny, tiny_config, write_corpus, write_study
 
 from lab.cli.terminal import BAD_INPUT
+from lab.collapse.verdicts import MISSING
 from lab.config.profile import ProfileConfig
 from lab.errors import InputError
 from lab.loop import build
@@ -22,7 +23,6 @@ from lab.run.retention import pruning
 from lab.steps.entropy import entropies
 from lab.steps.labels import period
 from lab.text.known_source import KnownSource
-from lab.verdicts import MISSING
 
 NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 8, "initializer_range": 0.2}

@@ -18,11 +18,11 @@ from support.tiny import PROJECT, write_corpus
 
 from lab.config.text import CorpusConfig
 from lab.errors import DiskFull, InputError
+from lab.report.corpus import describe
 from lab.seeds import generator
 from lab.store.space import full_in_one_line
 from lab.text import corpus
 from lab.text.corpus import SHARES, cut_document, read_documents
-from lab.text.describe import describe
 from lab.text.files import find_files
 from lab.text.folds import assign_folds
 from lab.text.rows import Encoded

@@ -12,8 +12,8 @@ from support.hostile import call
 
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
+from lab.report.corpus import describe
 from lab.text.corpus import check_tokens, identity, read_documents
-from lab.text.describe import describe
 from lab.text.files import Found, find_files
 
 TEXTS = [f"Note {i}: the ferry left the harbour {i * i} times." for i in range(40)]

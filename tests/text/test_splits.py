@@ -16,9 +16,9 @@ from lab.cli.terminal import STOPPED
 from lab.config.text import CorpusConfig
 from lab.errors import InputError, Stopped
 from lab.loop import build
+from lab.report.corpus import describe
 from lab.steps.text import CORPUS, fold_tokens
 from lab.text.corpus import check_tokens, identity, read_documents
-from lab.text.describe import describe
 from lab.text.files import find_files
 from lab.text.folds import OF_TRAIN
 

@@ -9,12 +9,12 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import ttest_1samp
 
-from lab.chains import Chains, Point
+from lab.collapse.chains import Chains, Point
+from lab.collapse.growth import equivalent, growth
+from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
 from lab.definitions import DEFINITIONS, Finding, findings, mode_ratios
-from lab.growth import equivalent, growth
 from lab.metrics.stats import Interval
-from lab.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, holm, one_sided_p, power, verdict_of
 
 AT = Thresholds()
 Curve = Sequence[float]

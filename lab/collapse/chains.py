@@ -18,7 +18,7 @@ class Point:
     columns: Mapping[str, float]
     """The row of results.csv."""
     groups: Sequence[Mapping[str, Any]] = ()
-    """Held-out loss and generated rows by group of text: see lab/metrics/profile/numbers.py."""
+    """Held-out loss and generated rows by group of text: see lab/collapse/numbers.py."""
     written: Sequence[Mapping[str, Any]] = ()
     """Share of the written words by their count in human training text."""
     documents: NDArray[np.float64] | None = None

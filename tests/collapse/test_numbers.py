@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab.collapse.evidence import Judged, ProfileEvidence
+from lab.collapse.modes import NaiveBayes, cluster, entanglement, fit_temperature
+from lab.collapse.numbers import measure_profile
+from lab.collapse.verbatim import copied, inside_copies, ngram_hashes, outside_copies, overlap
 from lab.metrics.evidence import Evidence
-from lab.metrics.profile.evidence import Judged, ProfileEvidence
-from lab.metrics.profile.modes import NaiveBayes, cluster, entanglement, fit_temperature
-from lab.metrics.profile.numbers import measure_profile
-from lab.metrics.profile.verbatim import copied, inside_copies, ngram_hashes, outside_copies, overlap
 from lab.metrics.words import find_words, word_counts
 from lab.seeds import generator
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.collapse.memory import Memory
 from lab.metrics.evidence import Evidence, Tokens
-from lab.metrics.profile.memory import Memory
 from lab.metrics.texts import is_text
 
 

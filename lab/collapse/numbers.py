@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.metrics.profile.evidence import ProfileEvidence
-from lab.metrics.profile.memory import memorised
-from lab.metrics.profile.modes import NaiveBayes, cluster, entanglement, fit_temperature, indices
-from lab.metrics.profile.verbatim import inside_copies, outside_copies, overlap
+from lab.collapse.evidence import ProfileEvidence
+from lab.collapse.memory import memorised
+from lab.collapse.modes import NaiveBayes, cluster, entanglement, fit_temperature, indices
+from lab.collapse.verbatim import inside_copies, outside_copies, overlap
 from lab.metrics.tails import RARE, bin_label, frequency_bins
 from lab.metrics.texts import is_text
 from lab.metrics.words import Words
@@ -35,7 +35,7 @@ class Profiled:
     """The numbers of one generation that the definitions of collapse read."""
 
     columns: Mapping[str, float]
-    """One number per column of lab/metrics/profile/columns.py.  NaN: it does not exist or was not asked for."""
+    """One number per column of lab/metrics/columns_profile.py.  NaN: it does not exist or was not asked for."""
     groups: Sequence[Mapping[str, Any]]
     """Per column of labels and group: tokens and loss of held-out text, rows of human and of generated text."""
     written: Sequence[Mapping[str, Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.config.files import parse_corpus
-from lab.text.describe import OVERLAP_N, describe
+from lab.report.corpus import OVERLAP_N, describe
 
 
 def described(folder: Path, texts: list[str]) -> tuple[dict[str, Any], str]:

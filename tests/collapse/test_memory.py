@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lab.metrics.profile.memory import Memory, exposure, extraction, memorised
-from lab.metrics.profile.telephone import attractor, properties
+from lab.collapse.memory import Memory, exposure, extraction, memorised
+from lab.collapse.telephone import attractor, properties
 from lab.seeds import generator
 
 

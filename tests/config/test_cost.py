@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 from support.tiny import tiny_config
 
+from lab.config.cost import UNKNOWN_PARAMETERS, model_bytes, operations, parameters, vocabulary
 from lab.config.study import StudyConfig
 from lab.models.ngram import Ngram
-from lab.steps.cost import UNKNOWN_PARAMETERS, model_bytes, operations, parameters, vocabulary
 from lab.store.space import size_of
 from lab.text.tokenizer import save_tokenizer, train_tokenizer
 
