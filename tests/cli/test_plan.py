@@ -111,8 +111,10 @@ def test_without_a_study_the_shipped_ones_are_listed(desk: Path, command: str) -
     ended = call(command, cwd=desk)
     lines = ended.out.splitlines()[1:]
     assert ended.code == 2 and [line.split()[0] for line in lines] == study_names() and ended.unchanged
-    assert all(" about " in line or " needs " in line for line in lines)
-    assert all(len(line) < LONGEST + 60 for line in lines)
+    measured = {line.split()[0]: line for line in lines if " about " not in line and " needs " not in line}
+    assert set(measured) == {"smoke", "quick", "exact"}
+    assert "  4 min; AVX2 only: 10 to 17 min  " in measured["quick"] and "  46 to 82 s  " in measured["exact"]
+    assert all(len(line) < LONGEST + 70 for line in lines)
     assert ended.err.startswith("error: which study?") and len(ended.err.splitlines()) == 1
 
 
