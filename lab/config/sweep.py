@@ -46,6 +46,18 @@ class Arm:
         return "".join(f",{name}={value}".replace("/", "_") for name, value in self.axes.items())
 
 
+def arm_label(axes: Mapping[str, Any]) -> str:
+    """Return swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
+    short = [name.split(".")[-1] for name in axes]
+    names = [name if short.count(end) > 1 else end for name, end in zip(axes, short, strict=True)]
+    return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
+
+
+def label(regime: str, axes: Mapping[str, Any]) -> str:
+    """Return the name of a regime in an arm, as people read it: "replace, temperature 0.7"."""
+    return printable(", ".join(filter(None, (regime, arm_label(axes)))))
+
+
 def arms(config: StudyConfig) -> list[Arm]:
     """Return the arms of a study, each a valid study; one arm without axes where nothing is swept.
 

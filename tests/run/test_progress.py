@@ -119,7 +119,7 @@ def test_a_long_silence_is_broken(built: Callable[..., Study], tmp_path: Path, m
 
 
 def test_counted() -> None:
-    assert counted(["mix", "join", "mix"]) == "mix x 2, join"
+    assert counted(["mix", "write", "mix"]) == "mix x 2, write"
     assert counted([]) == ""
 
 
