@@ -31,17 +31,17 @@ def prepare(
 
     `aside`: whether a damaged config.yaml may be moved aside.  InputError: what is wrong.
     """
-    from lab.config.files import load_study, parse_study
+    from lab.config.files import parse_study
     from lab.config.sweep import arms
     from lab.lookup import lookup
-    from lab.loop import build, check_own_regimes
+    from lab.loop import build, check_own_regimes, load_whole
     from lab.run.folder import RunFolder
     from lab.steps import STEPS
     from lab.steps.labels import check_labels
 
     if study is None:
         list_studies()
-    config = load_study(study, overrides)
+    config = load_whole(study, overrides)
     if run is not None:
         config = parse_study({**config.model_dump(mode="json"), "name": run})
     config, notes = _own_text(config, overrides)
