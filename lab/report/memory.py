@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from lab.chains import Point
+from lab.config.sweep import label
 from lab.errors import InputError, printable
 from lab.metrics.columns import column
 from lab.metrics.profile.telephone import Attractor, attractor
 from lab.metrics.stats import paired_interval
-from lab.report.lines import label
 from lab.run.folder import RunFolder
 from lab.run.profile import Profile
 from lab.steps.place import speller
