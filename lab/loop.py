@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pydantic import ValidationError
+
 from lab import machine, regimes
-from lab.config.named import RegimeConfig
+from lab.config.files import parse_study, study_fields
+from lab.config.named import CuratorConfig, RegimeConfig
 from lab.config.study import StudyConfig
-from lab.config.sweep import Arm, arms
+from lab.config.sweep import Arm, arms, faults_beside
 from lab.curators import check_curator
 from lab.environment import instructions
 from lab.errors import InputError
@@ -182,8 +186,8 @@ def build(
     _check_size(swept)
     known = content if content is not None and content.keys() == {arm.label for arm in swept} else {}
     found: dict[str, Mapping[str, str]] = {}
+    _check_functions([arm.config for arm in swept])
     for arm in swept:
-        _check_functions(arm.config)
         identity = found[arm.label] = known.get(arm.label) or identities(arm.config)
         generations += [
             generation
@@ -215,21 +219,46 @@ def _check_size(swept: Sequence[Arm]) -> None:
         )
 
 
-def _check_functions(study: StudyConfig) -> None:
+def load_whole(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Load a study.  InputError names the faults of its fields, of its sweep, and of regimes and curators at once."""
+    fields = study_fields(study, overrides)
+    try:
+        return parse_study(fields)
+    except InputError as error:
+        faults = [str(error), *faults_beside(fields, str(error))]
+    for name, kind, check in (
+        ("regimes", RegimeConfig, regimes.check_regime),
+        ("curators", CuratorConfig, check_curator),
+    ):
+        given = fields.get(name)
+        for each in given if isinstance(given, list) else ():
+            with contextlib.suppress(ValidationError):  # the faults of its fields are named already
+                named = kind.model_validate(each)
+                faults += _faults([partial(check, named.name, named.options)])
+    raise InputError("; ".join(dict.fromkeys(faults)))
+
+
+def _faults(checks: Iterable[Callable[[], None]]) -> list[str]:
+    """Return what is wrong according to these checks."""
+    faults = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            faults.append(str(error))
+    return faults
+
+
+def _check_functions(swept: Sequence[StudyConfig]) -> None:
     """Check regimes, curators and LoRA: options, what a regime asks for in each generation, and that peft is there.
 
     The lab's own regimes are tried here, because they need sizes alone.  InputError names every fault.
     """
     faults = []
-    for check in (
-        *(partial(_check_regime, study, regime) for regime in study.regimes),
-        *(partial(check_curator, curator.name, curator.options) for curator in study.curators),
-    ):
-        try:
-            check()
-        except InputError as error:
-            faults.append(str(error))
-    if study.train and study.train.lora and importlib.util.find_spec("peft") is None:
+    for study in swept:
+        faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
+        faults += _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+    if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:
         raise InputError("; ".join(dict.fromkeys(faults)))

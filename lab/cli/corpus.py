@@ -16,7 +16,7 @@ Examples:
   lab corpus books.jsonl --text body --domain genre --group book
   lab corpus wikitext-2-raw/ --splits wiki.train.raw,wiki.valid.raw,wiki.test.raw"""
 
-FIELD = re.compile(r"\bcorpus\.(path|text|domain|author|group|subset|split|piece)\b(?:=(\w+))?")
+FIELD = re.compile(r"\bcorpus\.(path|text|domain|author|group|subset|splits?|piece)\b(?:=(\w+))?")
 """A field that this command has as an option or argument."""
 
 
@@ -44,9 +44,6 @@ def describe_corpus(
     The table includes the overlap of test text with training text.  Below it stand the files that are read and those
     that are left out, and the rows that are left out.
     """
-    from lab.config.files import parse_corpus
-    from lab.report.corpus import describe
-
     fields: dict[str, Any] = {
         "path": path,
         "text": text,
@@ -56,10 +53,7 @@ def describe_corpus(
         "piece": piece,
     }
     fields |= {"subset": subset, "split": split, "splits": _named(splits, splits_column)}
-    try:
-        described = describe(parse_corpus({**fields, "tokens": 1}))
-    except InputError as error:
-        raise InputError(FIELD.sub(_option, str(error))) from error
+    described = _described(fields)
     lines = described.pop("lines")
     if as_json:
         print_json(described)
@@ -68,6 +62,17 @@ def describe_corpus(
     for line in lines:
         say(line)
     say(described["summary"])
+
+
+def _described(fields: dict[str, Any]) -> dict[str, Any]:
+    """Describe the corpus of these fields.  A message names the options of this command."""
+    from lab.config.files import parse_corpus
+    from lab.report.corpus import describe
+
+    try:
+        return describe(parse_corpus({**fields, "tokens": 1}))
+    except InputError as error:
+        raise InputError(FIELD.sub(_option, str(error))) from error
 
 
 def _named(splits: str | None, column: str | None) -> dict[str, str | None] | None:

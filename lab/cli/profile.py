@@ -97,7 +97,7 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
     count = worker_count(workers, study.machine.device, study.machine.threads)
     try:
         with RunProgress(
-            steps, Estimator(store, study.machine.device), count, folder.path, err, lambda step: None
+            steps, Estimator(store, study.machine.device, count), count, folder.path, err, lambda step: None
         ) as progress:
             failures = execute(
                 store,

@@ -86,7 +86,7 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
         _read_human(store, graph.human)
         _begin(graph, folder, store)
         _note_made_otherwise(store, graph, fresh)
-        estimator = Estimator(store, graph.machine.device)
+        estimator = Estimator(store, graph.machine.device, workers)
         live = Live(graph, folder).measured
         with RunProgress(graph.steps, estimator, workers, folder.path, err, live) as progress, stopping.gently():
             keeper = Keeper(progress, graph, folder, fresh) if graph.config.keep_models != "all" else None

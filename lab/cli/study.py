@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from lab.cli.terminal import BAD_INPUT, print_table, warn
 
 WORKERS = 2
 """Workers for which the list of studies says how long each takes."""
-LONGEST = 90
+LONGEST = 70
 """Characters of a study's note in that list."""
 
 
@@ -30,17 +31,17 @@ def prepare(
 
     `aside`: whether a damaged config.yaml may be moved aside.  InputError: what is wrong.
     """
-    from lab.config.files import load_study, parse_study
+    from lab.config.files import parse_study
     from lab.config.sweep import arms
     from lab.lookup import lookup
-    from lab.loop import build, check_own_regimes
+    from lab.loop import build, check_own_regimes, load_whole
     from lab.run.folder import RunFolder
     from lab.steps import STEPS
     from lab.steps.labels import check_labels
 
     if study is None:
         list_studies()
-    config = load_study(study, overrides)
+    config = load_whole(study, overrides)
     if run is not None:
         config = parse_study({**config.model_dump(mode="json"), "name": run})
     config, notes = _own_text(config, overrides)
@@ -87,14 +88,29 @@ def list_studies() -> NoReturn:
     from lab.run.plan import guess_seconds
     from lab.run.progress import clock
 
-    cells = []
+    cells, measured = [], _measured()
     for name in study_names():
         config = load_study(name)
-        needs = _needs(config)
-        cells.append([name, needs or f"about {clock(guess_seconds(config, WORKERS))}", _first_sentence(config.note)])
-    print_table(("study", f"on {WORKERS} cores", "what it is"), cells)
+        time = _needs(config) or measured.get(name) or f"about {clock(guess_seconds(config, WORKERS))}"
+        cells.append([name, time, _first_sentence(config.note)])
+    print_table(("study", f"on {WORKERS} cores (about: a guess)", "what it is"), cells)
     warn("error: which study? Give one of these, or a YAML file of yours (lab new my-study.yaml writes one)", "red")
     raise typer.Exit(BAD_INPUT)
+
+
+def _measured() -> dict[str, str]:
+    """Return the times of studies that were measured, by kind of processor, as the README has them."""
+    from lab.config.files import ROOT
+
+    try:
+        first, *others = json.loads((ROOT / "data/results/timing.json").read_text(encoding="utf-8"))["processors"]
+        return {
+            name: "; ".join([time, *(f"{other['processor']}: {other[name]}" for other in others if name in other)])
+            for name, time in first.items()
+            if name != "processor"
+        }
+    except (OSError, ValueError, KeyError):  # a copy of the lab without its results
+        return {}
 
 
 def _needs(config: Any) -> str:

@@ -81,8 +81,8 @@ def _known(kind: str, given: Any, allowed: Any, run: str) -> Any:
 
 def _chains(config: Any, regime: str | None, arm: str | None, run: str) -> Iterator[tuple[str, str]]:
     """Yield folder name without the seed, and label, of the chains that are asked for."""
-    from lab.config.sweep import arms
-    from lab.report.lines import arm_label, label, plain, spellings
+    from lab.config.sweep import arm_label, arms, label
+    from lab.report.lines import plain, spellings
 
     swept = arms(config)
     if arm is not None:

@@ -48,10 +48,15 @@ def load_study(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         InputError: the study is missing, unreadable or wrong, in one line.
     """
+    return parse_study(study_fields(study, overrides))
+
+
+def study_fields(study: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the fields of a study as they are given, with overrides.  InputError: it is missing or unreadable."""
     data = read_study(_study_path(study))
     for override in overrides:
         _override(data, override)
-    return parse_study(data)
+    return data
 
 
 def overridden(config: StudyConfig, overrides: Sequence[str]) -> StudyConfig:

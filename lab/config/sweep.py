@@ -6,6 +6,7 @@ sweep: [{sample.temperature: 0.7, sample.top_k: 50}, {sample.top_p: 0.9}]     on
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ WITHOUT_COLUMN = ("regime", "regimes", "seeds", "generations")
 """Fields that get no column of their own, because the table shows them anyway."""
 MOST_ARMS = 5_000
 """Each arm is checked as a study of its own (5,000 take some seconds) and has chains of its own to run."""
+FEW_ARMS = 100
+"""Arms that are tried where the study itself is wrong."""
 LONGEST_LABEL = 150
 """Bytes of a label.  Together with the regime and the seed it names a folder, and file systems allow 255 bytes."""
 FIXED = ("name", "note", "published", "sweep", "compute", "keep_models")
@@ -46,22 +49,40 @@ class Arm:
         return "".join(f",{name}={value}".replace("/", "_") for name, value in self.axes.items())
 
 
+def arm_label(axes: Mapping[str, Any]) -> str:
+    """Return swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
+    short = [name.split(".")[-1] for name in axes]
+    names = [name if short.count(end) > 1 else end for name, end in zip(axes, short, strict=True)]
+    return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
+
+
+def label(regime: str, axes: Mapping[str, Any]) -> str:
+    """Return the name of a regime in an arm, as people read it: "replace, temperature 0.7"."""
+    return printable(", ".join(filter(None, (regime, arm_label(axes)))))
+
+
 def arms(config: StudyConfig) -> list[Arm]:
     """Return the arms of a study, each a valid study; one arm without axes where nothing is swept.
 
     Raises:
         InputError: an arm is no valid study, has a name that no folder can have, or equals another.
     """
-    points = _points(config)
+    points = _points(config.sweep)
     named = [point[NAME] for point in points if NAME in point]
     if named and len(named) < len(points):
         raise InputError(f"sweep: {len(points) - len(named)} of {len(points)} lines have no {NAME}; name all or none")
-    made = []
+    made, fields, faults = [], config.model_dump(mode="json"), []
     for point in points:
-        swept = _apply(config, {name: value for name, value in point.items() if name != NAME})
+        try:
+            swept = _apply(fields, point)
+        except InputError as error:
+            faults.append(str(error))
+            continue
         arm = Arm({NAME: str(point[NAME])} if named else _axes(swept, points), swept)
         _refuse_label(arm)
         made.append(arm)
+    if faults:
+        raise InputError("; ".join(faults))
     kinds = {arm.config.corpus.kind for arm in made}
     if len(kinds) > 1:
         raise InputError(f"sweep: corpus.kind is {' and '.join(sorted(kinds))}; a run has one, as its table has")
@@ -76,21 +97,39 @@ def _axes(swept: StudyConfig, points: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: scalar(get(dumped, name)) for name in names}
 
 
-def _points(config: StudyConfig) -> list[dict[str, Any]]:
+def faults_beside(fields: Mapping[str, Any], known: str) -> list[str]:
+    """Return the faults of a sweep in a study whose other fields are wrong, without those that are `known`."""
+    faults: dict[str, None] = {}
+    try:
+        points = _points(fields.get("sweep"))[:FEW_ARMS]
+    except (AttributeError, TypeError, InputError):  # no sweep at all, which the other faults say
+        return []
+    for point in points:
+        try:
+            _apply(fields, point)
+        except InputError as error:
+            arm, _, said = str(error).rpartition("}: ")
+            new = [part for part in said.split("; ") if part not in known]
+            faults |= {f"{arm}{'}: ' if arm else ''}{'; '.join(new)}": None} if new else {}
+    return list(faults)
+
+
+def _points(sweep: Any) -> list[dict[str, Any]]:
     """Return the swept fields of each arm: the lines of a list, or all combinations, the last field varying fastest."""
-    if config.sweep is None:
+    if sweep is None:
         return [{}]
-    many = len(config.sweep) if isinstance(config.sweep, list) else math.prod(map(len, config.sweep.values()))
+    many = len(sweep) if isinstance(sweep, list) else math.prod(map(len, sweep.values()))
     if many > MOST_ARMS:
         raise InputError(f"sweep has {many:,} arms, more than the {MOST_ARMS:,} of one run: make several studies of it")
-    if isinstance(config.sweep, list):
-        return config.sweep
-    return [dict(zip(config.sweep, values, strict=True)) for values in product(*config.sweep.values())]
+    if isinstance(sweep, list):
+        return sweep
+    return [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
 
 
-def _apply(config: StudyConfig, point: Mapping[str, Any]) -> StudyConfig:
-    """Return the study with these dotted fields set.  InputError for a field that is missing or fixed."""
-    data = config.model_dump(mode="json") | {"sweep": None}
+def _apply(fields: Mapping[str, Any], arm: Mapping[str, Any]) -> StudyConfig:
+    """Return the study with the dotted fields of an arm set.  InputError for a field that is missing or fixed."""
+    data = {**copy.deepcopy(dict(fields)), "sweep": None}
+    point = {name: value for name, value in arm.items() if name != NAME}
     for name, value in point.items():
         if name.split(".")[0] in FIXED:
             raise InputError(f"sweep: {name} cannot be swept; a run has one of it")

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 
 from lab.config.study import Direction, Published, PublishedNumbers, Side, StudyConfig
-from lab.config.sweep import arms, get, scalar
+from lab.config.sweep import arms, get, label, scalar
 from lab.errors import InputError, printable
 from lab.lookup import suggestion
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, mean_interval, paired_interval
-from lab.report.lines import CONTROL, NO_INTERVAL, Line, Rows, label, lines
+from lab.report.lines import CONTROL, NO_INTERVAL, Line, Rows, lines
 from lab.report.tables import compared, number, value_of
 from lab.run.folder import axes_of
 

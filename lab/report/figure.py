@@ -11,9 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lab.config.sweep import arm_label
 from lab.errors import InputError
 from lab.metrics.columns import panels
-from lab.report.lines import CONTROL, Line, Rows, arm_label, kind_of, lines, measured_in
+from lab.report.lines import CONTROL, Line, Rows, kind_of, lines, measured_in
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Colours of regimes.  The first is the control's, also where a run has none."""

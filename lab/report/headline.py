@@ -12,11 +12,12 @@ from statistics import fmean
 
 from rich.text import Text
 
+from lab.config.sweep import arm_label
 from lab.metrics.column import Short
 from lab.metrics.columns import column as named
 from lab.metrics.columns import shortlist
 from lab.metrics.stats import Interval
-from lab.report.lines import CONTROL, Line, Rows, arm_label, kind_of, lines
+from lab.report.lines import CONTROL, Line, Rows, kind_of, lines
 from lab.report.tables import Dim, absent, number, scale, shown_generations, sparkline, styled
 
 MOST_BARS = 8

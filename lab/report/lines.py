@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from lab.config.sweep import NAME
-from lab.errors import InputError, printable
+from lab.config.sweep import NAME, arm_label, label
+from lab.errors import InputError
 from lab.lookup import suggestion
 from lab.metrics.columns import BY_NAME, column, headline
 from lab.metrics.stats import Interval, paired_interval
@@ -91,18 +91,6 @@ class Line:
 
     def _difference(self, value: float, other: float) -> float:
         return value / other - 1 if column(self.metric).relative else value - other
-
-
-def label(regime: str, axes: Mapping[str, Any]) -> str:
-    """Return the name of a regime in an arm: "replace, temperature 0.7"."""
-    return printable(", ".join(filter(None, (regime, arm_label(axes)))))
-
-
-def arm_label(axes: Mapping[str, Any]) -> str:
-    """Return swept fields as text: "temperature 0.7".  Fields that share a last name keep their full names."""
-    short = [name.split(".")[-1] for name in axes]
-    names = [name if short.count(end) > 1 else end for name, end in zip(axes, short, strict=True)]
-    return printable(", ".join(f"{name} {value}" for name, value in zip(names, axes.values(), strict=True)))
 
 
 def kind_of(rows: Rows) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 
 from lab.collapse.chains import Point
 from lab.collapse.telephone import Attractor, attractor
+from lab.config.sweep import label
 from lab.errors import InputError, printable
 from lab.metrics.columns import column
 from lab.metrics.stats import paired_interval
-from lab.report.lines import label
 from lab.run.folder import RunFolder
 from lab.run.profile import Profile
 from lab.steps.place import speller

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from lab.collapse.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
+from lab.config.sweep import arm_label, label
 from lab.definitions import DEFINITIONS, LEAST_ROWS, Finding
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
-from lab.report.lines import arm_label, label
 from lab.report.tables import Dim
 from lab.run.folder import to_csv
 from lab.run.profile import Profile

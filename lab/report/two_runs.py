@@ -12,11 +12,11 @@ import numpy as np
 
 from lab.config.files import difference
 from lab.config.study import StudyConfig
-from lab.config.sweep import get, scalar
+from lab.config.sweep import get, label, scalar
 from lab.errors import InputError, printable
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval, welch_interval
-from lab.report.lines import NO_INTERVAL, Line, Rows, headline_of, label, lines, measured_in
+from lab.report.lines import NO_INTERVAL, Line, Rows, headline_of, lines, measured_in
 from lab.report.tables import difference_of, listed, value_of
 
 SAME_TEXT = ("corpus.", "tokenizer.", "metrics.test_tokens", "model.n_positions", "model.pretrained")

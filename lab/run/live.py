@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
+from lab.config.sweep import label
 from lab.loop import Generation, Study
 from lab.metrics.columns import column
 from lab.run.folder import RunFolder
@@ -33,7 +34,7 @@ class Live:
         for generation in study.generations:
             self.chains[generation.record].append(generation)
         self.controls = {(g.arm.label, g.seed, g.t): g for g in study.generations if g.regime == CONTROL}
-        self.names = max(len(g.regime + g.arm.label) for g in study.generations)
+        self.names = max(len(label(g.regime, g.arm.axes)) for g in study.generations)
         self.told, self.due = 0, 1
         self.unlinked = list(study.generations)  # later those alone that were measured after the last links
 
@@ -58,7 +59,8 @@ class Live:
             return None
         control = self.controls.get((first.arm.label, first.seed, first.t))
         human = read_record(self.store, control) if control and control.record != step else None
-        name = first.regime + first.arm.label if len(generations) == 1 else "all regimes"
+        regime = first.regime if len(generations) == 1 else "all regimes"
+        name = label(regime, first.arm.axes if all(g.arm.axes == first.arm.axes for g in generations) else {})
         beside = [human and human["columns"], *[None] * (len(self.shown) - 1)]
         numbers = [self._number(*each, record["columns"]) for each in zip(self.shown, beside, strict=True)]
         return "  ".join([f"{name:<{self.names}}  seed {first.seed}  gen {first.t}", *filter(None, numbers)])

@@ -33,28 +33,36 @@ RECENT = 50
 class Estimator:
     """Seconds of a step: from the timings in the store's manifests, else from the guess in the table of steps."""
 
-    def __init__(self, store: Store, device: str) -> None:
-        self.device = device
+    def __init__(self, store: Store, device: str, workers: int = 0) -> None:
+        """Read the timings in a store.  `workers`: those of a run, each of whose first steps of a kind are slow."""
+        self.device, self.cold = device, 0
+        self.first: dict[str, list[float]] = defaultdict(list)
+        """Kind of step -> the first timings of a run: with imports and warm-up, they say too much of the others."""
         self.past: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         for name in STEPS:
             for path in sorted((store.root / name).glob(f"*/{MANIFEST}"))[:RECENT]:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just being replaced
                     timing = json.loads(path.read_text())["environment"]["timing"]
                     self.learn(name, timing["work"], timing["seconds"])
+        self.cold = workers
 
     def knows(self, kinds: Mapping[str, int]) -> bool:
         """Return whether each expensive kind was timed ENOUGH times, or as often as it occurs: name -> number."""
         expensive = {name: count for name, count in kinds.items() if STEPS[name].cost is not None}
-        return all(len(self.past[name]) >= min(ENOUGH, count) for name, count in expensive.items())
+        return all(
+            len(self.past[name]) + len(self.first[name]) >= min(ENOUGH + self.cold, count)
+            for name, count in expensive.items()
+        )
 
     @property
     def measured(self) -> bool:
         """Whether a training was timed."""
-        return any(self.past[name] for name, kind in STEPS.items() if kind.trains)
+        return any(self.past[name] or self.first[name] for name, kind in STEPS.items() if kind.trains)
 
     def learn(self, name: str, work: float, seconds: float) -> None:
         """Keep the ratio of the measured to the guessed time."""
-        self.past[name].append(seconds / self._guess(name, work))
+        cold = len(self.first[name]) < self.cold
+        (self.first if cold else self.past)[name].append(seconds / self._guess(name, work))
 
     def seconds(self, step: Step) -> float:
         """Estimate the seconds of a step."""
@@ -62,7 +70,8 @@ class Estimator:
 
     def of(self, name: str, work: float) -> float:
         """Estimate the seconds of a step of this kind with so many operations."""
-        ratio = statistics.median(self.past[name]) if self.past[name] else 1.0
+        known = self.past[name] or self.first[name]
+        ratio = statistics.median(known) if known else 1.0
         return self._guess(name, work) * ratio
 
     def _guess(self, name: str, work: float) -> float:

@@ -34,7 +34,7 @@ def clock(seconds: float) -> str:
 
 
 def counted(names: Iterable[str]) -> str:
-    """Return names with how often they occur: counted(["pool", "gather", "pool"]) == "pool x 2, gather"."""
+    """Return names with how often they occur: counted(["mix", "write", "mix"]) == "mix x 2, write"."""
     return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in Counter(names).items())
 
 

@@ -60,7 +60,7 @@ def sample(place: Place, models: Sequence[Step]) -> Step:
     params = SyntheticParams(place.t, writers, study.corpus.layout)
     tokens = study.sample_rows * place.row
     disk = (3 if isinstance(study.corpus, SourceConfig) else 5) * tokens + FILES  # of a source there is no text
-    label = f"join {models[0].chain.partition(' member')[0]}"
+    label = f"write {models[0].chain.partition(' member')[0]}"
     return make_step(SYNTHETIC, params, inputs, label=label, disk=disk)
 
 
@@ -88,7 +88,7 @@ def _shard(place: Place, model: Step, shard: int, rows: range, member: int) -> S
         SAMPLE,
         params,
         inputs,
-        label=f"write {model.chain} shard {shard}",
+        label=f"write {model.chain} part {shard + 1}",
         tokens=tokens,
         work=operations(study, tokens, passes=study.sample.beams or 1, drawn=True),
         disk=6 * tokens + FILES,

@@ -358,8 +358,7 @@ def test_corpus_describes(corpus_file: Path, tmp_path: Path, here: Here) -> None
     [
         (
             (),
-            "texts has 3 groups, too few to divide: no text for validation, test; add documents, or set --piece 8000 to "
-            "cut",
+            "has 3 groups, too few to divide: no text for validation, test; add documents, or set --piece 8000",
         ),
         (("--piece", "900000"), "add documents, or lower --piece"),
         (("--split", "test"), "--split"),

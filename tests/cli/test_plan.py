@@ -64,6 +64,20 @@ def test_plan_says_which_fold_will_hardly_hold_enough(desk: Path) -> None:
     assert "validation fold" not in ended.err
 
 
+def test_faults_of_fields_sweep_and_regimes_are_named_at_once(desk: Path) -> None:
+    """Also those of several arms, and not those of the study again for each arm."""
+    study = tiny("tales.jsonl", metrics__tokens=10**6, regimes=["human", "replce"], curators=["duplicats"])
+    write_study(desk / "s.yaml", study | {"sweep": [{"sample.temperature": -1}, {"sample.top_q": 5}, {"train.lr": -2}]})
+    said = both(desk)[0].err
+    known = ("metrics.tokens 1,000,000", "sample.temperature", "top_q", '"train.lr" is -2', "replce", "duplicats")
+    assert [word for word in known if said.count(word) < 1] == [] and said.count("must not exceed") == 1, said
+    study |= {"metrics": tiny("tales.jsonl")["metrics"]}
+    write_study(desk / "s.yaml", study | {"sweep": {"sample.temperature": [-1, 1, -2]}, "regimes": ["human"]})
+    assert both(desk)[0].err.count("a temperature is 0") == 2
+    write_study(desk / "s.yaml", study | {"sweep": {"regime": ["replce", {"last_k": {"kk": 3}}]}})
+    assert all(word in both(desk)[0].err for word in ("replce", '"kk"', "duplicats"))
+
+
 @pytest.mark.slow
 def test_a_vocabulary_that_the_text_cannot_fill_is_said(desk: Path) -> None:
     """Run says it once, its caption and that of show repeat it, and so does a later plan; a small one is filled."""
@@ -111,8 +125,10 @@ def test_without_a_study_the_shipped_ones_are_listed(desk: Path, command: str) -
     ended = call(command, cwd=desk)
     lines = ended.out.splitlines()[1:]
     assert ended.code == 2 and [line.split()[0] for line in lines] == study_names() and ended.unchanged
-    assert all(" about " in line or " needs " in line for line in lines)
-    assert all(len(line) < LONGEST + 60 for line in lines)
+    measured = {line.split()[0]: line for line in lines if " about " not in line and " needs " not in line}
+    assert set(measured) == {"smoke", "quick", "exact"}
+    assert "  4 min; AVX2 only: 10 to 17 min  " in measured["quick"] and "  46 to 82 s  " in measured["exact"]
+    assert all(len(line) < LONGEST + 70 for line in lines)
     assert ended.err.startswith("error: which study?") and len(ended.err.splitlines()) == 1
 
 

@@ -65,6 +65,28 @@ def test_each_generation_is_told_when_it_is_measured(
     assert f"perplexity {perplexity['replace', 1]:.1f} (human {perplexity['human', 1]:.1f})" in told.lines[-1][0]
 
 
+def test_an_arm_is_named_as_in_the_tables(built: Callable[..., Study], tmp_path: Path) -> None:
+    """And the words of all steps are the reader's."""
+    study = built(seeds=[0], sweep={"sample.temperature": [0.5, 1]}, sample__shard_rows=8)
+    live = Live(study, RunFolder(tmp_path / "tiny"))
+    monkey = {"columns": {"perplexity": 2.0, "rare_survival": 0.5}}
+    told = set[str]()
+    for step in live.chains:
+        live.told, live.due = 0, 10**6
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lab.run.live.read_record", lambda *_: monkey)
+            told.add(str(live.measured(step)).partition("  ")[0])
+    names = ("human", "replace", "all regimes")
+    assert told == {f"{name}, temperature {heat}" for name in names for heat in ("0.5", "1.0")}
+    words = {
+        step.label.split()[0]
+        for step in study.steps
+        if "seed" in step.label and not step.label.startswith(("human", "resample"))
+    }
+    assert words == {"mix", "train", "write", "score", "measure"}
+    assert not [step.label for step in study.steps if "shard" in step.label or "=" in step.label]
+
+
 def test_what_measures_goes_before_what_trains_and_writes() -> None:
     assert {"record", "extra", "heldout", "pool", "synthetic"} <= SOON and not {"train", "sample"} & SOON
 

@@ -118,8 +118,22 @@ def test_a_long_silence_is_broken(built: Callable[..., Study], tmp_path: Path, m
     assert " left" not in lines[0] and lines[-1].endswith("all done")
 
 
+def test_the_first_steps_of_each_worker_say_nothing_of_the_others(built: Callable[..., Study], tmp_path: Path) -> None:
+    """Two workers start with imports, ten times as slow: once two warm steps are timed, only these count."""
+    estimator = Estimator(store_at(tmp_path), "cpu", workers=2)
+    step = next(step for step in built().steps if step.name == "train")
+    guess = estimator.seconds(step)
+    seen = []
+    for seconds in (10, 10, 1, 1, 1):
+        seen.append((round(estimator.seconds(step) / guess, 6), estimator.knows({"train": 99})))
+        estimator.learn(step.name, step.work, seconds * guess)
+    assert seen == [(1, False), (10, False), (10, False), (1, False), (1, False)]
+    assert estimator.knows({"train": 99}) and estimator.seconds(step) == pytest.approx(guess)
+    assert estimator.measured
+
+
 def test_counted() -> None:
-    assert counted(["mix", "join", "mix"]) == "mix x 2, join"
+    assert counted(["mix", "write", "mix"]) == "mix x 2, write"
     assert counted([]) == ""
 
 

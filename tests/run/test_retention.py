@@ -501,14 +501,14 @@ def test_a_step_that_would_not_fit_fails_with_its_chain(
     free = {"now": 10**9}
 
     def look(folder: Path, what: str, size: int) -> None:
-        free["now"] = int(space.SAFETY * size) + space.SPARE - (what == "write shared seed 1 gen 0 shard 0")
+        free["now"] = int(space.SAFETY * size) + space.SPARE - (what == "write shared seed 1 gen 0 part 1")
         real(folder, what, size)
 
     monkeypatch.setattr("lab.store.space.check_room", look)
     monkeypatch.setattr("lab.store.space.shutil.disk_usage", lambda _: SimpleNamespace(free=free["now"]))
     _, failures = go(study, tmp_path / "tiny")
     ((label, reason),) = failures.items()
-    assert label == "write shared seed 1 gen 0 shard 0"
+    assert label == "write shared seed 1 gen 0 part 1"
     assert reason.startswith(f"{label} needs about 1.0 MB and {tmp_path / 'store'} has 1.0 MB free; nothing of it is")
     assert "lab prune RUN" in reason and "--checkpoints" in reason
     done = table(tmp_path / "tiny").decode().splitlines()
