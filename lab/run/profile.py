@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,23 +73,23 @@ def profiles(study: Study, store: Store) -> list[Profile]:
         if regime == CONTROL:
             continue
         of_arm = [each for each in study.generations if each.arm.label == arm]
-        points, control = (_points(of_arm, name, store) for name in (regime, CONTROL))
-        if points:
-            pair = Chains(regime, points, control)
+        own, control = (points(of_arm, name, store) for name in (regime, CONTROL))
+        if own:
+            pair = Chains(regime, own, control)
             axes = next(each.arm.axes for each in of_arm)
             found.append(Profile(regime, axes, pair, findings(pair, config.thresholds)))
     return found
 
 
-def _points(generations: list[Generation], regime: str, store: Store) -> dict[int, dict[int, Point]]:
+def points(generations: Sequence[Generation], regime: str, store: Store) -> dict[int, dict[int, Point]]:
     """Return seed -> generation -> what was measured, of generations up to the first that is not measured."""
-    points: dict[int, dict[int, Point]] = {}
+    chains: dict[int, dict[int, Point]] = {}
     for generation in sorted((each for each in generations if each.regime == regime), key=lambda each: each.t):
         record = read_record(store, generation)
-        by = points.setdefault(generation.seed, {})
+        by = chains.setdefault(generation.seed, {})
         if record is not None and len(by) == generation.t:
             by[generation.t] = _point(record, read_profile(store, generation))
-    return {seed: by for seed, by in points.items() if by}
+    return {seed: by for seed, by in chains.items() if by}
 
 
 def _point(record: Mapping[str, Any], profiled: Mapping[str, Any]) -> Point:

@@ -285,19 +285,31 @@ def as_json(study: Study, found: Sequence[Rate], shared: tuple[int, int] | None,
     return json.dumps(data, indent=1) + "\n"
 
 
-def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """Return the options that tests of pairs of controls share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="null", help="of human controls (default: scripts/studies/null.yaml)")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=5, help="in each of the two groups of a pair")
-    parser.add_argument("--metric", action="append", dest="metrics", help=f"repeatable (default: {', '.join(TESTED)})")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
     parser.add_argument("--workers", type=int, default=machine.cpu_cores(), help="0: in this process")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of lab run")
     parser.add_argument("--json", type=Path, help="write the rates here")
+    return parser
+
+
+def checked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line; a number that is too small ends the program."""
     options = parser.parse_args(arguments)
     if options.pairs < 1 or options.seeds < 2 or options.workers < 0:
         parser.error("--pairs is at least 1, --seeds at least 2 (one seed has no interval), --workers at least 0")
+    return options
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = parser_of(__doc__)
+    parser.add_argument("--metric", action="append", dest="metrics", help=f"repeatable (default: {', '.join(TESTED)})")
+    options = checked(parser, arguments)
     if not options.metrics:
         options.metrics = list(TESTED)
     for name in options.metrics:
