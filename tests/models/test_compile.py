@@ -52,8 +52,14 @@ def test_a_compiled_training_is_the_same_training() -> None:
 
 @pytest.mark.slow
 @needs_compiler
-def test_all_of_it_is_compiled_or_nothing() -> None:
-    """A function is compiled for more shapes than torch's default allows, and never in parts."""
+def test_all_of_it_is_compiled_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function is compiled for more shapes than torch's default allows, and never in parts.
+
+    Both are rules for the graph of the function, so that no kernels are made of it here.
+    """
+    sound = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, options, **rules: sound(function, backend="eager", **rules))
+    torch._dynamo.reset()
     for length in range(1, 11):
         assert float(compiled(thrice)(torch.ones(length)).sum()) == 3 * length
     with pytest.raises(torch._dynamo.exc.Unsupported):

@@ -364,7 +364,7 @@ def test_every_corpus_of_the_chain_is_a_draw_from_its_model(chain: Chain) -> Non
 N_0 = 4
 LINEAGE = Lineage(Corpus(HUMAN, N_0), (Corpus(0, N_0), Corpus(1, N_0)))
 POOL = 3 * N_0
-SEEDS = 6_000
+SEEDS = 3_000
 CORPORA = {origin: N_0 * (origin + 1) + np.arange(N_0)[:, None] for origin in (HUMAN, 0, 1)}
 """Rows of one token, which is the row's number in the pool: 0 .. 3 human, 4 .. 7 of S_0, 8 .. 11 of S_1."""
 

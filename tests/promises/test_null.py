@@ -1,6 +1,6 @@
 """The null test: human controls that differ only in their seed are told apart in 5 % of the pairs, no more and no less.
 
-scripts/checks/null_test.py tests this on human text with 2,000 chains.  Here the same script runs end to end on 164
+scripts/checks/null_test.py tests this on human text with 2,000 chains.  Here the same script runs end to end on 112
 tiny chains, and its comparison on 2,000 chains in memory: with correct intervals, with broken ones, and on groups that
 do differ.
 """
@@ -33,7 +33,7 @@ from lab.text.rows import draw_rows
 
 null = load("checks/null_test.py")
 
-PAIRS, SEEDS = 41, 2
+PAIRS, SEEDS = 28, 2
 STUDY: dict[str, Any] = {
     "name": "tiny-null",
     "seeds": [0],
@@ -128,7 +128,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Run the script as its command line does, in one process: 41 pairs of 2 + 2 seeds."""
+    """Run the script as its command line does, in one process: 28 pairs of 2 + 2 seeds."""
     cwd = tmp_path_factory.mktemp("null")
     study, out = write_study(cwd / "null.yaml", STUDY), cwd / "null.json"
     arguments = ["--study", study, "--pairs", PAIRS, "--seeds", SEEDS, "--workers", 0, "--checkpoints", cwd]
@@ -138,12 +138,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 
 def test_chains_of_one_law_are_seldom_told_apart(ran: Ran) -> None:
-    """Of 41 pairs at most 7 (99.9 %).  z in the place of t would reject 30 % of them: 12."""
+    """Of 28 pairs at most 6 (99.9 %).  Broken intervals are seen on 200 pairs below."""
     found = json.loads(ran.json.read_text())
     assert ran.code == 0
-    assert (found["pairs"], found["limits"]["most"], found["made"]["steps"]) == (PAIRS, 7, found["made"]["of"])
+    assert (found["pairs"], found["limits"]["most"], found["made"]["steps"]) == (PAIRS, 6, found["made"]["of"])
     assert [rate["metric"] for rate in found["rates"]] == list(MEASURED)
-    assert all(rate["rejected"] <= 7 for rate in found["rates"])
+    assert all(rate["rejected"] <= 6 for rate in found["rates"])
     assert sum(rate["rejected"] for rate in found["rates"]) > 0, "five metrics, and not one rejection"
 
 
@@ -171,7 +171,7 @@ def test_the_same_command_goes_on(ran: Ran, capsys: pytest.CaptureFixture[str]) 
     after = json.loads(ran.json.read_text())
     assert (after["made"]["steps"], after["rates"]) == (0, before["rates"])
     said = capsys.readouterr().out
-    assert "| metric | 2 + 2 seeds |" in said and "2-gram" in said and "seeds 0 to 163, 41 pairs" in said
+    assert "| metric | 2 + 2 seeds |" in said and "2-gram" in said and "seeds 0 to 111, 28 pairs" in said
 
 
 def test_bad_input_is_one_line(ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

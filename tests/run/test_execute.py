@@ -6,7 +6,6 @@ are a tiny GPT-2's.
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -28,7 +27,7 @@ from lab.run.preflight import prepare_human
 from lab.run.walk import ATTEMPTS, Walk
 from lab.steps import STEPS, job_of
 from lab.steps.kind import Kind
-from lab.store.manifest import MANIFEST, PRUNED
+from lab.store.manifest import PRUNED
 from lab.store.step import Step
 from lab.store.store import Store
 
@@ -351,13 +350,11 @@ def test_a_run_that_grows_keeps_what_it_had(
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
+def test_killed_inside_of_a_training_and_run_again_gives_the_same_bytes(
     built: Callable[..., Study], tmp_path: Path, corpus_file: Path, once: Mapping[str, bytes]
 ) -> None:
-    """SIGKILL to the whole process group: inside a training, and wherever chance falls."""
-    study, chance = write_study(tmp_path / "tiny.yaml", tiny(corpus_file)), random.Random(0)
-    for workers, moment in [(1, "train"), (0, "anywhere")]:
-        kill_run(tmp_path, study, workers, moment, chance)
+    """SIGKILL to the whole process group of a command with a worker.  At any instant: tests/promises/test_kill.py."""
+    kill_run(tmp_path, write_study(tmp_path / "tiny.yaml", tiny(corpus_file)))
     reports = run_study(built(), tmp_path / "checkpoints" / "tiny")
     assert reports.of("found") and reports.of("started")
     assert tables(tmp_path / "checkpoints" / "tiny") == once
@@ -365,20 +362,14 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     assert set(hidden) <= {".locks"}, "what the killed ones left is gone"
 
 
-def kill_run(cwd: Path, study: Path, workers: int, moment: str, chance: random.Random) -> None:
-    """Start a run, wait until a step of this kind is in hand or some steps are done, kill the group."""
-    command = [sys.executable, "-m", "lab", "run", str(study), "--workers", str(workers)]
+def kill_run(cwd: Path, study: Path) -> None:
+    """Start a run, wait until a training is in hand, kill the group."""
+    command = [sys.executable, "-m", "lab", "run", str(study), "--workers", "1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, start_new_session=True, **quiet)
-    store = cwd / "checkpoints" / "store"
-    enough = len(list(store.glob(f"*/*/{MANIFEST}"))) + chance.randrange(2, 8)
+    trainings = cwd / "checkpoints" / "store" / "train"
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if moment == "anywhere":
-            if len(list(store.glob(f"*/*/{MANIFEST}"))) >= enough:
-                break
-        elif list((store / moment).glob(".tmp-*")):
-            break
+    while process.poll() is None and time.monotonic() < deadline and not list(trainings.glob(".tmp-*")):
         time.sleep(0.001)
     assert process.poll() is None, "it must still be at work when it is killed"
     os.killpg(process.pid, signal.SIGKILL)
