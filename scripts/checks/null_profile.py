@@ -36,10 +36,11 @@ from pathlib import Path
 from typing import Any
 
 import null_test
+from lab.chains import Chains, Point
+from lab.verdicts import COLLAPSED, MISSING
 from null_test import SMALLER, STOPPED, checked, limits, parser_of
 
 from lab import machine
-from lab.chains import Chains, Point
 from lab.config.profile import Thresholds
 from lab.definitions import DEFINITIONS, findings
 from lab.errors import InputError
@@ -47,7 +48,6 @@ from lab.report.lines import CONTROL
 from lab.report.render import markdown_table
 from lab.run.profile import points
 from lab.run.progress import clock
-from lab.verdicts import COLLAPSED, MISSING
 
 ZERO = Thresholds(catastrophic=0, increase=0, increase_near=0, variance=0, scaling=1, modes=1, tails=0, hallucination=0)
 """The values of no change.  That of definition 3 has none: a gap that is not there has no exponent."""
