@@ -36,11 +36,11 @@ from pathlib import Path
 from typing import Any
 
 import null_test
-from lab.chains import Chains, Point
-from lab.verdicts import COLLAPSED, MISSING
 from null_test import SMALLER, STOPPED, checked, limits, parser_of
 
 from lab import machine
+from lab.collapse.chains import Chains, Point
+from lab.collapse.verdicts import COLLAPSED, MISSING
 from lab.config.profile import Thresholds
 from lab.definitions import DEFINITIONS, findings
 from lab.errors import InputError

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab.chains import Chains, Point
 from scipy.special import ndtr
 from support.scripts import load
 from support.tiny import write_study
 
 from lab import definitions
+from lab.collapse.chains import Chains, Point
 from lab.seeds import generator
 from lab.store import atomic
 
