@@ -34,6 +34,8 @@ LEAST_ROWS = 50
 """Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 LEAST_CONTEXT = 0.05
 """Nats per token that context must teach the control for definition 1 to mean something."""
+LEAST_GAIN = 0.01
+"""Nats per token that eight times the human text must gain for definition 5 to mean something."""
 LEAST_GENERATIONS, LEAST_SEEDS = 6, 3
 """What definition 3 needs: with 4 generations a plateau looks like divergence in 42 cases of 100."""
 MUCH = 4.0
@@ -182,6 +184,8 @@ def scaling(chains: Chains, at: Thresholds) -> Estimate:
     if any(len(chain) < 2 or len(human) < 2 for chain, human in pairs):
         return Estimate(missing="nested sizes were not trained; lab profile RUN --set profile.scaling=true trains them")
     gains = [[losses[min(losses)] - losses[max(losses)] for losses in pair] for pair in pairs]
+    if min(human for _, human in gains) < LEAST_GAIN:
+        return Estimate(missing="eight times the human text gains nothing here: take more text, or train longer")
     known = [equivalent(human, chain[max(chain)]) for chain, human in pairs]
     less = "less than " if np.mean(known) <= min(pairs[0][1]) * 1.001 else ""
     said = f"it knows human text like a model that has read {less}{np.mean(known):.0%} of it"

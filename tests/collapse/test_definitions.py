@@ -211,6 +211,15 @@ def test_what_eight_times_the_data_gains() -> None:
     assert found(5, chains([point()] * 3)).verdict == MISSING
 
 
+@pytest.mark.parametrize("gain", [0.0, -0.1, 0.009])
+def test_where_more_human_text_gains_nothing_no_law_can_change(gain: float) -> None:
+    human = {0.125: 4 + gain, 0.25: 4.0, 0.5: 4.0, 1.0: 4.0}
+    chain = {0.125: 4.3, 0.25: 4.2, 0.5: 4.1, 1.0: 4.0}
+    control = [{0: point(losses=human), 1: point()}] * 3
+    finding = found(5, chains([{0: point(losses=human), 1: point(losses=chain)}] * 3, control))
+    assert finding.verdict == MISSING and "eight times the human text gains nothing here" in finding.words
+
+
 def test_equivalent_human_text_lies_between_the_sizes() -> None:
     human = {0.125: 5.0, 0.25: 4.0, 0.5: 3.0, 1.0: 2.0}
     assert equivalent(human, 3.5) == pytest.approx(math.sqrt(0.25 * 0.5))
