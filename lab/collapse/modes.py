@@ -22,7 +22,8 @@ CLUSTERS = 6
 """Modes of a text without domains."""
 ROUNDS = 30
 """Most rounds of the clustering.  It ends earlier when no row changes."""
-ROWS_AT_ONCE = 1024
+AT_ONCE = 2**25
+"""Numbers that scores adds up at one time, 256 MB: a column of labels may have thousands of values."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class NaiveBayes:
 
     def scores(self, rows: Tokens) -> NDArray[np.float64]:
         """Return the joint log probability of each row and mode, [N, M]."""
-        blocks = (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
+        size = max(1, AT_ONCE // (rows.shape[1] * len(self.prior)))
+        blocks = (rows[start : start + size] for start in range(0, len(rows), size))
         return np.concatenate([self.token[block].sum(axis=1) for block in blocks]) + self.prior
 
     def classify(self, rows: Tokens) -> NDArray[np.int64]:

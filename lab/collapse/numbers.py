@@ -103,7 +103,7 @@ def _tails(
         return {}, [], 0
     words, (text, _, fresh) = base.compared_words, base.compared
     kept = [
-        _types(found, outside_copies(found, inside_copies(rows, base.human, VERBATIM)))
+        _types(found, outside_copies(found, inside_copies(rows, base.human, VERBATIM, is_text(rows, base.end))))
         for found, rows in ((words[0], text), (words[2], fresh))
     ]
     counts = np.bincount(words[1].word, minlength=len(words[1].types))

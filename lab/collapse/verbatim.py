@@ -42,14 +42,25 @@ def overlap(rows: Rows, training: Rows, n: int, counted: NDArray[np.bool_] | Non
     """
     found = copied(rows, training, n)
     if counted is not None:
-        whole = np.lib.stride_tricks.sliding_window_view(counted, n, axis=1).all(axis=2) if found.size else found
-        found = found[whole]
+        found = found[_whole(counted, n)]
     return float(found.mean()) if found.size else float("nan")
 
 
-def inside_copies(rows: Rows, training: Rows, n: int) -> NDArray[np.bool_]:
-    """Return which tokens lie in an n-gram that the training rows hold too: bool [N, T]."""
+def _whole(counted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    """Return which n-grams have only tokens that count: [N, T] -> bool [N, T - n + 1]."""
+    if counted.shape[1] < n:
+        return np.empty((len(counted), 0), np.bool_)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(counted, n, axis=1).all(axis=2))
+
+
+def inside_copies(rows: Rows, training: Rows, n: int, counted: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Return which tokens lie in an n-gram that the training rows hold too: bool [N, T].
+
+    With `counted`, bool [N, T], only n-grams of tokens that count: the filling after a document is no copy.
+    """
     found = copied(rows, training, n)
+    if counted is not None:
+        found &= _whole(counted, n)
     inside = np.zeros(rows.shape, np.bool_)
     for k in range(n if found.size else 0):
         inside[:, k : k + found.shape[1]] |= found

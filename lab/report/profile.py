@@ -193,12 +193,11 @@ def harm(profile: Profile) -> dict[str, tuple[list[list[str]], list[str]]]:
     groups = dict.fromkeys((each["column"], each["group"]) for point, _ in pairs for each in point.groups)
     for kind, group in groups:
         found = [[_of(point.groups, kind, group) for point in pair] for pair in pairs]
-        if all(side is not None for pair in found for side in pair):
-            tables.setdefault(kind, [])
-            if harmed := _harmed(group, found):
-                tables[kind].append(harmed)
-            else:
-                small.setdefault(kind, []).append(group)
+        rows, whole = tables.setdefault(kind, []), all(side is not None for pair in found for side in pair)
+        if whole and (harmed := _harmed(group, found)):
+            rows.append(harmed)
+        else:  # a group that the human rows of one seed lack is small, too
+            small.setdefault(kind, []).append(group)
     return {
         kind: ([row for _, row in sorted(rows, key=lambda each: each[0])], small.get(kind, []))
         for kind, rows in tables.items()

@@ -201,23 +201,26 @@ def _by_law(base: Evidence, law: Law | None) -> Judged:
 
 
 def _labels(path: Path, inputs: Folders) -> dict[str, list[str]]:
-    """Return the labels of the documents of a fold, by column; of columns that hold nothing none."""
+    """Return the labels of the documents of a fold, by column."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     columns = {name: table[name].to_pylist() for name in LABELS}
     if "labels" in inputs:
         documents = table["document"].to_pylist()
         given = load_labels(inputs["labels"])
         columns |= {name: [values.get(document) for document in documents] for name, values in given.items()}
-    return {name: [printable(each or NONE) for each in values] for name, values in columns.items() if any(values)}
+    return {name: [printable(each or NONE) for each in values] for name, values in columns.items()}
 
 
 def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
-    """Return the labels of the human training rows: those of the document of the first token."""
+    """Return the labels of the human training rows: those of the document of the first token.
+
+    A column that says nothing of the train fold is left out.  Held-out text may lack labels that training text has.
+    """
     path = inputs["rows"] / "train-names.arrow"
     documents = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["document"].to_pylist()
     at = {name: index for index, name in enumerate(documents)}
     rows = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])["document"].to_pylist()
-    found = {name: [*values, CANARY] for name, values in _labels(path, inputs).items()}
+    found = {name: [*values, CANARY] for name, values in _labels(path, inputs).items() if len(set(values)) > 1}
     return {name: [values[at.get(each, -1)] for each in rows] for name, values in found.items()}
 
 

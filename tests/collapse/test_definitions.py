@@ -244,6 +244,9 @@ def test_three_seeds_show_that_a_mode_is_gone() -> None:
     finding = found(6, chains(gone, control))
     assert finding.verdict == COLLAPSED and "(sky)" in finding.words
     assert finding.value.mean == pytest.approx(np.mean([2.5, 6.5, 12.5]) / 120.5)
+    wide = [point(groups=modes(sea=k, land=0, sky=30 + k // 20)) for k in (0, 0, 70)]
+    named = found(6, chains(wide, [point(groups=modes(sea=120, land=9, sky=120))] * 3))
+    assert named.verdict == COLLAPSED and "(sky)" in named.words and named.value.high < 0.5  # sea's mean is lower
 
 
 def test_equal_samples_lose_no_mode() -> None:
@@ -373,7 +376,7 @@ def test_an_interval_beyond_may_not_survive_the_correction() -> None:
     tight = [point(4 + x) for x in (0.5, 0.8, 0.9)]
     demoted = found(2, chains(tight))
     assert demoted.value.low > 0 and demoted.p > 0.05 / 5
-    assert demoted.verdict == UNDECIDED and "not after correction for eight definitions" in demoted.words
+    assert demoted.verdict == UNDECIDED and "not after correction for several definitions" in demoted.words
 
 
 @pytest.mark.parametrize("side", ["above", "below"])

@@ -14,6 +14,7 @@ from lab.collapse.modes import NaiveBayes, cluster, entanglement, fit_temperatur
 from lab.collapse.numbers import measure_profile
 from lab.collapse.verbatim import copied, inside_copies, ngram_hashes, outside_copies, overlap
 from lab.metrics.evidence import Evidence
+from lab.metrics.texts import is_text
 from lab.metrics.words import find_words, word_counts
 from lab.seeds import generator
 
@@ -96,6 +97,8 @@ def test_words_inside_copies_do_not_count() -> None:
     words = find_words(row, BYTES, 0)
     kept = [words.types[w] for w in words.word[outside_copies(words, inside)]]
     assert kept == [WORDS[t].strip() for t in (20, 21, 22)]  # the last is cut by the end of the row
+    ended = np.array([[5, *[0] * 11]], np.uint16)  # the filling after a document is no copy
+    assert inside_copies(ended, ended, 8).all() and not inside_copies(ended, ended, 8, is_text(ended, 0)).any()
 
 
 def test_overlap_counts_text_alone() -> None:
