@@ -104,6 +104,8 @@ def faults_beside(fields: Mapping[str, Any], known: str) -> list[str]:
         points = _points(fields.get("sweep"))[:FEW_ARMS]
     except (AttributeError, TypeError, InputError):  # no sweep at all, which the other faults say
         return []
+    if not all(isinstance(point, Mapping) and all(isinstance(name, str) for name in point) for point in points):
+        return []
     for point in points:
         try:
             _apply(fields, point)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from lab.models.sampling.decoding import Decoding
 
 MOST_TOKENS = 16_384
-"""Held-out tokens at which the entropy is measured.  Its mean over so many has a standard error of about 0.02 nats,
-and of the difference of two models, which see the same tokens, much less."""
+"""Held-out tokens at which the entropy is measured: its mean has a standard error of about 0.02 nats."""
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ MEASURING = ("evidence", "memory", "modes", "numbers", "telephone", "verbatim")
 """Files of lab/collapse that decide a profile's numbers; the others read them."""
 PARTS, SHARE = (8, 4, 2), "share-"
 """Models are trained on one of so many parts of a generation's rows; the role of their held-out losses."""
-NONE = "(none)"
-"""The label of documents without one."""
+NONE = "(none)"  # the label of documents without one
 LABELS = ("domain", "author")
 """Columns of labels by which loss and generated text are divided."""
 

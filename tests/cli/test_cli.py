@@ -163,7 +163,7 @@ def test_run_prints_plain_lines_and_one_headline(finished: Finished) -> None:
     steps = [line for line in finished.log.splitlines() if line.startswith("[")]
     sums = [int(count) for line in steps for count in re.findall(r"(?:train|write) x (\d+)", line)]
     single = [name for line in steps for name in re.findall(r"\b(?:train|write)\b(?! x)", line)]
-    assert sum(sums) + len(single) == 6 + 12, steps
+    assert sum(sums) + len(single) == 6 + 12 + 6, "models, parts of samples, and samples"
     assert steps[-1].endswith("all done")
     assert sum(line.startswith("read human text: ") for line in finished.log.splitlines()) == 1
     assert "\x1b" not in finished.log + finished.output, "no colours off a terminal"

@@ -71,7 +71,8 @@ def artifacts(copy: Path, kind: str) -> set[Path]:
 def into_the_table(copy: Path, module: str, after: str) -> None:
     """Add a kind to the table of steps: the name of its module in capitals, on the line after another kind."""
     path = copy / "lab" / "steps" / "__init__.py"
-    text = path.read_text().replace("from lab.steps import ", f"from lab.steps import {module}, ", 1)
+    text = path.read_text().replace("from lab.steps import (\n", f"from lab.steps import (\n    {module},\n", 1)
+    assert f"    {module},\n" in text
     assert text.count(f"        {after},\n") == 1
     path.write_text(text.replace(f"        {after},\n", f"        {after},\n        {module}.{module.upper()},\n"))
 
