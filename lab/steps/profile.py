@@ -1,7 +1,4 @@
-"""The step `profile`: what the eight definitions of collapse need of one generation, from evidence alone.
-
-Nothing of it is an input of a step that a study without `profile` has, so a finished run gains it without a training.
-"""
+"""The step `profile`: what the eight definitions need of a generation, from evidence that no other step reads."""
 
 from __future__ import annotations
 
