@@ -370,7 +370,7 @@ def findings(chains: Chains, at: Thresholds) -> list[Finding]:
 
 def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
     threshold = float(getattr(at, definition.threshold))
-    near = float(getattr(at, f"{definition.threshold}_near", threshold))
+    near = max(threshold, float(getattr(at, f"{definition.threshold}_near", threshold)))  # of a side above alone
     nothing = Interval(math.nan, math.nan, math.nan)
     if not chains.seeds:
         return Finding(definition, nothing, None, threshold, near, MISSING, "There is no control to compare with.")

@@ -113,6 +113,8 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
         warn("stopped; nothing that was measured is lost: run the same command again to continue")
         raise typer.Exit(STOPPED) from None
     found = profiles(study, store)
+    if not found and not failures:
+        raise InputError(f"{folder.path} has measured its control alone so far; lab run continues it")
     if not failures:
         folder.widen(study)
         save(found, folder.path / "profile.csv")

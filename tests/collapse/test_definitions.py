@@ -276,8 +276,8 @@ def test_rows_unlike_human_text_are_counted_above_the_controls() -> None:
 
 def test_a_threshold_of_the_study_decides() -> None:
     given = chains([point(x) for x in spread(4.5)])
-    assert found(1, given).verdict == NOT
-    assert found(1, given, Thresholds(catastrophic=0.2)).verdict == COLLAPSED
+    assert [found(1, given, at).verdict for at in (AT, Thresholds(catastrophic=0.2))] == [NOT, COLLAPSED]
+    assert found(2, given, Thresholds(increase=0.9)).verdict == NOT, "near is no less than the threshold"
 
 
 def test_one_seed_and_no_control_measure_nothing() -> None:
