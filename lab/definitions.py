@@ -155,7 +155,8 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
         verdict = COLLAPSED
     elif min(interval.low, over.low if over else math.inf) > at.divergence or found.rival > MUCH:
         verdict = NOT
-    said = {COLLAPSED: "diverging so far", NOT: "levelling off", UNDECIDED: "the curve does not tell"}[verdict]
+    levels = "levelling off" + ("" if interval.low > at.divergence else ": a plateau fits better")
+    said = {COLLAPSED: "diverging so far", NOT: levels, UNDECIDED: "the curve does not tell"}[verdict]
     return Estimate(list(found.kappa), over, said=said, verdict=verdict)
 
 
@@ -173,7 +174,7 @@ def variance(chains: Chains, at: Thresholds) -> Estimate:
     values = [a.columns["next_entropy"] - b.columns["next_entropy"] for a, b in chains.pairs()]
     if any(map(math.isnan, values)):
         return Estimate(missing="the entropy of the next token was not measured (profile.entropy, weights, beams)")
-    return Estimate(values, said="the model blurs" if np.mean(values) > 0 else "")
+    return Estimate(values, said="the model blurs" if paired_interval(values).low > 0 else "")
 
 
 def scaling(chains: Chains, at: Thresholds) -> Estimate:
@@ -189,7 +190,7 @@ def scaling(chains: Chains, at: Thresholds) -> Estimate:
         return Estimate(missing="eight times the human text gains nothing here: take more text, or train longer")
     known = [equivalent(human, chain[max(chain)]) for chain, human in pairs]
     less = "less than " if np.mean(known) <= min(pairs[0][1]) * 1.001 else ""
-    said = f"it knows human text like a model that has read {less}{np.mean(known):.0%} of it"
+    said = f"it knows human text like a model that has read {less}{100 * np.mean(known):.3g}% of it"
     return Estimate([chain / human for chain, human in gains], said=said)
 
 
@@ -312,7 +313,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "the same extra data buys half as much",
         "Dohmatob et al. 2024 (A Tale of Tails), Dohmatob et al. 2025 (Strong Model Collapse)",
         scaling,
-        lambda x: f"eight times the data gains {x:.0%} of what human data gains",
+        lambda x: f"eight times the data {'gains' if x >= 0 else 'loses'} {abs(x):.0%} of what human data gains",
     ),
     Definition(
         6,

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import typer
 
 from lab.cli.terminal import BAD_INPUT, print_table, warn
+from lab.errors import InputError
 
 WORKERS = 2
 """Workers for which the list of studies says how long each takes."""
@@ -50,6 +51,7 @@ def prepare(
     folder = RunFolder(checkpoints / config.name)
     folder.check_place()
     notes += filter(None, [folder.check_extends(config, aside=aside)])
+    config = _with_profile(config, folder)
     graph = build(config)
     folder.check_content(graph)
     check_own_regimes(graph)
@@ -58,6 +60,15 @@ def prepare(
     for note in notes:
         warn(f"note: {note}")
     return graph, folder
+
+
+def _with_profile(config: Any, folder: Any) -> Any:
+    """Return the study with the profile that `lab profile` has added to its run, where the study names none."""
+    try:
+        before = folder.config().profile
+    except InputError:  # no run yet, or a damaged one
+        return config
+    return config if config.profile or before is None else config.model_copy(update={"profile": before})
 
 
 def _own_text(config: Any, overrides: Sequence[str]) -> tuple[Any, list[str]]:

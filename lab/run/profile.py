@@ -15,6 +15,7 @@ from lab.loop import Generation, Study, build
 from lab.run.folder import RunFolder
 from lab.run.records import read_profile, read_record
 from lab.steps import STEPS
+from lab.steps.profile import PROFILE
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 
@@ -40,12 +41,17 @@ def profiled_study(folder: RunFolder, asked: ProfileConfig | None) -> Study:
     config = folder.config()
     section = asked or config.profile or ProfileConfig()
     without = {"extraction": False, "telephone": False}
-    for left_out in ({}, without, {**without, "entropy": False}):
+    most: Study | None = None
+    covered = 0
+    for left_out in ({}, without, {**without, "entropy": False}, {**without, "entropy": False, "scaling": False}):
         wanted = section.model_copy(update=left_out)
         study = build(config.model_copy(update={"profile": wanted}), folder.machine(), folder.content())
-        if affordable(study, folder.store):
-            return study
-    raise InputError(f"{folder.path} has no generation measured yet; lab run continues it")
+        generations = sum(step.name == PROFILE.name for step in affordable(study, folder.store))
+        if generations > covered:  # the growth of a loss needs every generation, and none is trained again
+            most, covered = study, generations
+    if most is None:
+        raise InputError(f"{folder.path} has no generation measured yet; lab run continues it")
+    return most
 
 
 def affordable(study: Study, store: Store) -> list[Step]:

@@ -101,6 +101,11 @@ def test_a_finished_run_gains_a_profile_and_trains_the_judge_alone(finished: Pat
     as_json = call("profile", "tiny", "--json", "--workers", "0", cwd=finished)
     assert as_json.out.count('"definition"') == 8 and (run.path / "profile.csv").read_text().count("replace") == 8
     assert call("verify", "tiny", cwd=finished).code == 0
+    fields = tiny(finished / "corpus.jsonl", seeds=[0, 1], keep_models="all")
+    again = call("run", write_study(finished / "tiny.yaml", fields), "--workers", "0", cwd=finished)
+    assert again.code == 0, again.err
+    assert run.config().profile == ProfileConfig() and math.isfinite(run.results()[0]["next_entropy"])
+    assert len(trained(finished) - before) == 1, "lab run keeps the profile, and trains nothing"
 
 
 @pytest.mark.slow
@@ -108,6 +113,10 @@ def test_deleted_weights_are_not_trained_again(finished: Path, tmp_path: Path) -
     corpus = finished / "corpus.jsonl"
     run = RunFolder(tmp_path / "tiny")
     run_study(build(tiny_config(corpus, seeds=[0, 1])), run.path)
+    pruning(run, "last").apply(run.store)
+    study = profiled_study(run, None)
+    all_of_them = {generation.profile for generation in study.generations}
+    assert all_of_them <= set(affordable(study, run.store)), "every generation, and not only those with weights"
     pruning(run, "none").apply(run.store)
     study = profiled_study(run, None)
     steps = affordable(study, run.store)
