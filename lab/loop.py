@@ -22,17 +22,17 @@ from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
 from lab.steps.curate import curated
+from lab.steps.evidence.profile import SHARE, nested, profile
+from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
 from lab.steps.identity import identities
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
-from lab.steps.profile import SHARE, nested, profile
 from lab.steps.record import record
 from lab.steps.sample import sample
 from lab.steps.text import human
 from lab.steps.train import base, train
-from lab.steps.voices import voiced
 from lab.store.step import Step, in_order
 
 CONTROL = "human"

@@ -28,10 +28,10 @@ from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.loop import Study
 from lab.metrics.stats import mean_interval
-from lab.resampling import LARGEST_CHAIN
 from lab.run.folder import to_csv
 from lab.store.atomic import write_text
 from lab.text.known_source import KnownSource
+from lab.theory.binomial import LARGEST_CHAIN
 
 PARSED: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
 CONFIDENCE = 0.999

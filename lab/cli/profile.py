@@ -124,7 +124,7 @@ def _measure(folder: Any, overrides: Sequence[str], workers: int | None) -> tupl
 def _asked(config: Any, overrides: Sequence[str]) -> Any:
     """Return the section `profile` that is asked for; None where nothing is.  InputError: another field, or a fault."""
     from lab.config.files import overridden
-    from lab.steps.labels import check_labels
+    from lab.steps.evidence.labels import check_labels
 
     if wrong := [each for each in overrides if not each.startswith("profile.")]:
         raise InputError(f"{wrong[0]}: lab profile sets fields of the section profile only, such as profile.judge")

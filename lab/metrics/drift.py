@@ -1,6 +1,6 @@
 """Drift at independent loci: each position of a row is a population of its own, the rows are its draws.
 
-Exact theory (lab/theory.py) predicts these numbers.  n = rows, T = loci, K = types.  Each function gives one number per
+Exact theory (lab/theory/) predicts these numbers.  n = rows, T = loci, K = types.  Each function gives one number per
 locus [T], or counts over all loci, and is unbiased for the distribution that the rows were drawn from.
 """
 

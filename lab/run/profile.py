@@ -15,7 +15,7 @@ from lab.loop import Generation, Study, build
 from lab.run.folder import RunFolder
 from lab.run.records import read_profile, read_record
 from lab.steps import STEPS
-from lab.steps.profile import PROFILE
+from lab.steps.evidence.profile import PROFILE
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lab.loop import Generation
-from lab.steps.profile import load_profile
+from lab.steps.evidence.profile import load_profile
 from lab.store.store import Store
 
 

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.steps import (
-    curate,
-    entropy,
-    extra,
-    judge,
-    labels,
-    pool,
-    probes,
-    profile,
-    record,
-    sample,
-    source,
-    text,
-    train,
-    voices,
-)
+from lab.steps import curate, extra, pool, probes, record, sample, source, text, train
+from lab.steps.evidence import entropy, judge, labels, profile, voices
+from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
-from lab.steps.memory import MEMORY
 from lab.steps.place import Place
 from lab.store.step import Step
 from lab.store.store import Job

@@ -8,7 +8,7 @@ from support.tiny import PROJECT
 
 ROOMS = [
     {"errors", "seeds", "hashing", "environment", "former"},
-    {"lookup", "machine", "resampling"},
+    {"lookup", "machine"},
     {"config", "recipe"},
     {"regimes", "metrics", "curators", "theory"},
     {"collapse"},

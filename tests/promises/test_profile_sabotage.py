@@ -29,7 +29,7 @@ from lab.models.counted import Counted
 from lab.models.ngram import Ngram
 from lab.models.sampling.decoding import Decoding
 from lab.seeds import generator
-from lab.steps.entropy import entropies
+from lab.steps.evidence.entropy import entropies
 
 DOMAINS = ("commentary", "novel", "sermon", "sotu")
 ROW, EACH, TEST, FOREIGN = 128, 80, 40, 500

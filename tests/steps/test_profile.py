@@ -20,8 +20,8 @@ from lab.models.sampling.decoding import Decoding
 from lab.run.folder import RunFolder
 from lab.run.profile import affordable, profiled_study, profiles
 from lab.run.retention import pruning
-from lab.steps.entropy import entropies
-from lab.steps.labels import period
+from lab.steps.evidence.entropy import entropies
+from lab.steps.evidence.labels import period
 from lab.text.known_source import KnownSource
 
 NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}

@@ -87,7 +87,7 @@ MEMORY = Kind(
     "memory",
     MemoryParams,
     _run_memory,
-    ("steps/memory.py", "text/canaries.py", "metrics/texts.py", *MODELS),
+    ("steps/evidence/memory.py", "text/canaries.py", "metrics/texts.py", *MODELS),
     version="1",
     cost=Cost(cpu=8e10, cuda=4e13),
     takes="evidence",

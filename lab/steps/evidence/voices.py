@@ -68,7 +68,7 @@ def _run_extra(params: VoicedExtraParams, inputs: Folders, out: Path, attempt: A
     write_json(out / FILE, pairs)
 
 
-MODULES = ("steps/voices.py", "config/voices.py", "metrics/centralisation.py")
+MODULES = ("steps/evidence/voices.py", "config/voices.py", "metrics/centralisation.py")
 VOICED_RECORD = replace(
     RECORD, name="record-voices", params=VoicedRecordParams, run=_run_record, modules=(*MODULES, *RECORD.modules)
 )

@@ -96,7 +96,7 @@ ENTROPY = Kind(
     "entropy",
     EntropyParams,
     _run_entropy,
-    ("steps/entropy.py", "models/sampling/*.py", *MODELS),
+    ("steps/evidence/entropy.py", "models/sampling/*.py", *MODELS),
     version="1",
     cost=Cost(cpu=4e10, cuda=1e12),
     takes="evidence",

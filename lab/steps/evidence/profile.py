@@ -22,11 +22,11 @@ from lab.metrics.columns_profile import names
 from lab.metrics.evidence import Evidence, Law
 from lab.metrics.texts import is_text
 from lab.metrics.words import count_words
-from lab.steps.entropy import entropy
-from lab.steps.judge import judge, judged
+from lab.steps.evidence.entropy import entropy
+from lab.steps.evidence.judge import judge, judged
+from lab.steps.evidence.labels import labels, load_labels
+from lab.steps.evidence.memory import load_memory, memory
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
-from lab.steps.labels import labels, load_labels
-from lab.steps.memory import load_memory, memory
 from lab.steps.place import Place
 from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
@@ -224,7 +224,13 @@ LEXICON = Kind(
     "lexicon",
     NoParams,
     _run_lexicon,
-    ("steps/profile.py", "metrics/words.py", "metrics/letters.py", "text/tokenizer.py", "text/plain_tokenizer.py"),
+    (
+        "steps/evidence/profile.py",
+        "metrics/words.py",
+        "metrics/letters.py",
+        "text/tokenizer.py",
+        "text/plain_tokenizer.py",
+    ),
     version="1",
     libraries=frozenset({"tokenizers"}),
 )
@@ -232,7 +238,7 @@ PROFILE = Kind(
     "profile",
     ProfileParams,
     _run_profile,
-    ("steps/profile.py", *(f"collapse/{name}.py" for name in MEASURING), *RECORD.modules),
+    ("steps/evidence/profile.py", *(f"collapse/{name}.py" for name in MEASURING), *RECORD.modules),
     takes="evidence",
     libraries=frozenset({"tokenizers", "pyarrow"}),
     reads_weights=False,

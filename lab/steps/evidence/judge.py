@@ -80,7 +80,7 @@ JUDGED = Kind(
     "judged",
     JudgedParams,
     _run_judged,
-    ("steps/judge.py", "metrics/texts.py", *MODELS),
+    ("steps/evidence/judge.py", "metrics/texts.py", *MODELS),
     version="1",
     cost=Cost(cpu=8e10, cuda=4e13),
     takes="evidence",

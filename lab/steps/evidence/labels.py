@@ -93,7 +93,7 @@ LABELS = Kind(
     "labels",
     LabelsParams,
     _run_labels,
-    ("steps/labels.py", *MODULES),
+    ("steps/evidence/labels.py", *MODULES),
     version="1",
     libraries=frozenset({"datasets", "pyarrow"}),
 )
