@@ -11,7 +11,7 @@ one human corpus kept for all replicas. Logarithms are natural. Impossible argum
 Cheap replicas: n rows whose T positions have a categorical each are T chains. One unigram for all follows other laws.
 """
 
-from lab.theory.arguments import Pool
+from lab.theory.arguments import REGIMES, Pool
 from lab.theory.chains import (
     best_real_weight,
     expected_chi_square,
@@ -38,6 +38,7 @@ from lab.theory.estimates import least_squares_excess, mean_variance
 from lab.theory.zipf import missing_mass, zipf_missing_mass, zipf_tail
 
 __all__ = [
+    "REGIMES",
     "Pool",
     "best_real_weight",
     "count_law",
