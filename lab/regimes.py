@@ -16,7 +16,7 @@ import numpy as np
 
 from lab.errors import InputError
 from lab.lookup import check_options, lookup
-from lab.recipe import Lineage, OnTable, Part, Recipe
+from lab.recipe import ARCHIVE, Lineage, OnTable, Part, Recipe
 from lab.seeds import derive_seed, generator
 
 DRIFT = 0.01
@@ -115,6 +115,56 @@ def mix(
     return Recipe(tuple(parts + _subsample(samples[:-1], from_older, rng)))
 
 
+def web(
+    lineage: Lineage,
+    *,
+    rng: np.random.Generator,
+    machine: float,
+    ramp: int = 1,
+    size: float = 1.0,
+    older: float = 0.0,
+    repeat_human: bool = False,
+) -> Recipe:
+    """Return a crawl of an unlabelled web: machine text whose share grows over the generations, and fresh human text.
+
+    The crawl of generation t has size x (human rows) rows.  A share machine x min(1, t / ramp) of them is generated.
+    The rest are the archive's next human rows.  Whoever curates the crawl does not learn which is which.
+
+    Args:
+        lineage: All text so far.
+        rng: The generator of random numbers.
+        machine: The share of generated rows once the ramp is over.
+        ramp: The number of generations over which the share grows from 0.
+        size: Rows of a crawl per human row of generation 0.
+        older: The part of the generated rows that comes from all samples except the newest, while there are any.
+        repeat_human: Begin the archive again when it is used up, which is an error otherwise.
+
+    Raises:
+        InputError: an option is impossible, or the archive or the samples are too small.
+    """
+    numbers = all(type(value) in (int, float) for value in (machine, size, older))
+    _need(numbers and 0 <= machine <= 1 and 0 <= older <= 1, f"web: machine {machine} and older {older} are shares")
+    _need(numbers and size > 0, f"web: size is {size}; it is above 0, and 1 gives as many rows as there are human ones")
+    _need(type(ramp) is int and ramp >= 1, f"web: ramp is {ramp}; it is a whole number of generations, at least 1")
+    _need(type(repeat_human) is bool, "web: repeat_human is true or false")
+    if not lineage.samples:
+        return Recipe((Part.whole(lineage.human),))
+    t, total = lineage.samples[-1].corpus + 1, max(1, round(size * lineage.human.rows))
+    generated = [round(machine * min(1, s / ramp) * total) for s in range(1, t + 1)]
+    used, rows = sum(total - each for each in generated[:-1]), total - generated[-1]
+    have = lineage.archive.rows if lineage.archive else 0
+    _need(
+        rows <= have and (repeat_human or used + rows <= have),
+        f"web: generation {t} needs {rows:,} fresh human rows after the {used:,} used before it, and the archive has "
+        f"{have:,}: raise corpus.archive_tokens to {used + rows:,} x model.n_positions, or set repeat_human: true",
+    )
+    old = round(older * generated[-1]) if len(lineage.samples) > 1 else 0
+    parts = _subsample(lineage.samples[-1:], generated[-1] - old, rng) + _subsample(lineage.samples[:-1], old, rng)
+    first = used % have if have else 0
+    pieces = ((first, min(first + rows, have)), (0, first + rows - have))
+    return Recipe(tuple(parts + [Part(ARCHIVE, start, stop) for start, stop in pieces if start < stop]))
+
+
 def _subsample(table: tuple[OnTable, ...], rows: int, rng: np.random.Generator) -> list[Part]:
     """Return so many rows of these corpora together, drawn uniformly without replacement."""
     bounds = np.cumsum([0, *(each.rows for each in table)])
@@ -179,6 +229,11 @@ REGIMES = {
         archive=lambda options: bool(options.get("fresh")),
     ),
     "last_k": Regime(last_k, reads=lambda options: options["k"]),
+    "web": Regime(
+        web,
+        reads=lambda options: None if options.get("older") else 1,
+        archive=lambda options: True,
+    ),
 }
 
 

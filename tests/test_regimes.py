@@ -35,6 +35,12 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[int, Sizes], int]]] = {
     "mix none": ("mix", {"human": 0.0}, lambda human, samples: human),
     "mix all": ("mix", {"human": 1.0}, lambda human, samples: human),
     "mix fresh": ("mix", {"human": 0.5, "fresh": True}, lambda human, samples: human),
+    "web": ("web", {"machine": 0.5, "ramp": 4}, lambda human, samples: human),
+    "web older": (
+        "web",
+        {"machine": 0.8, "size": 0.5, "older": 0.5, "repeat_human": True},
+        lambda human, samples: round(human / 2) if samples else human,
+    ),
     "mix repeats": ("mix", {"human": 1.0, "fresh": True, "repeat_human": True}, lambda human, samples: human),
 }
 """A regime with options, and the rows of its recipe.  A new regime states its law here."""
@@ -137,6 +143,36 @@ def test_fresh_rows_are_taken_once_and_then_run_out() -> None:
         regime("mix").pool(Lineage(human, (OnTable(0, 10),)), rng=generator(0), human=0.5, fresh=True)
 
 
+def test_the_web_fills_with_machine_text() -> None:
+    """12 rows a crawl, machine .5 with a ramp of 3: 2, 4, 6, 6 generated rows, and 10, 8, 6, 6 fresh human ones."""
+    samples = tuple(OnTable(t, 8) for t in range(4))
+    options = {"machine": 0.5, "ramp": 3, "size": 1.5}
+    found = []
+    for t in range(1, 5):
+        lineage = Lineage(OnTable(HUMAN, 8), samples[:t], OnTable(ARCHIVE, 30))
+        found.append(regime("web").pool(lineage, rng=generator(t), **options).parts)
+    assert [parts[0].rows for parts in found] == [2, 4, 6, 6]
+    assert [parts[0].origin for parts in found] == [0, 1, 2, 3]
+    assert [parts[1:] for parts in found] == [
+        (Part(ARCHIVE, 0, 10),),
+        (Part(ARCHIVE, 10, 18),),
+        (Part(ARCHIVE, 18, 24),),
+        (Part(ARCHIVE, 24, 30),),
+    ]
+    short = Lineage(OnTable(HUMAN, 8), samples, OnTable(ARCHIVE, 29))
+    with pytest.raises(InputError, match=r"generation 4 needs 6 fresh human rows after the 24 used .* has 29: .* 30 x"):
+        regime("web").pool(short, rng=generator(0), **options)
+    again = regime("web").pool(short, rng=generator(0), **options, repeat_human=True)
+    assert again.parts[1:] == (Part(ARCHIVE, 24, 29), Part(ARCHIVE, 0, 1))
+    with pytest.raises(InputError, match="the archive has 0"):
+        regime("web").pool(Lineage(OnTable(HUMAN, 8), samples[:1]), rng=generator(0), machine=0.5)
+    old = Lineage(OnTable(HUMAN, 8), samples[:3], OnTable(ARCHIVE, 30))
+    drawn = Counter[int]()
+    for part in regime("web").pool(old, rng=generator(0), machine=1.0, older=0.25).parts:
+        drawn[part.origin] += part.rows
+    assert drawn[2] == 6 and drawn[0] + drawn[1] == 2 and drawn[ARCHIVE] == 0
+
+
 def test_a_subsample_is_uniform() -> None:
     """Every row of the pool is drawn equally often: chi-square over 4,000 draws of 6 of 24 rows, 99.9 % limit."""
     lineage = Lineage(OnTable(HUMAN, 6), (OnTable(0, 10), OnTable(1, 8)))
@@ -169,6 +205,11 @@ def test_options_are_checked(name: str, options: dict[str, Any], said: str) -> N
         ("mix", {"human": 0.7, "older": 0.5}, "shares of at least 0 with a sum of at most 1"),
         ("mix", {"human": 0.33}, "33.0% human of 10 rows is 30.0%"),
         ("last_k", {"k": 0}, "k is 0"),
+        ("web", {"machine": 1.5}, "machine 1.5 and older 0.0 are shares"),
+        ("web", {"machine": True}, "machine True"),
+        ("web", {"machine": 0.5, "ramp": 0}, "ramp is 0"),
+        ("web", {"machine": 0.5, "size": 0}, "size is 0"),
+        ("web", {"machine": 1.0, "size": 2.0}, "20 rows were asked for of 10; raise sample.tokens"),
     ],
 )
 def test_values_of_options_are_checked(name: str, options: dict[str, Any], said: str) -> None:
@@ -187,7 +228,7 @@ def test_regimes_by_hand() -> None:
 
 def test_visible_by_hand() -> None:
     seen = [list(visible(name, options, 3)) for name, options, _ in CASES.values()]
-    assert seen == [[], [2], [0, 1, 2], [0, 1, 2], [2], [2], [1, 2], [2], [0, 1, 2], [2], [2], [2], [2]]
+    assert seen == [[], [2], [0, 1, 2], [0, 1, 2], [2], [2], [1, 2], [2], [0, 1, 2], [2], [2], [2], [2], [0, 1, 2], [2]]
     assert not any(visible(name, options, 0) for name, options, _ in CASES.values())
 
 

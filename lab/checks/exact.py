@@ -159,6 +159,10 @@ def _retained(case: Case) -> tuple[float, str] | None:
             "augment": "(1 - 1/n) [1 - (1 - q^(t-1))/(3n + 1)], q = (1 - 1/n)/4",
         }
         return theory.retained(POOLS[case.regime], case.n, case.t), formula[case.regime]
+    if case.regime == "web" and not (case.options.get("older") or case.options.get("repeat_human")):
+        size, human = _crawl(case)
+        left = 1 - theory.web_distance(case.law, case.n, size, human) / theory.heterozygosity(case.law)
+        return left, "1 - D_t/H0, D_t = H0/n + [(1-L_t)^2 - (1-L_t)/n] D_(t-1)"
     if (
         case.regime == "mix"
         and case.options.get("fresh")
@@ -168,6 +172,13 @@ def _retained(case: Case) -> tuple[float, str] | None:
         left = 1 - theory.mix_distance_exact(case.law, case.n, human, case.t) / theory.heterozygosity(case.law)
         return left, "1 - D_t/H0, D_t = H0/n + [(1-L)^2 - (1-L)/n] D_(t-1)"
     return None
+
+
+def _crawl(case: Case) -> tuple[int, list[int]]:
+    """Return the rows of a crawl, and how many of them are human in each generation from 1 to the case's."""
+    size = round(case.options.get("size", 1) * case.n)
+    shares = [case.options["machine"] * min(1, t / case.options.get("ramp", 1)) for t in range(1, case.t)]
+    return size, [size - round(share * size) for share in shares]
 
 
 def _heterozygosity(case: Case) -> tuple[float, str] | None:

@@ -21,6 +21,7 @@ expected_chi_square p=0.5,0.5 regime=replace n=7 t=1
 given_corpus counts=3,1,1
 mix_distance p=0.5,0.3,0.15,0.05 n=10 share=0.5 t=inf
 mix_distance_exact p=0.5,0.3,0.15,0.05 n=10 human=5 t=inf
+web_distance p=0.5,0.3,0.15,0.05 first=10 n=10 human=5,5
 best_real_weight k=1
 count_law p=0.5,0.5 n=2 t=1
 expected_types p=0.5,0.5 n=2 t=1

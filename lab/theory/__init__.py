@@ -21,6 +21,7 @@ from lab.theory.chains import (
     mix_distance_exact,
     retained,
     retained_by_voices,
+    web_distance,
 )
 from lab.theory.counts import (
     count_law,
@@ -63,6 +64,7 @@ __all__ = [
     "time_to_one_survivor_diffusion",
     "top_p",
     "top_p_uniform_support",
+    "web_distance",
     "zipf_missing_mass",
     "zipf_tail",
 ]

@@ -123,6 +123,24 @@ def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
     return affine(heterozygosity(p) / n, rest**2 - rest / n, t)
 
 
+def web_distance(p: Distribution, first: int, n: int, human: Sequence[int]) -> float:
+    """Return E|p_t - p|^2, t = 1 + len(human): fit 1 sees `first` human draws, fit k of the others n draws of a crawl.
+
+        D_1 = H0/first;  D_k = H0/n + [(1-L_k)^2 - (1-L_k)/n] D_{k-1},  L_k = human[k-2]/n
+
+    human[k-2] of the n draws are fresh human ones, the others come from p_{k-1}. A curator that keeps exactly a share
+    phi of a crawl's human rows and psi of its generated ones makes n = phi n_h + psi n_m rows with phi n_h human ones.
+    Unit: squared probability. Source: derived here, as `mix_distance_exact`, with a share for each generation.
+    """
+    check(min(first, n), len(human))
+    need(all(0 <= each <= n for each in human), f"{list(human)} human draws of {n} each: allowed are 0 to {n}")
+    distance = heterozygosity(p) / first
+    for each in human:
+        rest = 1 - each / n
+        distance = heterozygosity(p) / n + (rest**2 - rest / n) * distance
+    return distance
+
+
 def best_real_weight(k: float) -> float:
     """Return the weight w of fresh human text that minimises the limiting variance of a mean.
 

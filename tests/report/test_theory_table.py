@@ -22,6 +22,7 @@ BY_HAND: dict[str, Any] = {
     "given_corpus": 14 / 20,
     "mix_distance": 0.0635 / 0.775,
     "mix_distance_exact": 0.0635 / 0.8,
+    "web_distance": 0.0635 * (1 + 0.2 * (1 + 0.2)),
     "best_real_weight": (math.sqrt(5) - 1) / 2,
     "count_law": [[0.25, 0.5, 0.25]] * 2,
     "expected_types": 1.5,
