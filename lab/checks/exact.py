@@ -160,8 +160,8 @@ def _retained(case: Case) -> tuple[float, str] | None:
         }
         return theory.retained(POOLS[case.regime], case.n, case.t), formula[case.regime]
     if case.regime == "web" and not (case.options.get("older") or case.options.get("repeat_human")):
-        size, human = _crawl(case)
-        left = 1 - theory.web_distance(case.law, case.n, size, human) / theory.heterozygosity(case.law)
+        distance = theory.web_distance(case.law, case.n, *_crawl(case))
+        left = 1 - distance / theory.heterozygosity(case.law)
         return left, "1 - D_t/H0, D_t = H0/n + [(1-L_t)^2 - (1-L_t)/n] D_(t-1)"
     if (
         case.regime == "mix"

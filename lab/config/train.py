@@ -31,6 +31,18 @@ class LoraConfig(Frozen):
     """Scale of the additions: they are multiplied by alpha / rank."""
 
 
+class TokenWeightsConfig(Frozen):
+    """Weights of tokens in the loss that keep the tail: (count + 1)^-power over its mean, at most cap.
+
+    The count is the number of times that the token stands in the rows a model is trained on.
+    """
+
+    power: Annotated[Number, Field(gt=0, le=4)]
+    """Exponent: 0.5 lets a token that is 100 times as rare weigh 10 times as much."""
+    cap: Annotated[Number, Field(ge=1, le=10**6)]
+    """Largest weight; the mean weight of the text is 1 before it is capped."""
+
+
 class TrainConfig(Frozen):
     """Training with AdamW: linear warm-up, cosine decay, clipped gradients."""
 
@@ -68,6 +80,12 @@ class TrainConfig(Frozen):
     lora: LoraConfig | None = None
     """Train low-rank additions only; needs start: base or continue, and the package peft.  Default: train all
     weights."""
+    truncate: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Leave tokens to which the model gives a higher probability out of the loss (truncated cross-entropy), so that
+    training does not sharpen what is known.  The base and the judge do not use it.  Default: no bound."""
+    token_weights: TokenWeightsConfig | None = None
+    """Let rare tokens count more in the loss, as in {power: 0.5, cap: 10}.  The base and the judge do not use it.
+    Default: all tokens count alike."""
     compile: bool = False
     """Whether torch.compile makes the kernels of training.  It is meant for GPUs.  On a CPU it needs a C++ compiler and
     20 seconds or more, and makes steps at most a few percent faster.  The weights differ by rounding from those
@@ -98,9 +116,22 @@ class TrainConfig(Frozen):
         return self.model_copy(update={name: value // members for name, value in shares.items() if value is not None})
 
     @property
+    def plain(self) -> TrainConfig:
+        """Return the same training with the plain mean loss."""
+        return self.model_copy(update={"truncate": None, "token_weights": None})
+
+    @property
     def start_title(self) -> str:
         """Return where the weights begin, in words."""
         return {"scratch": "from scratch", "base": "from one base", "continue": "continued"}[self.start]
+
+    @property
+    def loss_title(self) -> str:
+        """Return what is not plain about the loss, in words that begin with a comma; empty if nothing is."""
+        bound = "" if self.truncate is None else f", loss truncated at probability {self.truncate:g}"
+        if self.token_weights is None:
+            return bound
+        return f"{bound}, token weights (count + 1)^-{self.token_weights.power:g} up to {self.token_weights.cap:g}"
 
     @property
     def convention(self) -> str:

@@ -119,6 +119,14 @@ class RecipeRows:
         batches = (np.arange(start, min(start + ROWS, len(self))) for start in range(0, len(self), ROWS))
         return np.concatenate([self._text(self._rows(batch)).sum(axis=1) for batch in batches])
 
+    def token_counts(self, types: int) -> np.ndarray:
+        """Return how often each of `types` tokens stands in the text of the rows: int64 [types]."""
+        counts = np.zeros(types, np.int64)
+        for start in range(0, len(self), ROWS):
+            rows = self._rows(np.arange(start, min(start + ROWS, len(self))))
+            counts += np.bincount(rows[self._text(rows)], minlength=types)
+        return counts
+
     def unique_tokens(self) -> int:
         """Return the number of tokens of text in the rows, each row once however often the recipe repeats it."""
         if self.eos is None and self.slots is None:

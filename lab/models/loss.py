@@ -18,8 +18,23 @@ CHUNK = {"cpu": 256, "cuda": 4096}
 class MeanLoss(nn.Module):
     """Mean loss of a batch of rows, as a module so that accelerate can wrap it for several processes."""
 
-    def __init__(self, model: Trainable, dtype: torch.dtype, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: Trainable,
+        dtype: torch.dtype,
+        *,
+        compiled: bool = False,
+        weights_V: Tensor | None = None,
+        truncate: float | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            weights_V: what a token of each type counts in the mean; None: all count 1.
+            truncate: leave out tokens to which the model gives a higher probability (truncated cross-entropy).
+        """
         super().__init__()
+        self.weights_V, self.truncate = weights_V, truncate
         self.module = model.module
         self.hidden = torch_compile.compiled(model.hidden) if compiled else model.hidden
         self.head = model.head
@@ -30,7 +45,9 @@ class MeanLoss(nn.Module):
         x_NC, tokens_N = self.hidden(ids_BT, self.dtype), ids_BT.flatten()
         if learned_K is not None:
             x_NC, tokens_N = x_NC[learned_K], tokens_N[learned_K]
-        loss: Tensor = _CrossEntropy.apply(x_NC, *self.head(), tokens_N)  # type: ignore[no-untyped-call]
+        weights_N = None if self.weights_V is None else self.weights_V[tokens_N]
+        cross_entropy: Any = _CrossEntropy.apply
+        loss: Tensor = cross_entropy(x_NC, *self.head(), tokens_N, weights_N, self.truncate)
         return loss
 
 
@@ -43,12 +60,24 @@ class _CrossEntropy(torch.autograd.Function):
 
     So the logits of a whole batch never exist, and those of a chunk stay in the processor's cache.  Products have the
     dtype of x; the softmax and the sum over chunks are float32.
+
+    With weights u it is the weighted mean, sum(u x loss) / sum(u).  Truncation gives the weight 0 to tokens of a
+    probability above a bound, which is known here only.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_NC: Tensor, weight_VC: Tensor, bias_V: Tensor | None, tokens_N: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        x_NC: Tensor,
+        weight_VC: Tensor,
+        bias_V: Tensor | None,
+        tokens_N: Tensor,
+        weights_N: Tensor | None = None,
+        truncate: float | None = None,
+    ) -> Tensor:
         cast_VC = weight_VC.to(x_NC.dtype)
-        loss = torch.zeros((), device=x_NC.device)
+        loss, weighted = torch.zeros((), device=x_NC.device), weights_N is not None or truncate is not None
+        total: Tensor = torch.full_like(loss, 0.0 if weighted else max(len(x_NC), 1))
         x_grad_NC = torch.empty_like(x_NC)
         # Under LoRA the output matrix is frozen.
         weight_grad_VC = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
@@ -63,20 +92,28 @@ class _CrossEntropy(torch.autograd.Function):
             softmax_KV = torch.softmax(logits_KV, dim=-1, dtype=torch.float32)
             token_K1 = softmax_KV.gather(1, tokens_K1)
             # A probability too small for float32 counts as its least: the loss stays finite, the gradient is right.
-            loss -= token_K1.clamp(min=TINY).log().sum()
-            grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1).to(x_NC.dtype)
+            nats_K1 = token_K1.clamp(min=TINY).log()
+            grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1)
+            if weighted:
+                use_K1 = torch.ones_like(token_K1) if weights_N is None else weights_N[chunk, None]
+                use_K1 = use_K1 if truncate is None else use_K1 * (token_K1 <= truncate)
+                nats_K1, grad_KV = nats_K1 * use_K1, grad_KV.mul_(use_K1)
+                total += use_K1.sum()
+            loss -= nats_K1.sum()
+            grad_KV = grad_KV.to(x_NC.dtype)
             x_grad_NC[chunk] = grad_KV @ cast_VC
             if weight_grad_VC is not None:
                 weight_grad_VC += grad_KV.T @ x_NC[chunk]
             if bias_grad_V is not None:
                 bias_grad_V += grad_KV.sum(0)
         ctx.save_for_backward(x_grad_NC, weight_grad_VC, bias_grad_V)
-        return loss / max(len(x_NC), 1)
+        ctx.total = total = total.clamp(min=TINY)
+        return loss / total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_grad_NC, *others = ctx.saved_tensors
-        scale = grads[0] / max(len(x_grad_NC), 1)
+        scale = grads[0] / ctx.total
         # The scale stays a float32 scalar, which does not widen the product: rounded to bfloat16, it would give the
         # body another learning rate than the output.
-        return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None
+        return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None, None, None

@@ -86,7 +86,7 @@ def fit(
     steps = math.ceil(total / config.batch_rows)
     accelerator = _accelerator(model, processes, config.batch_rows)
     optimizer = _optimizer(model.module, config)
-    mean_loss = accelerator.prepare(MeanLoss(model, getattr(torch, dtype), compiled=config.compile))
+    mean_loss = accelerator.prepare(_mean_loss(model, rows, config, getattr(torch, dtype), processes))
     if (course := _resumed(checkpoints, model, optimizer, rows, processes)) is None:
         course = _Progress(0, [_line(0, 0, 0.0, None, model.nats(validation)[counted])], [])
     with private_cache(config.compile):
@@ -105,6 +105,27 @@ def fit(
             if checkpoints is not None and course.step < steps:
                 checkpoints.after_step(model.module, optimizer, course.step, partial(_state, course, rows))
     return course.log
+
+
+def _mean_loss(model: Trainable, rows: RecipeRows, config: TrainConfig, dtype: torch.dtype, processes: int) -> MeanLoss:
+    """Return the loss that `config` asks for.  ValueError for a weighted one over several processes."""
+    if processes > 1 and (config.truncate is not None or config.token_weights is not None):
+        raise ValueError("train.truncate and train.token_weights work with one process: ranks would weigh by counts")
+    weights_V = None
+    if config.token_weights is not None:
+        counts = rows.token_counts(model.head()[0].shape[0])
+        weights_V = torch.from_numpy(token_weights(counts, **config.token_weights.model_dump())).to(model.device)
+    return MeanLoss(model, dtype, compiled=config.compile, weights_V=weights_V, truncate=config.truncate)
+
+
+def token_weights(counts: np.ndarray, power: float, cap: float) -> np.ndarray:
+    """Return the weight of each type by inverse frequency: (count + 1)^-power over its mean in the text, at most `cap`.
+
+    counts [9, 0], power 1, cap 5 -> mean over the text 0.1, weights [1, 5]
+    """
+    weights = (counts + 1.0) ** -power
+    weights /= (counts * weights).sum() / max(counts.sum(), 1)
+    return np.minimum(weights, cap).astype(np.float32)
 
 
 def _rows_to_feed(rows: RecipeRows, config: TrainConfig, row_tokens: float) -> int:

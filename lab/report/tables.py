@@ -105,7 +105,11 @@ def _model(study: StudyConfig) -> str:
 
 
 def _training(study: StudyConfig) -> str:
-    trained = f"{study.train.convention}, {study.train.start_title}" if study.train else "fitted by counting"
+    trained = (
+        f"{study.train.convention}, {study.train.start_title}{study.train.loss_title}"
+        if study.train
+        else "fitted by counting"
+    )
     return trained + (f"; curated by {', '.join(each.label for each in study.curators)}" if study.curators else "")
 
 

@@ -68,7 +68,7 @@ def base(place: Place, identity: Mapping[str, str]) -> Step | None:
         return None
     recipe = human_pool(place.human.base, place.seed, -1, f"mix base seed {place.seed}")
     alone = {"tokens": None, "steps": None, "epochs": study.train.base.epochs, "start": "scratch", "base": None}
-    fitted = study.train.model_copy(update={**alone, "lora": None})
+    fitted = study.train.plain.model_copy(update={**alone, "lora": None})
     rows = study.rows(study.train.base.tokens)
     return _network(Place(study, place.machine, place.human, place.seed, -1), fitted, recipe, rows, None, (0, 1))
 
@@ -141,7 +141,8 @@ def _network(
     assert place.human.validation is not None  # there is one wherever a study trains
     config = config.divided(members)
     # Where the weights begin is an input, `began`, or its absence.  A key says nothing of what is not used.
-    unused = ({"lora"} if began is None else set()) | (set() if config.compile else {"compile"})
+    unused = {name for name in ("truncate", "token_weights") if getattr(config, name) is None}
+    unused |= ({"lora"} if began is None else set()) | (set() if config.compile else {"compile"})
     params = TrainParams(
         model=study.model.model_dump(exclude={"path", "revision"}),
         layout=study.corpus.layout,

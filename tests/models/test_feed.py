@@ -33,6 +33,13 @@ def test_rows_come_as_the_recipe_names_them() -> None:
     assert rows.take(np.array([8, 3, 0, 3]))[:, 0].tolist() == [208, 400, 102, 400]
 
 
+def test_tokens_are_counted_in_the_text_alone() -> None:
+    ended = np.array([[1, 2, EOS, EOS], [2, 2, 2, EOS]], dtype=np.uint16)
+    rows = RecipeRows(Recipe((Part(HUMAN, 0, 2), Part(HUMAN, 1, 2))), {HUMAN: ended}, eos=EOS)
+    assert rows.token_counts(10).tolist() == [0, 1, 7, 0, 0, 0, 0, 0, 0, 3]
+    assert not rows.fed.any()
+
+
 def test_what_was_fed_is_counted() -> None:
     rows = RecipeRows(Recipe((Part(HUMAN, 0, 3), Part(0, 0, 2, repeat=2))), CORPORA)
     assert rows.fed_by_origin() == {"-1": 0, "0": 0}

@@ -18,7 +18,7 @@ from lab.models.gpt2 import Gpt2
 from lab.models.initial_weights import random_gpt2
 from lab.models.loss import CHUNK, MeanLoss, _CrossEntropy
 from lab.models.schedule import batch_at, lr_at
-from lab.models.train import fit
+from lab.models.train import _mean_loss, fit, token_weights
 from lab.run.worker import set_arithmetic
 
 torch.set_num_threads(1)
@@ -147,6 +147,76 @@ def test_cross_entropy_with_a_bias_is_torchs_own(trained: str) -> None:
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+def test_weights_of_one_and_a_bound_of_one_are_the_plain_loss_bit_by_bit() -> None:
+    rng = torch.Generator().manual_seed(0)
+    parts = [torch.randn(shape, generator=rng).requires_grad_() for shape in ((CHUNK["cpu"] + 5, 8), (V, 8), (V,))]
+    tokens_N = torch.randint(V, (CHUNK["cpu"] + 5,), generator=rng)
+    plain = _CrossEntropy.apply(*parts, tokens_N)
+    want = torch.autograd.grad(plain, parts)
+    for weights_N, bound in ((torch.ones(len(tokens_N)), None), (None, 1.0), (torch.ones(len(tokens_N)), 1.0)):
+        loss = _CrossEntropy.apply(*parts, tokens_N, weights_N, bound)
+        assert torch.equal(loss, plain)
+        for ours, theirs in zip(torch.autograd.grad(loss, parts), want, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_weighted_loss_is_torchs_own() -> None:
+    """And a row of weight 2 is the row twice."""
+    rng = torch.Generator().manual_seed(1)
+    x_NC, weight_VC = (torch.randn(shape, generator=rng).requires_grad_() for shape in ((300, 8), (V, 8)))
+    tokens_N, type_V = torch.randint(V, (300,), generator=rng), torch.rand(V, generator=rng) + 0.1
+    ours = _CrossEntropy.apply(x_NC, weight_VC, None, tokens_N, type_V[tokens_N])
+    want = F.cross_entropy(x_NC @ weight_VC.T, tokens_N, weight=type_V)
+    assert ours.item() == pytest.approx(want.item(), rel=1e-6)
+    both = [torch.autograd.grad(loss, (x_NC, weight_VC)) for loss in (ours, want)]
+    for mine, theirs in zip(*both, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-7)
+    twice_M = torch.cat([torch.arange(300), torch.arange(50)])
+    use_N = torch.ones(300)
+    use_N[:50] = 2
+    weighted = _CrossEntropy.apply(x_NC, weight_VC, None, tokens_N, use_N)
+    repeated = _CrossEntropy.apply(x_NC[twice_M], weight_VC, None, tokens_N[twice_M])
+    assert weighted.item() == pytest.approx(repeated.item(), rel=1e-6)
+    both = [torch.autograd.grad(loss, (x_NC, weight_VC)) for loss in (weighted, repeated)]
+    for mine, theirs in zip(*both, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-7)
+
+
+def test_a_truncated_loss_by_hand() -> None:
+    """Law 0.5, 0.3, 0.2 and a bound of 0.4: token 0 is left out, so tokens 0 and 1 cost -log 0.3."""
+    logits_VC = torch.tensor([[0.5], [0.3], [0.2]]).log()
+    x_NC = torch.ones(2, 1)
+    bias_V = torch.zeros(3, requires_grad=True)
+    loss = _CrossEntropy.apply(x_NC, logits_VC, bias_V, torch.tensor([0, 1]), None, 0.4)
+    assert loss.item() == pytest.approx(-math.log(0.3), rel=1e-6)
+    loss.backward()
+    assert bias_V.grad is not None
+    assert torch.allclose(bias_V.grad, torch.tensor([0.5, -0.7, 0.2]), atol=1e-6)
+    nothing = _CrossEntropy.apply(x_NC, logits_VC, bias_V, torch.tensor([0, 0]), None, 0.4)
+    assert nothing.item() == 0 and not torch.autograd.grad(nothing, bias_V)[0].any()
+
+
+def test_a_truncated_coin_settles_at_the_bound() -> None:
+    """A coin of 0.9 that is learned with a bound of 0.8 ends at 0.8: truncation caps confidence."""
+    bias_V = torch.zeros(2, requires_grad=True)
+    tokens_N = torch.tensor([0] * 9 + [1])
+    for _ in range(4_000):
+        loss = _CrossEntropy.apply(torch.zeros(10, 1), torch.zeros(2, 1), bias_V, tokens_N, None, 0.8)
+        (slope_V,) = torch.autograd.grad(loss, bias_V)
+        bias_V = (bias_V.detach() - 0.01 * slope_V).requires_grad_()
+    assert float(torch.softmax(bias_V, 0)[0].detach()) == pytest.approx(0.8, abs=0.005)
+
+
+def test_weights_of_rare_tokens() -> None:
+    """Counts 9 and 0, power 1: 1/10 and 1 over the text's mean, 1/10; at most the cap."""
+    assert token_weights(np.array([9, 0]), 1, 20).tolist() == [1, 10]
+    assert token_weights(np.array([9, 0]), 1, 5).tolist() == [1, 5]
+    counts = np.array([100, 10, 1, 0])
+    weights = token_weights(counts, 0.5, 1e6)
+    assert (counts * weights).sum() / counts.sum() == pytest.approx(1, rel=1e-6)
+    assert weights[2] / weights[0] == pytest.approx(math.sqrt(101 / 2), rel=1e-6)
+
+
 def test_the_gradient_of_a_mean_is_not_scaled_by_a_rounded_number() -> None:
     """1 / 384 in bfloat16 is 0.26 % too large, and the gradient of all layers would be too large by as much."""
     rng = torch.Generator().manual_seed(0)
@@ -209,3 +279,5 @@ def test_what_cannot_be_trained_is_refused() -> None:
         fit(fresh(), Rows(ascending(0)), settings(), **fixed)
     with pytest.raises(RuntimeError, match="2 processes were asked for, but 1 run"):
         fit(fresh(), Rows(ascending(9)), settings(), processes=2, **fixed)
+    with pytest.raises(ValueError, match="work with one process"):
+        _mean_loss(fresh(), Rows(ascending(9)), settings(truncate=0.8), torch.float32, 2)

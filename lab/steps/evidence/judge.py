@@ -31,7 +31,8 @@ GENERATION = -2
 
 def judge(place: Place, began: Step | None) -> Step:
     """Declare the judge of a study.  It starts from what generations start from: random weights, or `began`."""
-    study = place.study.model_copy(update={"population": 1})
+    plain = place.study.train and place.study.train.plain
+    study = place.study.model_copy(update={"population": 1, "train": plain})
     rows = judge_rows(study, place.human)
     alone = replace(place, study=study, seed=SEED, t=GENERATION)
     recipe = human_pool(rows, SEED, GENERATION, "mix judge")
