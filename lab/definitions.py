@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lab.collapse.beside import floors, passed
 from lab.collapse.chains import Chains, Point
 from lab.collapse.growth import Growth, equivalent, growth, kappa_bootstrap
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
@@ -125,7 +126,8 @@ def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
     over = _over_documents(chains)
     scale = float(np.mean(gaps))
     documents = Interval(over.mean / scale, over.low / scale, over.high / scale) if over else None
-    return Estimate([gap / whole for gap, whole in zip(chains.gaps(chains.last), gaps, strict=True)], documents)
+    by_seed = [gap / whole for gap, whole in zip(chains.gaps(chains.last), gaps, strict=True)]
+    return Estimate(by_seed, documents, said=passed(chains))
 
 
 def increase(chains: Chains, at: Thresholds) -> Estimate:
@@ -190,7 +192,8 @@ def scaling(chains: Chains, at: Thresholds) -> Estimate:
         return Estimate(missing="eight times the human text gains nothing here: take more text, or train longer")
     known = [equivalent(human, chain[max(chain)]) for chain, human in pairs]
     less = "less than " if np.mean(known) <= min(pairs[0][1]) * 1.001 else ""
-    said = f"it knows human text like a model that has read {less}{100 * np.mean(known):.3g}% of it"
+    said = f"it knows human text like a model that has read {less}{100 * np.mean(known):.3g}% of it; "
+    said += floors([chain for chain, _ in pairs], [human for _, human in pairs])
     return Estimate([chain / human for chain, human in gains], said=said)
 
 

@@ -3,6 +3,7 @@
 python scripts/readme.py --run checkpoints/quick    # copy a finished run's results to data/results/, then rewrite
 python scripts/readme.py --run checkpoints/exact    # the same for the comparison with exact theory
 python scripts/readme.py --run checkpoints/profile  # the same for the eight definitions of collapse
+python scripts/readme.py --run checkpoints/rare-facts  # the same for a study with a page of its own
 python scripts/readme.py                            # rewrite the pages
 python scripts/readme.py --check                    # exit 1 if a page is not what this would write
 
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import bench, columns, fields, profile, quick, studies, validity
+from pages import bench, columns, fields, profile, quick, small, studies, validity
 from pages.writing import ROOT
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **fields.PARTS,
     **profile.PARTS,
     **quick.PARTS,
+    **small.PARTS,
     **studies.PARTS,
     **validity.PARTS,
 }
@@ -61,7 +63,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only say which pages are out of date")
     options = parser.parse_args()
     if options.run is not None:
-        (profile if (options.run / "profile.csv").exists() else quick).take(options.run)
+        own = small if options.run.name in small.STUDIES else quick
+        (profile if (options.run / "profile.csv").exists() else own).take(options.run)
     old = {page: page.read_text(encoding="utf-8") for page in pages()}
     new = {page: rendered(page, text) for page, text in old.items()}  # all of them before the first is written
     stale = [page for page in old if new[page] != old[page]]

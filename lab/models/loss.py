@@ -82,9 +82,8 @@ class _CrossEntropy(torch.autograd.Function):
         # Under LoRA the output matrix is frozen.
         weight_grad_VC = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
         bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V)
-        size = CHUNK[x_NC.device.type]
-        for start in range(0, len(x_NC), size):
-            chunk = slice(start, start + size)
+        for start in range(0, len(x_NC), CHUNK[x_NC.device.type]):
+            chunk = slice(start, start + CHUNK[x_NC.device.type])
             tokens_K1 = tokens_N[chunk, None]
             logits_KV = x_NC[chunk] @ cast_VC.T
             if bias_V is not None:
@@ -95,8 +94,7 @@ class _CrossEntropy(torch.autograd.Function):
             nats_K1 = token_K1.clamp(min=TINY).log()
             grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1)
             if weighted:
-                use_K1 = torch.ones_like(token_K1) if weights_N is None else weights_N[chunk, None]
-                use_K1 = use_K1 if truncate is None else use_K1 * (token_K1 <= truncate)
+                use_K1 = _counted(token_K1, None if weights_N is None else weights_N[chunk, None], truncate)
                 nats_K1, grad_KV = nats_K1 * use_K1, grad_KV.mul_(use_K1)
                 total += use_K1.sum()
             loss -= nats_K1.sum()
@@ -117,3 +115,9 @@ class _CrossEntropy(torch.autograd.Function):
         # The scale stays a float32 scalar, which does not widen the product: rounded to bfloat16, it would give the
         # body another learning rate than the output.
         return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None, None, None
+
+
+def _counted(token_K1: Tensor, weights_K1: Tensor | None, truncate: float | None) -> Tensor:
+    """Return what each token counts, given its probability: its weight, and 0 above the bound."""
+    use_K1 = torch.ones_like(token_K1) if weights_K1 is None else weights_K1
+    return use_K1 if truncate is None else use_K1 * (token_K1 <= truncate)

@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import ttest_1samp
 
+from lab.collapse.beside import first_beyond, scaling_law
 from lab.collapse.chains import Chains, Point
 from lab.collapse.growth import equivalent, growth
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, holm, one_sided_p, power, verdict_of
@@ -72,6 +73,15 @@ def test_a_unigram_has_gone_the_whole_way_and_the_control_none() -> None:
     assert same.value.mean == 0 and same.verdict == NOT
     half = found(1, chains([point(x) for x in spread(4.5)]))
     assert half.value.mean == pytest.approx(0.25) and half.verdict == NOT
+
+
+def test_levels_on_the_way_to_a_unigram_are_named_with_their_generation() -> None:
+    """The control's 4 nats and a unigram's 6: 25 % is 4.5, 50 % is 5.  A generation without a unigram is skipped."""
+    given = chains([curve([0.3, 0.5, 0.9, 1.0])] * 3, [curve([0, 0, 0, 0])] * 3)
+    assert [first_beyond(given, level) for level in (0.1, 0.25, 0.5, 0.6)] == [1, 2, 4, None]
+    assert "(25% first at generation 2, 50% first at generation 4)" in found(1, given).words
+    blind = curve([0, 0, 0, 0]) | {2: point(unigram_nll=math.nan)}
+    assert first_beyond(chains([curve([0.3, 0.5, 0.9, 1.0])] * 3, [blind] * 3), 0.25) == 3
 
 
 def test_where_a_unigram_predicts_as_well_nothing_can_be_lost() -> None:
@@ -218,6 +228,29 @@ def test_where_more_human_text_gains_nothing_no_law_can_change(gain: float) -> N
     control = [{0: point(losses=human), 1: point()}] * 3
     finding = found(5, chains([{0: point(losses=human), 1: point(losses=chain)}] * 3, control))
     assert finding.verdict == MISSING and "eight times the human text gains nothing here" in finding.words
+
+
+def test_a_scaling_law_is_recovered() -> None:
+    """E = 3.5, A = 1.15, alpha = 0.35, from losses without noise.  A floor that no data shows is not invented."""
+    sizes = [0.125, 0.25, 0.5, 1.0]
+    law = scaling_law({n: 3.5 + 1.15 * n**-0.35 for n in sizes})
+    assert law is not None
+    assert (law.floor, law.factor, law.exponent) == pytest.approx((3.5, 1.15, 0.35), abs=1e-5)
+    rng = np.random.default_rng(0)
+    noisy = [scaling_law({n: 3.5 + 1.15 * n**-0.35 + 0.001 * rng.normal() for n in sizes}) for _ in range(20)]
+    assert all(each is not None and each.floor == pytest.approx(3.5, abs=0.15) for each in noisy)
+    assert scaling_law({n: 4 - n**-0.35 for n in sizes}) is None  # more data makes it worse
+    assert scaling_law({n: 4 - math.log(n) for n in sizes}) is None  # it falls without a floor
+    assert scaling_law({n: 3.5 + n**-0.35 for n in sizes[1:]}) is None  # three sizes fit anything
+
+
+def test_the_floor_of_replace_is_the_loss_of_its_writer() -> None:
+    """Infinite data of a model give the model: its chain's curve ends at the loss of the generation before."""
+    human = {n: 4.0 + 0.5 * n**-0.4 for n in (0.125, 0.25, 0.5, 1.0)}
+    chain = {n: 4.5 + 0.4 * n**-0.4 for n in human}
+    control = [{0: point(losses=human), 1: point()}] * 3
+    words = found(5, chains([{0: point(losses=human), 1: point(4.9, losses=chain)}] * 3, control)).words
+    assert "power laws end at 4.50 nats, of human text at 4.00" in words
 
 
 def test_equivalent_human_text_lies_between_the_sizes() -> None:
