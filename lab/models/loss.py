@@ -104,14 +104,13 @@ class _CrossEntropy(torch.autograd.Function):
                 weight_grad_VC += grad_KV.T @ x_NC[chunk]
             if bias_grad_V is not None:
                 bias_grad_V += grad_KV.sum(0)
-        ctx.save_for_backward(x_grad_NC, weight_grad_VC, bias_grad_V)
-        ctx.total = total = total.clamp(min=TINY)
+        ctx.save_for_backward(x_grad_NC, weight_grad_VC, bias_grad_V, total := total.clamp(min=TINY))
         return loss / total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x_grad_NC, *others = ctx.saved_tensors
-        scale = grads[0] / ctx.total
+        x_grad_NC, *others, total = ctx.saved_tensors
+        scale = grads[0] / total
         # The scale stays a float32 scalar, which does not widen the product: rounded to bfloat16, it would give the
         # body another learning rate than the output.
         return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None, None, None
