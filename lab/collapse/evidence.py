@@ -45,7 +45,8 @@ class ProfileEvidence:
     """None where the study fits no judge."""
     entropies: NDArray[np.floating[Any]] | None = None
     """The entropy of the decoded next-token law at held-out positions, the mean over the models.  None: not probed."""
-
+    divergence: NDArray[np.floating[Any]] | None = None
+    """How far the models' next-token laws lie apart at held-out positions, nats.  None: one model, or not probed."""
     memories: Sequence[Memory] = ()
     """What each model of the generation has memorised.  Empty: not probed."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lab.collapse.evidence import ProfileEvidence
 from lab.collapse.memory import memorised
 from lab.collapse.modes import NaiveBayes, cluster, entanglement, fit_temperature, indices
+from lab.collapse.plurality import effective_number
 from lab.collapse.verbatim import inside_copies, outside_copies, overlap
 from lab.metrics.tails import RARE, bin_label, frequency_bins
 from lab.metrics.texts import is_text
@@ -68,11 +69,12 @@ def _unigram(evidence: ProfileEvidence) -> dict[str, float]:
 
 
 def _entropy(evidence: ProfileEvidence) -> dict[str, float]:
-    """Return the mean entropy of the next token, of the positions whose token is text."""
-    found = evidence.entropies
-    if found is None:
-        return {"next_entropy": math.nan}
-    return {"next_entropy": float(found[evidence.base.scored[: len(found)]].mean(dtype=np.float64))}
+    """Return the mean entropy of the next token and how many models tell it apart, of positions whose token is text."""
+
+    def mean(found: NDArray[np.floating[Any]] | None) -> float:
+        return math.nan if found is None else float(found[evidence.base.scored[: len(found)]].mean(dtype=np.float64))
+
+    return {"next_entropy": mean(evidence.entropies), "effective_models": math.exp(mean(evidence.divergence))}
 
 
 def _judged(evidence: ProfileEvidence) -> dict[str, float]:
@@ -142,12 +144,18 @@ def _modes(evidence: ProfileEvidence) -> tuple[dict[str, float], list[Mapping[st
         mode = indices(labels, names)
         fitted = NaiveBayes.fit(evidence.base.human, mode, len(names), evidence.base.vocab_size, evidence.base.eos)
         scores = fitted.scores(evidence.sample_rows)
+        rows = np.bincount(scores.argmax(axis=1), minlength=len(names))
         if column in ("domain", CLUSTER):
             numbers["mode_entropy"] = entanglement(scores, _temperature(evidence, fitted, names, column))
-        rows = np.bincount(scores.argmax(axis=1), minlength=len(names))
+            numbers |= _concentrated(rows)
         human = np.bincount(mode, minlength=len(names))
         groups += _listed(evidence, column, names, rows, human)
     return numbers, groups
+
+
+def _concentrated(rows: NDArray[np.integer[Any]]) -> dict[str, float]:
+    """Return the share of the largest mode, and how many equal modes would be as diverse."""
+    return {"largest_mode": float(rows.max() / rows.sum()), "effective_modes": effective_number(rows)}
 
 
 def _clusters(evidence: ProfileEvidence) -> list[str]:

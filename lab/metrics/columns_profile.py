@@ -42,6 +42,16 @@ COLUMNS: tuple[Column, ...] = (
         missing=NOT_PROBED,
     ),
     Column(
+        "effective_models",
+        "effective number of models in a population (1: all say the same, M: nothing in common)",
+        "count",
+        None,
+        "exp(H(mean of the laws) - mean of H(law)) of the models' next-token laws after held-out human text; the "
+        "exponent is the mean over positions.",
+        "Lin 1991, Hill 1973",
+        missing=f"there is one model, or {NOT_PROBED}",
+    ),
+    Column(
         "writer_nll",
         "loss of the generated text under the model that wrote it, nats per token",
         "nats per token",
@@ -119,6 +129,23 @@ COLUMNS: tuple[Column, ...] = (
         None,
         "Mean entropy of a naive Bayes classifier's posterior over the modes of human text, calibrated on human rows.",
         "McCallum & Nigam 1998, Guo et al. 2017",
+        kinds=TEXT,
+    ),
+    Column(
+        "largest_mode",
+        "share of the generated rows that belong to the largest mode",
+        "share, 0 to 1",
+        None,
+        "Largest share of the sample's rows that a naive Bayes classifier gives to one mode of human text.",
+        kinds=TEXT,
+    ),
+    Column(
+        "effective_modes",
+        "effective number of modes of the generated rows (higher is more diverse)",
+        "count",
+        None,
+        "exp of the entropy of the modes' shares of the sample's rows: K where K modes have equal shares.",
+        "Hill 1973",
         kinds=TEXT,
     ),
     Column(

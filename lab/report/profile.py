@@ -29,7 +29,7 @@ WRITTEN_HEADING = ["human copies of the word", "regime", "control", "human text"
 BESIDE = {
     1: ("perplexity", "bits_per_byte"),
     4: ("writer_nll", "distinct_2", "self_bleu", "compression", "entropy"),
-    6: ("mode_entropy",),
+    6: ("mode_entropy", "largest_mode", "effective_modes", "effective_models"),
     7: ("rare_survival", "nll_rare", "nll_common", "overlap_8", "overlap_13"),
     8: ("unknown_words", "kl_to_judge", "judge_nll", "above_human", "below_human"),
 }

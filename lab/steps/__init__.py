@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.steps import curate, extra, pool, probes, record, sample, source, text, train
-from lab.steps.evidence import entropy, judge, labels, profile, voices
+from lab.steps.evidence import entropy, judge, labels, plurality, profile, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
@@ -34,6 +34,7 @@ STEPS: dict[str, Kind] = {
         voices.VOICED_RECORD,
         voices.VOICED_EXTRA,
         entropy.ENTROPY,
+        plurality.PLURALITY,
         judge.JUDGED,
         labels.LABELS,
         MEMORY,

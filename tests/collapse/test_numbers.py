@@ -172,6 +172,29 @@ def test_a_domain_that_is_not_written_has_no_rows() -> None:
     assert np.bincount(fitted.classify(text(50, 5, 1, 100)), minlength=2).tolist() == [50, 0]
 
 
+def test_the_largest_mode_and_how_many_modes_are_left() -> None:
+    """Three rows in four are of the sea: exp of the entropy of (3/4, 1/4) is 4 / 3^(3/4)."""
+    sea, land = text(150, 1, 1, 100), text(50, 2, 101, 201)
+    rows = np.concatenate([text(100, 3, 1, 100), text(100, 4, 101, 201)])
+    found = profiled(
+        np.concatenate([sea, land]), base=dataclasses.replace(base_of(np.concatenate([sea, land])), human=rows)
+    )
+    assert found.columns["largest_mode"] == 0.75
+    assert found.columns["effective_modes"] == pytest.approx(4 / 3**0.75)
+
+
+def test_the_number_of_models_is_of_positions_that_are_text() -> None:
+    """EOS ends the text of row 0 after two tokens: what stands behind it does not count."""
+    test = TEST.copy()
+    test[0, 2:] = 0
+    base = dataclasses.replace(base_of(HUMAN), test=test, layout="documents")
+    found = np.full((1, 32), math.log(2))
+    found[0, 3:] = 9
+    given = profiled(HUMAN, base=base, divergence=found)
+    assert given.columns["effective_models"] == pytest.approx(2)
+    assert math.isnan(profiled(HUMAN).columns["effective_models"])
+
+
 # --- tails and hallucination -----------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from lab.run.profile import affordable, profiled_study, profiles
 from lab.run.retention import pruning
 from lab.steps.evidence.entropy import entropies
 from lab.steps.evidence.labels import period
+from lab.steps.evidence.plurality import divergences
 from lab.text.known_source import KnownSource
 
 NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
@@ -56,6 +57,15 @@ def test_entropies_of_known_laws() -> None:
     # 25, 9 and 4 of 38
     assert entropy_of([0.5, 0.3, 0.2], temperature=0.5) == pytest.approx(0.8536, abs=5e-5)
     assert entropy_of([0.5, 0.3, 0.2], top_p=0.7) == pytest.approx(-(0.625 * math.log(0.625) + 0.375 * math.log(0.375)))
+
+
+def test_models_that_each_prefer_a_token_of_their_own() -> None:
+    laws = [np.where(np.arange(4) == m, 0.97, 0.01).tolist() for m in range(4)]
+    rows = np.zeros((2, 3), np.uint16)
+    found = divergences(list(map(FixedLaw, laws)), rows, bos=0, progress=lambda tokens: None)
+    assert found.shape == (2, 3) and np.exp(found) == pytest.approx(3.38, abs=0.005)
+    alike = divergences([FixedLaw(laws[0])] * 3, rows, bos=0, progress=lambda tokens: None)
+    assert np.exp(alike) == pytest.approx(1)
 
 
 def test_entropies_of_a_network_are_those_of_one_forward_pass() -> None:
@@ -160,6 +170,8 @@ def test_studies_of_every_kind_have_a_profile(changes: dict[str, Any], missing: 
     (found,) = profiles(study, run.store)
     assert missing <= {each.definition.number for each in found.findings if each.verdict == MISSING}
     assert math.isfinite(found.findings[7].value.mean) and math.isfinite(found.findings[1].value.mean)
+    models = [point.columns["effective_models"] for pair in found.chains.pairs() for point in pair]
+    assert all(1 < number <= 2 for number in models) if "population" in changes else np.isnan(models).all()
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -183,7 +195,10 @@ def test_no_key_of_a_step_changes(kind: str, corpus_file: Path) -> None:
     added = [after[key] for key in after.keys() - before]
     assert before < after.keys()
     assert [step.name for step in added].count("train") == 1
-    assert {step.name for step in added} <= {"profile", "judged", "entropy", "lexicon", "human", "pool", "train"}
+    probes = {"judged", "entropy", *(["plurality"] if kind == "population" else [])}
+    assert {step.name for step in added} - {"profile", "lexicon", "human", "pool", "train"} == probes - (
+        {"entropy"} if kind == "beams" else set()
+    )
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from lab.steps.evidence.entropy import entropy
 from lab.steps.evidence.judge import judge, judged
 from lab.steps.evidence.labels import labels, load_labels
 from lab.steps.evidence.memory import load_memory, memory
+from lab.steps.evidence.plurality import plurality
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
 from lab.steps.place import Place
 from lab.steps.probes import heldout
@@ -37,7 +38,7 @@ from lab.text.canaries import DOCUMENT as CANARY
 from lab.text.tokenizer import load_special, load_tokenizer, token_bytes
 
 FILE, DOCUMENTS, LEXICON_FILE = "profile.json", "documents.npy", "words.txt"
-MEASURING = ("evidence", "memory", "modes", "numbers", "telephone", "verbatim")
+MEASURING = ("evidence", "memory", "modes", "numbers", "plurality", "telephone", "verbatim")
 """Files of lab/collapse that decide a profile's numbers; the others read them."""
 PARTS, SHARE = (8, 4, 2), "share-"
 """Models are trained on one of so many parts of a generation's rows; the role of their held-out losses."""
@@ -85,6 +86,8 @@ def profile(
     if study.profile.entropy:
         probed = [entropy(place, model) for model in models]
         inputs |= {f"entropy-{m}": step for m, step in enumerate(probed) if step is not None}
+        if len(models) > 1:
+            inputs["plurality"] = plurality(place, models)
     if study.profile.extraction:
         inputs |= {f"memory-{m}": memory(place, model) for m, model in enumerate(models)}
     if study.profile.telephone:
@@ -176,6 +179,7 @@ def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> Profile
         plain=params.plain,
         judged=_judged(inputs) if text else _by_law(base, base.law),
         entropies=np.mean(probed, axis=0, dtype=np.float64) if probed else None,
+        divergence=np.load(inputs["plurality"] / "divergence.npy") if "plurality" in inputs else None,
         memories=[load_memory(folder) for role, folder in sorted(inputs.items()) if role.startswith("memory-")],
     )
 
