@@ -266,10 +266,9 @@ def tidy(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
 
 def save(profiles: Sequence[Profile], path: Path) -> None:
     """Write a row per regime and definition as CSV."""
-    write_text(path, as_csv(profiles))
+    write_text(path, as_csv(tidy(profiles)))
 
 
-def as_csv(profiles: Sequence[Profile]) -> str:
-    """Return a row per regime and definition as CSV."""
-    rows = tidy(profiles)
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return tidy rows as CSV."""
     return to_csv(rows, list(dict.fromkeys(name for row in rows for name in row)))
