@@ -19,7 +19,7 @@ from pages.writing import RESULTS, cell, filled, table
 FOLDER = RESULTS / "profile"
 FILES = ("profile.csv", "results.csv", "config.yaml", "env.json")
 FACTS = {"regime", "number", "definition", "verdict", "value", "low", "high", "documents_low", "documents_high"}
-FACTS |= {"threshold", "near", "p", "detects", "unit", "generation", "seeds", "words", "source", NAME}
+FACTS |= {"threshold", "near", "p", "detects", "unit", "generation", "seeds", "words", "source", "page", NAME}
 
 
 def take(run: Path) -> None:
