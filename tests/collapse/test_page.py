@@ -9,7 +9,7 @@ from lab.collapse.numbers import TAIL, VERBATIM
 from lab.config.profile import Thresholds
 from lab.definitions import DEFINITIONS, LEAST_GENERATIONS, LEAST_SEEDS, MUCH, Definition
 from lab.metrics.tails import RARE
-from lab.report.profile import PAGE, definitions, page
+from lab.report.profile import PAGE, definitions, page, statement
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.threshold)
@@ -37,6 +37,7 @@ def test_the_numbers_of_the_text_are_those_of_the_code() -> None:
 
 
 def test_the_definitions_name_papers_and_page() -> None:
-    """As lab profile --definitions prints them."""
+    """As lab profile --definitions prints them; the line under every profile names the page."""
+    assert statement([]).endswith(f" {PAGE}")
     for each, line in zip(DEFINITIONS, definitions(), strict=True):
         assert line.endswith(f". {each.source}; {page(each)}") and page(each).startswith(PAGE)

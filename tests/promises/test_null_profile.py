@@ -137,3 +137,7 @@ def test_a_few_chains_end_to_end(
     assert "| any of them |" in capsys.readouterr().out
     assert null.main(words) == 0 and json.loads(out.read_text())["made"]["steps"] == 0
     assert null.main([*words, "--set", "regimes=[human,replace]"]) == 2
+    shown = load("readme.py").validity.null_profile(out)
+    assert "| definition | at zero, 2 against 2 seeds | shipped, 2 against 2 seeds |" in shown
+    assert all(f"({number}) | " in shown for number in (1, 2, 4, 8)) and "(3) | " not in shown
+    assert f"| any of them | {found['counts'][0]['any']}: " in shown and "of 2 pairs of controls" in shown
