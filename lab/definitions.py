@@ -278,7 +278,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "nats/token",
         "R_t - R_control, held-out loss",
         "any increase; short of it where the whole interval is below 2 % of perplexity",
-        "Alemohammad et al. 2023, Feng et al. 2024",
+        "Taori & Hashimoto 2023, Alemohammad et al. 2023, Feng et al. 2024",
         increase,
         lambda x: f"held-out loss is {abs(x):.3f} nats per token {'above' if x >= 0 else 'below'} the control's",
     ),

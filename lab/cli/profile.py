@@ -63,7 +63,7 @@ def print_profile(
     _check_regimes(folder)
     found, config, rows, failed = _measure(folder, set_ or [], workers)
     if as_json or format_ in ("csv", "latex"):
-        _print_file(found, "json" if as_json else str(format_))
+        _print_file(found, rows, "json" if as_json else str(format_))
     else:
         _print(found, config, rows, folder, format_)
     if failed:
@@ -136,7 +136,7 @@ def _asked(config: Any, overrides: Sequence[str]) -> Any:
 
 
 def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str | None) -> None:
-    from lab.report import memory
+    from lab.report import memory, tension
     from lab.report import profile as shown
     from lab.report.tables import caption
     from lab.run.text_notes import text_notes
@@ -150,6 +150,11 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
     if tails:
         say("")
         print_titled("Tails against memorisation, mean of the seeds at the last generation", heading, tails, kind)
+    heading, points = tension.table(rows)
+    if points:
+        say("")
+        print_titled("Each generation: tail loss against memorisation, with 95 % intervals", heading, points, kind)
+        say(f"{tension.NOTE}; lab report RUN --profile draws it", "dim")
     say("")
     say(shown.statement(found), "dim")
     say(caption(config, rows, text_notes(folder)), "dim")
@@ -183,14 +188,17 @@ def _print_regime(profile: Any, kind: str | None) -> None:
         say(memory.TELEPHONE_NOTE, "dim")
 
 
-def _print_file(found: Sequence[Any], kind: str) -> None:
+def _print_file(found: Sequence[Any], rows: Any, kind: str) -> None:
+    """Print the findings, then the points of each generation, as one table; of LaTeX the grid alone."""
     from lab.report import profile as shown
+    from lab.report import tension
     from lab.report.render import latex
 
+    every = [*shown.tidy(found), *tension.tidy(rows)]
     if kind == "json":
-        print_json(shown.tidy(found))
+        print_json(every)
     elif kind == "csv":
-        typer.echo(shown.as_csv(found), nl=False)
+        typer.echo(shown.as_csv(every), nl=False)
     else:  # the grid: a paper's table has no room for sentences
         heading, cells = shown.grid(found)
         head, *body = (" & ".join(map(latex, row)) + r" \\" for row in (heading, *cells))

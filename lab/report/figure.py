@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -38,23 +39,12 @@ def figure(rows: Rows, heading: str, path: Path, *, log: bool = False) -> None:
     Raises:
         InputError: another suffix, or `log` of a run without a panel of perplexity.
     """
-    if path.suffix not in FORMATS:
-        raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
     drawn = panels(kind_of(rows))
     if log and ["perplexity"] not in drawn.values():
         raise InputError("--log is for the panel of perplexity, and the figure of a known source has none")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    look: dict[Any, Any] = {"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    # Names are plain text, not formulas.  A letter that the font lacks is drawn as a box, without a warning.
-    with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        looks = _looks(rows)
-        drawing, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-        for axis, (label, metrics) in zip(axes.flat, drawn.items(), strict=True):
+    with canvas(path, heading, 2, 2, (9, 6.4)) as (drawing, axes):
+        looks = looks_of(rows)
+        for axis, (label, metrics) in zip(axes, drawn.items(), strict=True):
             _panel(axis, rows, metrics, looks)
             logarithmic = log and metrics == ["perplexity"]
             if logarithmic:
@@ -66,10 +56,46 @@ def figure(rows: Rows, heading: str, path: Path, *, log: bool = False) -> None:
                 _legend_of_styles(axis)
             if "rare_survival" in metrics:
                 _mark_resample(axis, rows)
-        _legend(drawing, axes.flat[0], looks)
-        drawing.suptitle(heading, fontsize=10, x=0.01, ha="left")
-        drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-        plt.close(drawing)
+        _legend(drawing, axes[0], looks)
+
+
+@contextmanager
+def canvas(
+    path: Path, heading: str, down: int, across: int, size: tuple[float, float], *, shared: bool = False
+) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield a figure and its axes to draw on, then write it to `path` with a line above the panels.
+
+    Args:
+        path: a name that ends in .png, .svg or .pdf.
+        heading: the line above the panels.
+        down: rows of panels.
+        across: columns of panels.
+        size: width and height, inches.
+        shared: whether all panels have the same axes.
+
+    Raises:
+        InputError: another suffix.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"figure {path}: the name must end in .png, .svg or .pdf")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    look: dict[Any, Any] = {"svg.hashsalt": "lab", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    # Names are plain text, not formulas.  A letter that the font lacks is drawn as a box, without a warning.
+    with plt.rc_context({**look, "text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        drawing, axes = plt.subplots(
+            down, across, figsize=size, layout="constrained", squeeze=False, sharex=shared, sharey=shared
+        )
+        try:
+            yield drawing, list(axes.flat)
+            drawing.suptitle(heading, fontsize=10, x=0.01, ha="left")
+            drawing.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        finally:
+            plt.close(drawing)
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,7 @@ class Looks:
     marks: dict[str, dict[str, Any]]
 
 
-def _looks(rows: Rows) -> Looks:
+def looks_of(rows: Rows) -> Looks:
     """Give each regime a colour of its own, and each arm a mark; of more than 26 arms, marks repeat."""
     from matplotlib import colormaps
 
@@ -113,10 +139,10 @@ def _panel(axis: Any, rows: Rows, metrics: Sequence[str], looks: Looks) -> None:
 
 def _legend(drawing: Any, axis: Any, looks: Looks) -> None:
     """Name the colours, and the marks where there are several: in the first panel, or below where there are many."""
-    handles = [axis.plot([], [], color=colour, label=_shown(name))[0] for name, colour in looks.colours.items()]
+    handles = [axis.plot([], [], color=colour, label=shown_label(name))[0] for name, colour in looks.colours.items()]
     if len(looks.marks) > 1:
         gray = {"color": "#333333", "linestyle": ""}
-        handles += [axis.plot([], [], label=_shown(name), **gray, **mark)[0] for name, mark in looks.marks.items()]
+        handles += [axis.plot([], [], label=shown_label(name), **gray, **mark)[0] for name, mark in looks.marks.items()]
     if len(handles) <= MOST_IN_PANEL:
         axis.legend(handles=handles, frameon=False)
     else:
@@ -133,7 +159,7 @@ def _logarithmic(axis: Any) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _shown(label: str) -> str:
+def shown_label(label: str) -> str:
     """Return the label with a space before a first underscore: matplotlib hides such labels from legends."""
     return f" {label}" if label.startswith("_") else label
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lab.collapse.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
 from lab.config.sweep import arm_label, label
-from lab.definitions import DEFINITIONS, LEAST_ROWS, Finding
+from lab.definitions import DEFINITIONS, LEAST_ROWS, Definition, Finding
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.tables import Dim
@@ -21,6 +21,7 @@ from lab.store.atomic import write_text
 
 MARKS = {COLLAPSED: "YES", NOT: "no", UNDECIDED: "?", MISSING: "-"}
 LEGEND = "YES collapsed, no not collapsed, ? undecided, - not measured; values are against the human control"
+PAGE = "lab/collapse/README.md"
 LEAST_TOKENS = 1000
 """Held-out tokens of a group below which its loss says little."""
 HEADING = ["definition", "value", "95 % interval", "over documents", "holds if", "verdict"]
@@ -113,8 +114,11 @@ def _condition(finding: Finding) -> str:
 
 
 def sentences(profile: Profile) -> list[str]:
-    """Return each finding in words, with its number and the papers that use the definition."""
-    return [f"{each.definition.number}. {each.words} ({each.definition.source})" for each in profile.findings]
+    """Return each finding in words, with its number, papers that use the definition, and the page of its formulas."""
+    return [
+        f"{each.definition.number}. {each.words} ({each.definition.source}; {page(each.definition)})"
+        for each in profile.findings
+    ]
 
 
 def beside(profile: Profile) -> list[list[str]]:
@@ -164,7 +168,7 @@ def statement(profiles: Sequence[Profile]) -> str:
         f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
         f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
         f"Holm's correction at {FAMILY:.0%} over the definitions of a regime, none over regimes; what each definition "
-        "is: lab profile --definitions, and lab/metrics/README.md"
+        f"is: lab profile --definitions, and {PAGE}"
     )
 
 
@@ -176,9 +180,14 @@ def definitions() -> list[str]:
     """Return the eight definitions in words: estimator, unit, threshold and its reason, papers."""
     return [
         f"{each.number}. {each.name}: {each.estimator} ({each.unit}); threshold profile.thresholds.{each.threshold}: "
-        f"{each.why}. {each.source}"
+        f"{each.why}. {each.source}; {page(each)}"
         for each in DEFINITIONS
     ]
+
+
+def page(definition: Definition) -> str:
+    """Return page and section of the formulas of a definition: "lab/collapse/README.md#2-increase-of-risk"."""
+    return f"{PAGE}#{definition.number}-{definition.name.replace(' ', '-')}"
 
 
 def harm(profile: Profile) -> dict[str, tuple[list[list[str]], list[str]]]:
@@ -259,6 +268,7 @@ def tidy(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
                     "seeds": len(profile.chains.seeds),
                     "words": finding.words,
                     "source": finding.definition.source,
+                    "page": page(finding.definition),
                 }
             )
     return rows
@@ -266,10 +276,9 @@ def tidy(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
 
 def save(profiles: Sequence[Profile], path: Path) -> None:
     """Write a row per regime and definition as CSV."""
-    write_text(path, as_csv(profiles))
+    write_text(path, as_csv(tidy(profiles)))
 
 
-def as_csv(profiles: Sequence[Profile]) -> str:
-    """Return a row per regime and definition as CSV."""
-    rows = tidy(profiles)
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return tidy rows as CSV."""
     return to_csv(rows, list(dict.fromkeys(name for row in rows for name in row)))

@@ -28,26 +28,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import null_test
-from null_test import SMALLER, STOPPED, checked, limits, parser_of
+from null_test import Outcome, Rows, Tally, checked, conclude, group_sizes, limits, parser_of
 
 from lab import machine
 from lab.collapse.chains import Chains, Point
 from lab.collapse.verdicts import COLLAPSED, MISSING
 from lab.config.profile import Thresholds
 from lab.definitions import DEFINITIONS, findings
-from lab.errors import InputError
+from lab.loop import Study
 from lab.report.lines import CONTROL
 from lab.report.render import markdown_table
+from lab.run.folder import RunFolder
 from lab.run.profile import points
-from lab.run.progress import clock
 
 ZERO = Thresholds(catastrophic=0, increase=0, increase_near=0, variance=0, scaling=1, modes=1, tails=0, hallucination=0)
 """The values of no change.  That of definition 3 has none: a gap that is not there has no exponent."""
@@ -139,31 +136,17 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options, start = parsed(arguments), time.monotonic()
-    try:
-        study, folder = null_test.chains(options)
-        _, tally = null_test.run(study, folder, options.workers)
+    options = parsed(arguments)
+
+    def judged(study: Study, folder: RunFolder, rows: Rows, tally: Tally) -> Outcome:
         last = study.config.generations - 1
-        chains = points(study.generations, CONTROL, folder.store)
-        measured = {seed: by[last] for seed, by in chains.items()}
-        sizes = [options.seeds, *(k for k in SMALLER if k < options.seeds)]
-        pairs = [paired(measured, options.pairs, options.seeds, size) for size in sizes]
+        measured = {seed: by[last] for seed, by in points(study.generations, CONTROL, folder.store).items()}
+        pairs = [paired(measured, options.pairs, options.seeds, size) for size in group_sizes(options)]
         found = [held(some, thresholds) for thresholds in KINDS for some in pairs]
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return STOPPED
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, ValueError) as error:  # a step failed, or a chain is missing
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    spent = time.monotonic() - start
-    print(f"{table(found)}\n{null_test.describe(study, options.pairs, null_test.overlap(study, folder))}")
-    print(f"{clock(spent)} for {tally.made:,} of {tally.steps:,} steps with {options.workers} workers", file=sys.stderr)
-    if options.json is not None:
-        Path(options.json).write_text(as_json(found, spent, tally.made))
-    return int(not all(each.within for each in found))
+        within = all(each.within for each in found)
+        return Outcome(table(found), within, lambda spent: as_json(found, spent, tally.made))
+
+    return conclude(options, judged)
 
 
 if __name__ == "__main__":

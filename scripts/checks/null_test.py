@@ -29,7 +29,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -306,6 +306,51 @@ def checked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
     return options
 
 
+def group_sizes(options: argparse.Namespace) -> list[int]:
+    """Return the sizes of the two groups of a pair that are tested, the largest first."""
+    return [options.seeds, *(k for k in SMALLER if k < options.seeds)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a test of pairs of controls found."""
+
+    table: str
+    """Markdown."""
+    within: bool
+    """Whether all counts are within their limits."""
+    json: Callable[[float], str]
+    """Takes the seconds that were spent."""
+    said: str = ""
+    """One more line after the table."""
+
+
+def conclude(options: argparse.Namespace, judged: Callable[[Study, RunFolder, Rows, Tally], Outcome]) -> int:
+    """Run the chains, print and write what `judged` finds in them, and return the exit code."""
+    start = time.monotonic()
+    try:
+        study, folder = chains(options)
+        rows, tally = run(study, folder, options.workers)
+        found = judged(study, folder, rows, tally)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return STOPPED
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, ValueError) as error:  # a step failed, or a number or a chain is missing
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    spent = time.monotonic() - start
+    print(f"{found.table}\n{describe(study, options.pairs, overlap(study, folder))}")
+    if found.said:
+        print(found.said)
+    print(f"{clock(spent)} for {tally.made:,} of {tally.steps:,} steps with {options.workers} workers", file=sys.stderr)
+    if options.json is not None:
+        options.json.write_text(found.json(spent))
+    return int(not found.within)
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--metric", action="append", dest="metrics", help=f"repeatable (default: {', '.join(TESTED)})")
@@ -319,30 +364,22 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options, start = parsed(arguments), time.monotonic()
-    try:
-        study, folder = chains(options)
-        rows, tally = run(study, folder, options.workers)
+    options = parsed(arguments)
+
+    def judged(study: Study, folder: RunFolder, rows: Rows, tally: Tally) -> Outcome:
         groups = paired(rows, options.pairs, options.seeds)
-        sizes = [options.seeds, *(k for k in SMALLER if k < options.seeds)]
-        found = [rate for k in sizes for rate in rates(groups, options.metrics, k)]
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return STOPPED
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, ValueError) as error:  # a step failed, or a number is missing
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    spent, shared = time.monotonic() - start, overlap(study, folder)
-    print(f"{table(found)}\n{describe(study, options.pairs, shared)}")
-    outside = [f"{rate.metric} ({rate.seeds} seeds)" for rate in found if not rate.within]
-    print(f"{len(found) - len(outside)} of {len(found)} rates within the limits", *outside, sep="; outside: ")
-    print(f"{clock(spent)} for {tally.made:,} of {tally.steps:,} steps with {options.workers} workers", file=sys.stderr)
-    if options.json is not None:
-        options.json.write_text(as_json(study, found, shared, tally, spent))
-    return int(bool(outside))
+        found = [rate for k in group_sizes(options) for rate in rates(groups, options.metrics, k)]
+        outside = [f"{rate.metric} ({rate.seeds} seeds)" for rate in found if not rate.within]
+        said = [f"{len(found) - len(outside)} of {len(found)} rates within the limits", *outside]
+        shared = overlap(study, folder)
+        return Outcome(
+            table(found),
+            not outside,
+            lambda spent: as_json(study, found, shared, tally, spent),
+            "; outside: ".join(said),
+        )
+
+    return conclude(options, judged)
 
 
 if __name__ == "__main__":

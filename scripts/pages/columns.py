@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from lab.definitions import DEFINITIONS
+from collections.abc import Callable
+from functools import partial
+
+from lab.config.profile import Thresholds
+from lab.definitions import DEFINITIONS, Definition
 from lab.metrics.column import Column
 from lab.metrics.columns import COLUMNS
 from lab.metrics.columns_profile import COLUMNS as PROFILE
-from pages.writing import cell, table
+from pages.writing import cell, filled, table
 
 
 def _row(column: Column) -> list[str]:
@@ -36,19 +40,18 @@ def profile() -> str:
     return table(["column", "what it is", "unit", "better"], rows)
 
 
-def definitions() -> str:
-    """Return the table of the eight definitions of collapse."""
-    rows = [
-        [
-            str(each.number),
-            each.name,
-            cell(f"{each.estimator} ({each.unit})"),
-            cell(f"`{each.threshold}`: {each.why}"),
-            each.source,
-        ]
-        for each in DEFINITIONS
+def _definition(chosen: Definition) -> str:
+    """Return estimator, threshold with its reason, and papers of a definition of collapse."""
+    at, field = Thresholds(), chosen.threshold
+    near = getattr(at, f"{field}_near", None)
+    short = f" It does not hold if the whole interval is below `{field}_near` = {near:.3g}." if near is not None else ""
+    lines = [
+        f"Estimator: {chosen.estimator} ({chosen.unit}).",
+        f"It holds {chosen.side} `{field}` = {getattr(at, field):.3g}.{short} Why: {chosen.why}.",
+        f"Papers: {chosen.source}.",
     ]
-    return table(["", "definition", "primary estimator", "threshold in profile.thresholds, and why", "papers"], rows)
+    return "\n".join(filled(f"- {line}", "  ") for line in lines)
 
 
-PARTS = {"text-columns": text, "source-columns": source, "profile-columns": profile, "definitions": definitions}
+PARTS: dict[str, Callable[[], str]] = {"text-columns": text, "source-columns": source, "profile-columns": profile}
+PARTS |= {f"definition-{each.threshold}": partial(_definition, each) for each in DEFINITIONS}

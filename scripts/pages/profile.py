@@ -9,15 +9,17 @@ from pathlib import Path
 
 from lab.config.sweep import NAME, label
 from lab.definitions import DEFINITIONS
-from lab.report.profile import MARKS
+from lab.report import tension
+from lab.report.lines import lines
+from lab.report.profile import MARKS, bounds
 from lab.report.tables import caption
 from lab.run.folder import RunFolder
-from pages.writing import RESULTS, cell, table
+from pages.writing import RESULTS, cell, filled, table
 
 FOLDER = RESULTS / "profile"
 FILES = ("profile.csv", "results.csv", "config.yaml", "env.json")
 FACTS = {"regime", "number", "definition", "verdict", "value", "low", "high", "documents_low", "documents_high"}
-FACTS |= {"threshold", "near", "p", "detects", "unit", "generation", "seeds", "words", "source", NAME}
+FACTS |= {"threshold", "near", "p", "detects", "unit", "generation", "seeds", "words", "source", "page", NAME}
 
 
 def take(run: Path) -> None:
@@ -25,6 +27,10 @@ def take(run: Path) -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copyfile(run / name, FOLDER / name)
+    folder = RunFolder(FOLDER)
+    config = folder.config()
+    heading = f"{config.name}: {config.corpus.title}, seeds {', '.join(map(str, config.seeds))}; bars: 95 % t intervals"
+    tension.figure(folder.results(), heading, FOLDER / "profile.svg")
 
 
 @cache
@@ -67,4 +73,18 @@ def words() -> str:
     return "\n".join([*lines, "", caption(folder.config(), folder.results())])
 
 
-PARTS = {"profile-grid": grid, "profile-words": words}
+def points() -> str:
+    """Return tail loss and memorisation of each generation, and how far memorisation is from the control's at last."""
+    rows = RunFolder(FOLDER).results()
+    heading, cells = tension.table(rows)
+    memory = str(tension.memory_of(rows))
+    against = []
+    for line in lines(rows, [memory]):
+        if interval := line.against_reference():
+            against.append(f"{line.label} {interval.mean:+.3f} {bounds(interval)}")
+    text = f"""`{memory}` of the last generation minus that of the control of the same seed, with 95 % intervals over
+        seeds: {"; ".join(against)}."""
+    return table(heading, cells) + "\n\n" + filled(text)
+
+
+PARTS = {"profile-grid": grid, "profile-words": words, "profile-points": points}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+from scipy.stats import binomtest
 
 from lab.checks.exact import read
+from lab.definitions import DEFINITIONS
 from lab.report import exact
 from pages import studies
 from pages.writing import RESULTS, filled, table
@@ -42,6 +46,35 @@ def null_rates() -> str:
         {found["rows"]["shared"]:.1%} of their rows on average, so the intervals speak of other draws from this text,
         not of other corpora."""
     return table(head, rows, right=range(1, len(head))) + "\n\n" + filled(" ".join(text.split()))
+
+
+def null_profile(path: Path = RESULTS / "null-profile.json") -> str:
+    """Return how often a definition of collapse holds where nothing has collapsed."""
+    if not path.exists():
+        return "The test of 200 pairs of chains has not been run since the definitions last changed."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    counts, pairs, limits = found["counts"], found["pairs"], found["limits"]
+    names = {str(each.number): f"{each.name} ({each.number})" for each in DEFINITIONS}
+    rows = [
+        [name, *(str(each["by"].get(number, "")) for each in counts)]
+        for number, name in names.items()
+        if any(number in each["by"] for each in counts)
+    ]
+    rows.append(["any of them", *(_share(each["any"], pairs) for each in counts)])
+    head = ["definition", *(f"{each['thresholds']}, {each['seeds']} against {each['seeds']} seeds" for each in counts)]
+    outside = [f"{each['any']} {each['thresholds']}, {each['seeds']} seeds" for each in counts if not each["within"]]
+    text = f"""Each cell: of {pairs} pairs of controls, those in which the definition holds; below, those in which any
+        does, their rate and its exact 95 % interval. The limits are {limits["fewest at zero"]} and {limits["most"]}
+        with thresholds at no change, and at most {limits["most"]} with the lab's own (shipped).
+        {f"Outside: {'; '.join(outside)}." if outside else "All counts are within."} One generation has no growth and
+        no nested sizes, so definitions 3 and 5 are not measured."""
+    return table(head, rows, right=range(1, len(head))) + "\n\n" + filled(text)
+
+
+def _share(count: int, pairs: int) -> str:
+    """Return a count of pairs with its rate and the exact 95 % interval (Clopper & Pearson 1934)."""
+    exact = binomtest(count, pairs).proportion_ci(0.95, method="exact")
+    return f"{count}: {count / pairs:.1%} [{exact.low:.1%}, {exact.high:.1%}]"
 
 
 TRIED = {
@@ -83,4 +116,10 @@ def checked() -> str:
     )
 
 
-PARTS = {"exact": against_theory, "null": null_rates, "lost": lost, "checked": checked}
+PARTS = {
+    "exact": against_theory,
+    "null": null_rates,
+    "null-profile": null_profile,
+    "lost": lost,
+    "checked": checked,
+}

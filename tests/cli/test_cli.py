@@ -144,6 +144,8 @@ def test_bad_input_is_one_line_exit_2_and_no_run_is_written(desk: Path, case: st
         (["compare", "tiny", "tiny", "--format", "json"], "printed plain or as md"),
         (["report", "tiny", "--figure", "a.jpeg"], "must end in .png, .svg or .pdf"),
         (["report", "tiny", "--figure", "no/folder/a.png"], "no/folder"),
+        (["report", "tiny", "--profile", "--log"], "--log is for the panel of perplexity"),
+        (["report", "tiny", "--profile", "--figure", "a.svg"], "lab profile RUN measures"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

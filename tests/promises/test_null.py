@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 from scipy.stats import ttest_1samp, ttest_rel
+from support.controls import STUDY, command
 from support.scripts import load
-from support.tiny import run_study, write_study
+from support.tiny import run_study
 
 from lab.config.files import load_study, parse_study
 from lab.config.study import SourceConfig
@@ -34,17 +35,6 @@ from lab.text.rows import draw_rows
 null = load("checks/null_test.py")
 
 PAIRS, SEEDS = 28, 2
-STUDY: dict[str, Any] = {
-    "name": "tiny-null",
-    "seeds": [0],
-    "generations": 1,
-    "regimes": ["human"],
-    "corpus": {"kind": "source", "process": "markov", "types": 12, "zipf": 1, "tokens": 512},
-    "model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16},
-    "sample": {"tokens": 512, "shard_rows": 32},
-    "metrics": {"tokens": 512, "test_tokens": 512},
-    "compute": {"device": "cpu"},
-}
 MEASURED = ("nll", "perplexity", "entropy", "distinct_2", "self_bleu")
 
 
@@ -130,11 +120,8 @@ class Ran:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Run the script as its command line does, in one process: 28 pairs of 2 + 2 seeds."""
     cwd = tmp_path_factory.mktemp("null")
-    study, out = write_study(cwd / "null.yaml", STUDY), cwd / "null.json"
-    arguments = ["--study", study, "--pairs", PAIRS, "--seeds", SEEDS, "--workers", 0, "--checkpoints", cwd]
-    arguments += ["--json", out, *(word for metric in MEASURED for word in ("--metric", metric))]
-    words = [str(argument) for argument in arguments]
-    return Ran(words, null.main(words), RunFolder(cwd / f"tiny-null-{PAIRS}x{SEEDS}"), out)
+    words = command(cwd, PAIRS, SEEDS, *(word for metric in MEASURED for word in ("--metric", metric)))
+    return Ran(words, null.main(words), RunFolder(cwd / f"tiny-null-{PAIRS}x{SEEDS}"), cwd / "null.json")
 
 
 def test_chains_of_one_law_are_seldom_told_apart(ran: Ran) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import ndtr
+from support.controls import command
 from support.scripts import load
-from support.tiny import write_study
 
 from lab import definitions
 from lab.collapse.chains import Chains, Point
@@ -129,21 +129,7 @@ def test_a_few_chains_end_to_end(
 ) -> None:
     """Counts of a source: 1, 2, 4 and 8 are measured, and the same command goes on without a step."""
     monkeypatch.setattr(atomic, "fsync", lambda path: None)
-    fields: dict[str, Any] = {
-        "name": "tiny-null",
-        "seeds": [0],
-        "generations": 1,
-        "regimes": ["human"],
-        "corpus": {"kind": "source", "process": "markov", "types": 12, "zipf": 1, "tokens": 512},
-        "model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16},
-        "sample": {"tokens": 512, "shard_rows": 32},
-        "metrics": {"tokens": 512, "test_tokens": 512},
-        "compute": {"device": "cpu"},
-    }
-    study = write_study(tmp_path / "null.yaml", fields)
-    out = tmp_path / "null.json"
-    arguments = ["--study", study, "--pairs", 2, "--seeds", 2, "--workers", 0, "--checkpoints", tmp_path, "--json", out]
-    words = [str(argument) for argument in arguments]
+    words, out = command(tmp_path, 2, 2), tmp_path / "null.json"
     assert null.main(words) == 0
     found = json.loads(out.read_text())
     assert [(each["thresholds"], each["seeds"]) for each in found["counts"]] == [("at zero", 2), ("shipped", 2)]
@@ -151,3 +137,7 @@ def test_a_few_chains_end_to_end(
     assert "| any of them |" in capsys.readouterr().out
     assert null.main(words) == 0 and json.loads(out.read_text())["made"]["steps"] == 0
     assert null.main([*words, "--set", "regimes=[human,replace]"]) == 2
+    shown = load("readme.py").validity.null_profile(out)
+    assert "| definition | at zero, 2 against 2 seeds | shipped, 2 against 2 seeds |" in shown
+    assert all(f"({number}) | " in shown for number in (1, 2, 4, 8)) and "(3) | " not in shown
+    assert f"| any of them | {found['counts'][0]['any']}: " in shown and "of 2 pairs of controls" in shown

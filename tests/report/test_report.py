@@ -15,7 +15,7 @@ from support.tiny import tiny_config
 
 from lab.errors import InputError
 from lab.metrics.columns import names
-from lab.report.figure import _looks, _panel, figure
+from lab.report.figure import _panel, figure, looks_of
 from lab.report.lines import lines
 from lab.report.render import formatted, rich_table
 from lab.report.tables import absent, caption, shown_generations, sparkline, tidy
@@ -281,7 +281,7 @@ def test_eight_arms_of_two_regimes_have_two_colours_and_eight_marks(tmp_path: Pa
         for arm in range(8)
         for row in table()
     ]
-    looks = _looks(rows)
+    looks = looks_of(rows)
     assert len(set(looks.colours.values())) == 2 and list(looks.colours) == ["human", "replace"]
     assert len({str(mark) for mark in looks.marks.values()}) == 8
     drawn: list[dict[str, Any]] = []
@@ -295,7 +295,7 @@ def test_eight_arms_of_two_regimes_have_two_colours_and_eight_marks(tmp_path: Pa
 
 @pytest.mark.parametrize("many", [3, 7, 8, 30])
 def test_no_two_regimes_share_a_colour(many: int) -> None:
-    colours = _looks(table({(f"r{i}", 0): (1.0, 1.0) for i in range(many)})).colours
+    colours = looks_of(table({(f"r{i}", 0): (1.0, 1.0) for i in range(many)})).colours
     assert len(set(map(str, colours.values()))) == len(colours) == many
 
 
@@ -303,7 +303,8 @@ def test_no_two_regimes_share_a_colour(many: int) -> None:
 def test_the_colour_of_the_control_is_never_that_of_another_regime(more: int) -> None:
     """A regime looks alike with and without a control."""
     others = ["replace", "mix", *(f"r{i}" for i in range(more))]
-    found = [_looks(table({(name, 0): (1.0, 1.0) for name in names})).colours for names in (["human", *others], others)]
+    rows = [table({(name, 0): (1.0, 1.0) for name in names}) for names in (["human", *others], others)]
+    found = [looks_of(each).colours for each in rows]
     assert found[0] == {"human": found[0]["human"], **found[1]} and found[0]["human"] not in found[1].values()
 
 

@@ -88,6 +88,9 @@ def test_the_profile_shows_tails_against_memorisation_and_attractors(planted: tu
     shown = call("profile", "planted", "--workers", "0", cwd=run.path.parent.parent)
     assert shown.code == 0, shown.err
     assert "Tails against memorisation" in shown.out and "exposure_4" in shown.out
+    assert "Each generation: tail loss against memorisation" in shown.out
+    drawn = call("report", "planted", "--profile", cwd=run.path.parent.parent)
+    assert drawn.code == 0 and (run.path / "profile.png").exists(), drawn.err
     assert "replace: the telephone view" in shown.out and "word_length" in shown.out
 
 

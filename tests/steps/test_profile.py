@@ -109,7 +109,7 @@ def test_a_finished_run_gains_a_profile_and_trains_the_judge_alone(finished: Pat
     for format_ in ("md", "csv", "latex"):
         assert call("profile", "tiny", "--format", format_, "--workers", "0", cwd=finished).code == 0
     as_json = call("profile", "tiny", "--json", "--workers", "0", cwd=finished)
-    assert as_json.out.count('"definition"') == 8 and (run.path / "profile.csv").read_text().count("replace") == 8
+    assert as_json.out.count('"verdict"') == 8 and (run.path / "profile.csv").read_text().count("replace") == 8
     assert call("verify", "tiny", cwd=finished).code == 0
     fields = tiny(finished / "corpus.jsonl", seeds=[0, 1], keep_models="all")
     again = call("run", write_study(finished / "tiny.yaml", fields), "--workers", "0", cwd=finished)
