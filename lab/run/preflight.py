@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from lab.errors import InputError
 from lab.loop import Study
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
-from lab.steps.text import ROWS, check_sizes, fold_tokens
+from lab.steps.text import ROWS, TOKENIZER_KIND, check_sizes, fold_tokens
 from lab.steps.train import BASE
 from lab.store.step import Step
 from lab.store.store import Damaged, Job, Store
 from lab.text import corpus as corpora
 from lab.text import tokenizer as tokenizers
+from lab.text.untrusted import check_special_words
 
 
 def check_base(study: Study, store: Store) -> None:
@@ -124,3 +126,6 @@ def _make_all(store: Store, jobs: Sequence[Job], say: Callable[[str], None]) -> 
                 run_job(store, job, lambda _: None, UNATTENDED, fresh=False)
             except Damaged:  # an input, which is out of the way now: begin again with it
                 return _make_all(store, jobs, say)
+        if job.name == TOKENIZER_KIND.name:  # also what transformers added to the file from beside it, or from the hub
+            file = store.folder(job.name, job.key) / "tokenizer.json"
+            check_special_words(json.loads(file.read_text(encoding="utf-8")), "the tokenizer")

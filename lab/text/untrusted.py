@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from lab.errors import InputError
+from lab.errors import InputError, printable
 
 WEIGHTS = "model.safetensors"
 REFUSED = {
@@ -27,6 +27,9 @@ REFUSED = {
 """Entries of config.json that change which files are read or which code runs, and the reason to refuse each."""
 DEPTHS = ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "encoder_layers", "decoder_layers")
 """Entries of config.json that give the number of layers to build."""
+
+MARKS = frozenset("<>[]{}|")
+"""Characters of which a special token has one, as <|endoftext|> and [MASK] do: prose then hardly ever spells it."""
 
 _MASK = re.compile(r"\.attn\.(attention\.)?((?P<number>masked_)?bias|causal_mask)$")
 
@@ -80,6 +83,26 @@ def check_untrusted_tokenizer(folder: Path) -> None:
             raise InputError(f'{file} has an entry "auto_map": it {REFUSED["auto_map"]}')
         if name == "tokenizer.json":
             _check_entry_numbers(file, settings)
+            check_special_words(settings, str(file))
+
+
+def check_special_words(settings: dict[str, Any], name: str) -> None:
+    """Raise InputError if a tokenizer.json has a special token that is a word of usual text, such as "river".
+
+    A special token has no bytes, so each "river" of a text would count as nothing in bits per byte and in words.
+
+    Args:
+        settings: what tokenizer.json holds.
+        name: what messages call the tokenizer.
+    """
+    added = settings.get("added_tokens")
+    for token in added if isinstance(added, list) else ():
+        content = token.get("content") if isinstance(token, dict) and token.get("special") else None
+        if isinstance(content, str) and not MARKS.intersection(content):
+            raise InputError(
+                f'{name} has the special token "{printable(content)}", which text may spell as a word, and special '
+                "tokens have no bytes: add it with special: false, or put it into marks, as in <|river|>"
+            )
 
 
 def _check_entry_numbers(file: Path, settings: dict[str, Any]) -> None:

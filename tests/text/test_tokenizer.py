@@ -17,7 +17,11 @@ from tokenizers import AddedToken
 
 from lab.config.text import TokenizerConfig
 from lab.errors import InputError
+from lab.run.preflight import prepare_human
 from lab.steps.identity import _tokenizer_identity
+from lab.steps.kind import make_step
+from lab.steps.text import TOKENIZER_KIND, TokenizerParams
+from lab.store.store import Store
 from lab.text.corpus import SHARES
 from lab.text.tokenizer import (
     LONGEST,
@@ -276,6 +280,25 @@ def test_added_tokens_are_their_own_text(added: list[str | AddedToken], tmp_path
         number = tokenizer.token_to_id(content)
         assert number in tokenizer.encode(f"x.{content}.y").ids and token_texts(tokenizer)[number] == content.encode()
     assert files
+
+
+@pytest.mark.parametrize("word", ["river", " ", "日本", "🙂", "(a)"])
+@pytest.mark.parametrize("place", ["tokenizer.json", "beside it"])
+def test_a_special_token_that_text_spells_is_refused(word: str, place: str, tmp_path: Path) -> None:
+    """Special tokens have no bytes: each "river" of a text would be nothing in bits per byte."""
+    source = pretrained(tmp_path / "m", added=[AddedToken(word, special=True)] if place == "tokenizer.json" else [])
+    said = f'has the special token "{word}", which text may spell as a word'
+    if place == "tokenizer.json":
+        with pytest.raises(InputError, match=re.escape(said)):
+            _tokenizer_identity(TokenizerConfig(pretrained=str(source)), None)
+        return
+    settings = json.loads((source / "tokenizer_config.json").read_text()) | {"additional_special_tokens": [word]}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    identity = _tokenizer_identity(TokenizerConfig(pretrained=str(source)), None)
+    params = TokenizerParams(identity, path=str(source))
+    step = make_step(TOKENIZER_KIND, params, {})
+    with pytest.raises(InputError, match=re.escape(said)):
+        prepare_human(Store(tmp_path / "store"), [step], lambda _: None)
 
 
 def test_an_added_token_that_is_the_name_of_a_byte_is_refused(tmp_path: Path) -> None:
