@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from lab.cli import (
     theory,
     verify,
 )
-from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, warn
+from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, say, warn
 from lab.errors import DiskFull, InputError
 
 INTERRUPTED = 130
@@ -139,9 +140,22 @@ def _fail_of_system(error: OSError) -> NoReturn:
             sys.exit(FAILED)  # its reader has gone, as in `lab show quick | head`
         reason = (printing or error).strerror
         _fail(DiskFull(f"standard output cannot be written: {reason}; what was computed is in its files"))
-    _fail(space.said(error))
+    _fail(space.said(error), of_stream=error.filename is None)
 
 
-def _fail(error: InputError) -> NoReturn:
-    warn(f"error: {error}", "red")
+def _fail(error: InputError, of_stream: bool = False) -> NoReturn:
+    """Print an error in one line and exit: on standard error, or on standard output where that cannot be written.
+
+    `of_stream`: the error may be that of writing to standard error itself, which then is what the line says.
+    """
+    try:
+        warn(f"error: {error}", "red")
+    except OSError as broken:
+        streams.silence(sys.stderr)
+        if of_stream:
+            reason = broken.strerror
+            error = DiskFull(f"standard error cannot be written: {reason}; what was computed is in its files")
+        with contextlib.suppress(OSError):
+            say(f"error: {error}", "red")
+            sys.stdout.flush()
     sys.exit(FAILED if isinstance(error, DiskFull) else BAD_INPUT)

@@ -46,12 +46,12 @@ def broken() -> OSError | None:
     except io.UnsupportedOperation:  # a caller's object, not a file
         return None
     except OSError as error:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         return error
     return None
 
 
-def _silence(stream: Any) -> None:
+def silence(stream: Any) -> None:
     """Let a stream lead to nothing, or Python would complain about it at its end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
