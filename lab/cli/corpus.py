@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import typer
 
-from lab.cli.terminal import AsJson, print_json, print_table, say
+from lab.cli.terminal import AsJson, options_named, print_json, print_table, say
 from lab.errors import InputError, printable
 
 EXAMPLES = """\b
@@ -16,8 +15,9 @@ Examples:
   lab corpus books.jsonl --text body --domain genre --group book
   lab corpus wikitext-2-raw/ --splits wiki.train.raw,wiki.valid.raw,wiki.test.raw"""
 
-FIELD = re.compile(r"\bcorpus\.(path|text|domain|author|group|subset|splits?|piece)\b(?:=(\w+))?")
-"""A field that this command has as an option or argument."""
+FIELDS = ("text", "domain", "author", "group", "subset", "split", "splits", "piece")
+OPTIONS = {"path": "PATH", "splits.column": "--splits-column"} | {field: f"--{field}" for field in FIELDS}
+"""Field of `corpus` -> the option or argument of this command."""
 
 
 def describe_corpus(
@@ -69,10 +69,8 @@ def _described(fields: dict[str, Any]) -> dict[str, Any]:
     from lab.config.files import parse_corpus
     from lab.report.corpus import describe
 
-    try:
+    with options_named(OPTIONS):
         return describe(parse_corpus({**fields, "tokens": 1}))
-    except InputError as error:
-        raise InputError(FIELD.sub(_option, str(error))) from error
 
 
 def _named(splits: str | None, column: str | None) -> dict[str, str | None] | None:
@@ -83,12 +81,6 @@ def _named(splits: str | None, column: str | None) -> dict[str, str | None] | No
     if len(names) != 3 or not all(names):
         raise InputError(f"--splits is {splits or 'missing'}: give three names, such as train,validation,test")
     return {**dict(zip(("train", "validation", "test"), names, strict=True)), "column": column}
-
-
-def _option(field: re.Match[str]) -> str:
-    """Return a field of `corpus` in a message as an option of this command: corpus.piece=8000 is --piece 8000."""
-    value = f" {field[2]}" if field[2] else ""
-    return "PATH" if field[1] == "path" else f"--{field[1]}{value}"
 
 
 def _cell(value: int | float | str) -> str:

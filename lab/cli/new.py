@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.cli.terminal import say
+from lab.cli.terminal import options_named, say
 from lab.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ EXAMPLES = """\b
 Examples:
   lab new my-study.yaml --corpus my-text.txt
   lab new my-study.yaml --corpus tales.jsonl --text body --group author"""
+OPTIONS = {"path": "--corpus", "text": "--text", "group": "--group"}
+"""Field of `corpus` -> the option of this command."""
 ROW = 128
 """Tokens in a row of the written study; sizes are whole rows."""
 BYTES = 6
@@ -48,7 +50,8 @@ def write_study(
         raise InputError(f"{file} does not end in .yaml: lab new {file}.yaml writes a study")
     template = written = (STUDIES / "_new.yaml").read_text(encoding="utf-8")
     if corpus is not None:
-        written = _fitted(template, {"path": corpus, "text": text, "group": group})
+        with options_named(OPTIONS):
+            written = _fitted(template, {"path": corpus, "text": text, "group": group})
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", file.stem).lstrip("_.-")[:64]
     name = "mine" if name.lower() in ("", "store") else name
     written = written.replace("name: mine", f"name: {name}", 1).replace("checkpoints/mine", f"checkpoints/{name}")

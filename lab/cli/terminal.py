@@ -5,10 +5,12 @@ Heavy libraries are imported inside functions, so that `lab --help` answers at o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +20,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab.errors import InputError
+
 BAD_INPUT, FAILED, STOPPED = 2, 1, 75
 """Exit codes.  75 asks a batch system to run the same command again (EX_TEMPFAIL)."""
 PAGE = 200
 """Characters of a line where there is no terminal and COLUMNS is not set."""
+
+FIELD = re.compile(r"\bcorpus\.(splits\.column|\w+)\b(?:=(\w+))?")
+"""A field of `corpus` in a message, and its value."""
 
 out = Console(markup=False, emoji=False, highlight=False)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
@@ -75,6 +82,25 @@ def warn(text: str, style: str | None = None) -> None:
     say(text, style, to=err)
 
 
+@contextlib.contextmanager
+def options_named(options: Mapping[str, str]) -> Iterator[None]:
+    """Let the message of an InputError name the options of a command instead of fields of `corpus`.
+
+    corpus.piece=8000 becomes --piece 8000.  A field that the command has no option for stays as it is.
+
+    Args:
+        options: field of `corpus` -> what is typed for it.
+    """
+
+    def typed(field: re.Match[str]) -> str:
+        return field[0] if field[1] not in options else options[field[1]] + (f" {field[2]}" if field[2] else "")
+
+    try:
+        yield
+    except InputError as error:
+        raise InputError(FIELD.sub(typed, str(error))) from error
+
+
 def print_json(data: Any) -> None:
     """Print data as JSON to standard output."""
     typer.echo(json.dumps(data, indent=1))
@@ -95,8 +121,6 @@ def folder_of(run: str, checkpoints: Path) -> Any:
 
 def measured_rows(folder: Any) -> list[dict[str, Any]]:
     """Return the rows of results.csv.  InputError where no generation is measured yet."""
-    from lab.errors import InputError
-
     rows: list[dict[str, Any]] = folder.results()
     if not rows:
         raise InputError(f"{folder.path} has no generation measured yet; lab run continues it")
@@ -130,7 +154,6 @@ def print_table(
 
 def print_cells(heading: list[str], cells: list[list[str]], kind: str | None) -> None:
     """Print cells as Markdown (`kind` is "md") or for a terminal (None).  InputError for another kind."""
-    from lab.errors import InputError
     from lab.report.render import markdown, markdown_table
     from lab.report.tables import styled
 

@@ -365,6 +365,9 @@ def test_corpus_describes(corpus_file: Path, tmp_path: Path, here: Here) -> None
         (("--piece", "900000"), "add documents, or lower --piece"),
         (("--split", "test"), "--split"),
         (("--author", "who"), "--author"),
+        (("--splits", "0.txt,1.txt,9.txt"), "--splits names 9.txt"),
+        (("--splits", "a,b,c"), "set --splits-column, or take --splits out"),
+        (("--splits", "a,b,c", "--splits-column", "fold"), "(--splits-column)"),
     ],
 )
 def test_corpus_names_its_own_options(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
