@@ -31,7 +31,7 @@ from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
 from lab.steps.place import Place
 from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
-from lab.steps.sample import telephone, telephone_prompt
+from lab.steps.sample import PROMPTS, telephone, telephone_prompt
 from lab.steps.train import train_on_share
 from lab.store.step import Attempt, Step
 from lab.text.canaries import DOCUMENT as CANARY
@@ -103,6 +103,10 @@ def profile(
             prompt = study.sample.prompt_tokens
             inputs["judged-test"] = judged(place, fitted, human.test, "test rows", test)
             inputs["judged"] = judged(place, fitted, sampled, sampled.chain, sample, prompt=prompt)
+            if "telephone" in inputs:
+                told, begin = inputs["telephone"], telephone_prompt(place.row)
+                label = f"telephone {models[0].chain}"
+                inputs["judged-telephone"] = judged(place, fitted, told, label, PROMPTS * place.row, prompt=begin)
     given = {field: record.params[field] for field in ("tokens", "prompt", "layout")}
     params = ProfileParams(**given, plain=not study.sample.decoding)
     return make_step(PROFILE, params, inputs, label=f"profile {record.chain}", disk=4 * FILES)
@@ -161,7 +165,10 @@ def _continued(base: Evidence, inputs: Folders) -> dict[str, list[float | None]]
     rows = rows[:, telephone_prompt(rows.shape[1]) :]
     nats = pq.read_table(inputs["telephone"] / "rows.parquet", columns=["nats"])["nats"].to_numpy()
     found = properties(rows, base.token_bytes, base.eos, base.training_counts)
-    found["nats"] = nats / is_text(rows, base.end).sum(axis=1)
+    tokens = is_text(rows, base.end).sum(axis=1)
+    found["nats"] = nats / tokens
+    if "judged-telephone" in inputs:
+        found["judge_nats"] = np.load(inputs["judged-telephone"] / "nats.npy") / tokens
     return {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in found.items()}
 
 
