@@ -24,7 +24,7 @@ from lab.collapse.chains import Chains, Point
 from lab.collapse.growth import Growth, equivalent, growth, kappa_bootstrap
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
-from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
+from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, cluster_bootstrap, mean_interval, paired_interval
 from lab.seeds import derive_seed, generator
 
 RESAMPLES = 399
@@ -215,6 +215,8 @@ def modes(chains: Chains, at: Thresholds) -> Estimate:
         verdict = COLLAPSED
     elif all(interval.low >= at.modes for interval in intervals.values()):
         verdict = NOT
+    # Not corrected twice: this is one p value, of "no mode has lost its text", whatever the number of modes.  Holm over
+    # the definitions takes it as it takes any other; without the factor a text of more modes would collapse more often.
     p = min(1.0, min(tests.values()) * len(tests))
     return Estimate(ratios[worst], said=worst, verdict=verdict, p=p)
 
@@ -393,7 +395,10 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
     if estimate.documents is not None and estimate.verdict is None and verdict != UNDECIDED:
         other = verdict_of(estimate.documents, threshold, near, definition.side)
         if other != verdict:
-            verdict, words = UNDECIDED, f"{words[:-1]}; over test documents it is undecided."
+            why = "over test documents it is undecided"
+            if math.isnan(estimate.documents.low):
+                why = f"fewer than {FEWEST_DOCUMENTS} test documents have no interval, so it is undecided"
+            verdict, words = UNDECIDED, f"{words[:-1]}; {why}."
     p = one_sided_p(estimate.by_seed, threshold, definition.side) if estimate.p is None else estimate.p
     detects = power(estimate.by_seed)
     return Finding(definition, value, estimate.documents, threshold, near, verdict, words, p, detects)

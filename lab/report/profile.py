@@ -167,8 +167,8 @@ def statement(profiles: Sequence[Profile]) -> str:
     return (
         f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
         f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
-        f"Holm's correction at {FAMILY:.0%} over the definitions of a regime, none over regimes; what each definition "
-        f"is: lab profile --definitions, and {PAGE}"
+        f"Holm's correction at {FAMILY:.0%} over the definitions of a regime (the p value of 6 is of all its modes "
+        f"together), none over regimes; what each definition is: lab profile --definitions, and {PAGE}"
     )
 
 

@@ -109,6 +109,14 @@ def test_documents_may_take_a_verdict_back() -> None:
     assert finding.verdict == UNDECIDED and "over test documents it is undecided" in finding.words
 
 
+def test_too_few_documents_are_named_as_the_reason() -> None:
+    documents = np.array([[400.0, 100]] * 4)
+    more = documents + np.outer([100.0, 101, 99, 100], [1, 0])
+    for number in (1, 2):
+        finding = found(number, chains([point(5.2, documents=more)] * 3, [point(documents=documents)] * 3))
+        assert finding.verdict == UNDECIDED and "fewer than 5 test documents have no interval" in finding.words
+
+
 def test_an_increase_below_two_per_cent_of_perplexity_is_none() -> None:
     assert found(2, chains([point(4 + x) for x in (-0.001, 0.001, 0.0005)])).verdict == NOT
     assert found(2, chains([point(4 + x) for x in (-0.03, 0.05, 0.02)])).verdict == UNDECIDED
