@@ -97,6 +97,16 @@ def test_the_profile_shows_tails_against_memorisation_and_attractors(planted: tu
     assert "judge_nats" in shown.out and "sentence_length" in shown.out
 
 
+def test_canaries_are_no_group_of_text(planted: tuple[Study, RunFolder]) -> None:
+    study, run = planted
+    profiled = study.generations[-1].profile
+    assert profiled is not None
+    groups = load_profile(run.store.folder("profile", profiled.key))["groups"]
+    human = np.load(run.store.folder("human", profiled.inputs["human"].key) / "tokens.npy")
+    assert sum(each["human_rows"] for each in groups if each["column"] == "domain") == len(human) - 5
+    assert not {"canary", "(none)"} & {each["group"] for each in groups}
+
+
 def test_the_judge_reads_what_stands_behind_the_prompt(planted: tuple[Study, RunFolder]) -> None:
     study, run = planted
     profiled = study.generations[-1].profile

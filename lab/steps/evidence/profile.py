@@ -180,6 +180,7 @@ def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> Profile
     return ProfileEvidence(
         base,
         human_groups=_labels_of_rows(inputs) if text else {},
+        canary=np.array([each == CANARY for each in _documents_of_rows(inputs)], np.bool_) if text else None,
         test_groups=_labels(inputs["test"] / "names.arrow", inputs) if text else {},
         test_document=np.load(inputs["test"] / "document.npy", mmap_mode="r") if text else None,
         writer_nats=writer.astype(np.float64),
@@ -226,9 +227,16 @@ def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
     path = inputs["rows"] / "train-names.arrow"
     documents = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["document"].to_pylist()
     at = {name: index for index, name in enumerate(documents)}
-    rows = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])["document"].to_pylist()
-    found = {name: [*values, CANARY] for name, values in _labels(path, inputs).items() if len(set(values)) > 1}
+    rows = _documents_of_rows(inputs)
+    found = {name: [*values, NONE] for name, values in _labels(path, inputs).items() if len(set(values)) > 1}
     return {name: [values[at.get(each, -1)] for each in rows] for name, values in found.items()}
+
+
+def _documents_of_rows(inputs: Folders) -> list[str]:
+    """Return the name of the document of the first token of each human training row; CANARY of a canary."""
+    table = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])
+    found: list[str] = table["document"].to_pylist()
+    return found
 
 
 LEXICON = Kind(
