@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lab.collapse.chains import LEAST_ROWS
 from lab.collapse.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
 from lab.config.model import PretrainedConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import arm_label, label
-from lab.definitions import DEFINITIONS, LEAST_ROWS, Definition, Finding
+from lab.definitions import DEFINITIONS, Definition, Finding
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.tables import Dim

@@ -10,11 +10,11 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import ttest_1samp
 
 from lab.collapse.beside import first_beyond, scaling_law
-from lab.collapse.chains import Chains, Point
+from lab.collapse.chains import Chains, Point, mode_ratios
 from lab.collapse.growth import equivalent, growth
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
-from lab.definitions import DEFINITIONS, Finding, findings, mode_ratios
+from lab.definitions import DEFINITIONS, Finding, findings
 from lab.metrics.stats import Interval
 
 AT = Thresholds()
