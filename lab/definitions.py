@@ -20,19 +20,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lab.collapse.beside import floors, passed
-from lab.collapse.chains import Chains, Point
+from lab.collapse.chains import LEAST_ROWS, Chains, Point, mode_ratios
 from lab.collapse.growth import Growth, equivalent, growth, kappa_bootstrap
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
-from lab.metrics.stats import Interval, cluster_bootstrap, mean_interval, paired_interval
+from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, cluster_bootstrap, mean_interval, paired_interval
 from lab.seeds import derive_seed, generator
 
 RESAMPLES = 399
 ROUNDING = 1e-12
 """Documents whose changes differ by less than this, in nats per token, have no spread to draw from."""
 INFINITE = "a loss is infinite, as that of counts without smoothing"
-LEAST_ROWS = 50
-"""Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 LEAST_CONTEXT = 0.05
 """Nats per token that context must teach the control for definition 1 to mean something."""
 LEAST_GAIN = 0.01
@@ -215,27 +213,10 @@ def modes(chains: Chains, at: Thresholds) -> Estimate:
         verdict = COLLAPSED
     elif all(interval.low >= at.modes for interval in intervals.values()):
         verdict = NOT
+    # Not corrected twice: this is one p value, of "no mode has lost its text", whatever the number of modes.  Holm over
+    # the definitions takes it as it takes any other; without the factor a text of more modes would collapse more often.
     p = min(1.0, min(tests.values()) * len(tests))
     return Estimate(ratios[worst], said=worst, verdict=verdict, p=p)
-
-
-def mode_ratios(chains: Chains) -> dict[str, list[float]]:
-    """Return the rows of each mode over the control's, by seed, with half a row added to both.
-
-    Modes are domains, or clusters where the text has none.  Those with few rows in the control's text are left out.
-    No logarithms: those of a mode that is gone would spread most, and three seeds could not show that it is.
-    """
-    pairs = chains.pairs()
-    kinds = {each["column"] for a, _ in pairs for each in a.groups}
-    kind = "domain" if "domain" in kinds else "cluster"
-    counts = [
-        [{each["group"]: each["rows"] for each in point.groups if each["column"] == kind} for point in pair]
-        for pair in pairs
-    ]
-    names = dict.fromkeys(name for _, control in counts for name in control)
-    kept = [n for n in names if all(n in x and n in c for x, c in counts)]
-    kept = [n for n in kept if np.mean([control[n] for _, control in counts]) >= LEAST_ROWS]
-    return {n: [(regime[n] + 0.5) / (control[n] + 0.5) for regime, control in counts] for n in kept}
 
 
 def tails(chains: Chains, at: Thresholds) -> Estimate:
@@ -393,7 +374,10 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
     if estimate.documents is not None and estimate.verdict is None and verdict != UNDECIDED:
         other = verdict_of(estimate.documents, threshold, near, definition.side)
         if other != verdict:
-            verdict, words = UNDECIDED, f"{words[:-1]}; over test documents it is undecided."
+            why = "over test documents it is undecided"
+            if math.isnan(estimate.documents.low):
+                why = f"fewer than {FEWEST_DOCUMENTS} test documents have no interval, so it is undecided"
+            verdict, words = UNDECIDED, f"{words[:-1]}; {why}."
     p = one_sided_p(estimate.by_seed, threshold, definition.side) if estimate.p is None else estimate.p
     detects = power(estimate.by_seed)
     return Finding(definition, value, estimate.documents, threshold, near, verdict, words, p, detects)

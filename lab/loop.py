@@ -37,7 +37,7 @@ from lab.store.step import Step, in_order
 
 CONTROL = "human"
 """The regime that is trained on the rows of generation 0 again and again, so that nested sizes say no more."""
-OWN = ("entropy-", "memory-", "telephone", SHARE)
+OWN = ("entropy-", "memory-", "plurality", "telephone", "judged-telephone", SHARE)
 """Beginnings of the roles of the evidence that only a profile needs."""
 MOST_STEPS = 500_000
 """Most steps in one run.  To plan that many takes about 20 seconds and 2 GB."""

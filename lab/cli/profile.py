@@ -156,7 +156,7 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
         print_titled("Each generation: tail loss against memorisation, with 95 % intervals", heading, points, kind)
         say(f"{tension.NOTE}; lab report RUN --profile draws it", "dim")
     say("")
-    say(shown.statement(found), "dim")
+    say("; ".join(filter(None, (shown.statement(found), shown.judge_note(config)))), "dim")
     say(caption(config, rows, text_notes(folder)), "dim")
 
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LEAST_ROWS = 50
+"""Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -71,3 +74,22 @@ class Chains:
         """Return regime and control at generation t, by default the last, by seed."""
         t = self.last if t is None else t
         return [(self.points[s][t], self.control[s][t]) for s in self.seeds]
+
+
+def mode_ratios(chains: Chains) -> dict[str, list[float]]:
+    """Return the rows of each mode over the control's, by seed, with half a row added to both.
+
+    Modes are domains, or clusters where the text has none.  Those with few rows in the control's text are left out.
+    No logarithms: those of a mode that is gone would spread most, and three seeds could not show that it is.
+    """
+    pairs = chains.pairs()
+    kinds = {each["column"] for a, _ in pairs for each in a.groups}
+    kind = "domain" if "domain" in kinds else "cluster"
+    counts = [
+        [{each["group"]: each["rows"] for each in point.groups if each["column"] == kind} for point in pair]
+        for pair in pairs
+    ]
+    names = dict.fromkeys(name for _, control in counts for name in control)
+    kept = [n for n in names if all(n in x and n in c for x, c in counts)]
+    kept = [n for n in kept if np.mean([control[n] for _, control in counts]) >= LEAST_ROWS]
+    return {n: [(regime[n] + 0.5) / (control[n] + 0.5) for regime, control in counts] for n in kept}

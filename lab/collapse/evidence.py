@@ -47,6 +47,9 @@ class ProfileEvidence:
     """The entropy of the decoded next-token law at held-out positions, the mean over the models.  None: not probed."""
     divergence: NDArray[np.floating[Any]] | None = None
     """How far the models' next-token laws lie apart at held-out positions, nats.  None: one model, or not probed."""
+    canary: NDArray[np.bool_] | None = None
+    """[N] which human training rows are canaries, which are text of no group.  None for a known source."""
+
     memories: Sequence[Memory] = ()
     """What each model of the generation has memorised.  Empty: not probed."""
 

@@ -17,6 +17,7 @@ from lab.collapse.memory import memorised
 from lab.collapse.modes import NaiveBayes, cluster, entanglement, fit_temperature, indices
 from lab.collapse.plurality import effective_number
 from lab.collapse.verbatim import inside_copies, outside_copies, overlap
+from lab.metrics.evidence import Tokens
 from lab.metrics.tails import RARE, bin_label, frequency_bins
 from lab.metrics.texts import is_text
 from lab.metrics.words import Words
@@ -133,16 +134,22 @@ def _written(sample: Words, resample: Words, training: Mapping[str, int]) -> lis
 
 
 def _modes(evidence: ProfileEvidence) -> tuple[dict[str, float], list[Mapping[str, Any]]]:
-    """Return the entanglement of modes, and loss and rows of each group of each column of labels."""
+    """Return the entanglement of modes, and loss and rows of each group of each column of labels.
+
+    Canaries belong to no group and to no mode.
+    """
     groups: list[Mapping[str, Any]] = []
-    columns = {name: values for name, values in evidence.human_groups.items() if len(set(values)) > 1}
+    kept = slice(None) if evidence.canary is None else ~evidence.canary
+    human_rows = evidence.base.human[kept]
+    given = {name: np.array(values, object)[kept].tolist() for name, values in evidence.human_groups.items()}
+    columns = {name: values for name, values in given.items() if len(set(values)) > 1}
     numbers: dict[str, float] = {}
     if "domain" not in columns:
-        columns[CLUSTER] = _clusters(evidence)
+        columns[CLUSTER] = _clusters(evidence, human_rows)
     for column, labels in columns.items():
         names = sorted(set(labels))
         mode = indices(labels, names)
-        fitted = NaiveBayes.fit(evidence.base.human, mode, len(names), evidence.base.vocab_size, evidence.base.eos)
+        fitted = NaiveBayes.fit(human_rows, mode, len(names), evidence.base.vocab_size, evidence.base.eos)
         scores = fitted.scores(evidence.sample_rows)
         rows = np.bincount(scores.argmax(axis=1), minlength=len(names))
         if column in ("domain", CLUSTER):
@@ -158,13 +165,13 @@ def _concentrated(rows: NDArray[np.integer[Any]]) -> dict[str, float]:
     return {"largest_mode": float(rows.max() / rows.sum()), "effective_modes": effective_number(rows)}
 
 
-def _clusters(evidence: ProfileEvidence) -> list[str]:
+def _clusters(evidence: ProfileEvidence, rows: Tokens) -> list[str]:
     """Return the cluster of each human training row.  Clusters are found in held-out rows, which all seeds share."""
     base = evidence.base
     rng = generator(derive_seed(0, 0, "clusters of held-out rows"))
     mode = cluster(base.test, base.vocab_size, base.eos, rng=rng)
     fitted = NaiveBayes.fit(base.test, mode, int(mode.max()) + 1, base.vocab_size, base.eos)
-    return [f"cluster {m + 1}" for m in fitted.classify(base.human)]
+    return [f"cluster {m + 1}" for m in fitted.classify(rows)]
 
 
 def _temperature(evidence: ProfileEvidence, fitted: NaiveBayes, names: Sequence[str], column: str) -> float:

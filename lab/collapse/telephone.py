@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,18 +20,29 @@ LEAST = 3
 def properties(
     rows: Tokens, token_bytes: Sequence[bytes], eos: int, training: Mapping[str, int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return mean word length and share of rare words of each row, [N]; NaN for a row without words."""
+    """Return mean word length, share of rare words and words per sentence of each row, [N]; NaN without words."""
     words = find_words(rows, token_bytes, eos)
     counts = np.bincount(words.row, minlength=len(rows))
     of_types = {
         "word_length": np.array([len(word) for word in words.types], np.float64),
         "rare_words": np.array([training.get(word, 0) in RARE for word in words.types], np.float64),
     }
+    sentences = [_sentences(row, token_bytes, eos) for row in rows.tolist()]
     with np.errstate(invalid="ignore"):
-        return {
+        means = {
             name: np.bincount(words.row, values[words.word], minlength=len(rows)) / counts
             for name, values in of_types.items()
         }
+        return means | {"sentence_length": np.where(counts > 0, counts / np.maximum(1, sentences), np.nan)}
+
+
+def _sentences(row: Sequence[int], token_bytes: Sequence[bytes], eos: int) -> int:
+    """Return the sentences of a row: stretches with a letter or digit that full stops, ! or ? end, or the row itself.
+
+    Abbreviations count as ends, in all texts alike.
+    """
+    text = b"".join(b". " if token == eos else token_bytes[token] for token in row).decode(errors="replace")
+    return sum(any(map(str.isalnum, piece)) for piece in re.split("[.!?]+", text))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lab.collapse.chains import LEAST_ROWS
 from lab.collapse.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
+from lab.config.model import PretrainedConfig
+from lab.config.study import StudyConfig
 from lab.config.sweep import arm_label, label
-from lab.definitions import DEFINITIONS, LEAST_ROWS, Definition, Finding
+from lab.definitions import DEFINITIONS, Definition, Finding
 from lab.metrics.columns import column
 from lab.metrics.stats import Interval, paired_interval
 from lab.report.tables import Dim
@@ -167,8 +170,20 @@ def statement(profiles: Sequence[Profile]) -> str:
     return (
         f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
         f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
-        f"Holm's correction at {FAMILY:.0%} over the definitions of a regime, none over regimes; what each definition "
-        f"is: lab profile --definitions, and {PAGE}"
+        f"Holm's correction at {FAMILY:.0%} over the definitions of a regime (the p value of 6 is of all its modes "
+        f"together), none over regimes; what each definition is: lab profile --definitions, and {PAGE}"
+    )
+
+
+def judge_note(config: StudyConfig) -> str:
+    """Return what the judge shares with the generations that it reads; empty where it starts from random weights."""
+    if not (config.profile and config.profile.judge and config.train and config.train.start != "scratch"):
+        return ""
+    if config.train.base is None and not isinstance(config.model, PretrainedConfig):
+        return ""
+    return (
+        "the judge of definition 8 starts from a base model, as the generations do: what that knows, both know, and "
+        "its losses say less against them than those of an independent judge"
     )
 
 

@@ -10,11 +10,11 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import ttest_1samp
 
 from lab.collapse.beside import first_beyond, scaling_law
-from lab.collapse.chains import Chains, Point
+from lab.collapse.chains import Chains, Point, mode_ratios
 from lab.collapse.growth import equivalent, growth
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
-from lab.definitions import DEFINITIONS, Finding, findings, mode_ratios
+from lab.definitions import DEFINITIONS, Finding, findings
 from lab.metrics.stats import Interval
 
 AT = Thresholds()
@@ -107,6 +107,14 @@ def test_documents_may_take_a_verdict_back() -> None:
     finding = found(2, chains([point(4.1, documents=more)] * 3, [point(documents=documents)] * 3))
     assert finding.documents is not None and finding.documents.holds_zero
     assert finding.verdict == UNDECIDED and "over test documents it is undecided" in finding.words
+
+
+def test_too_few_documents_are_named_as_the_reason() -> None:
+    documents = np.array([[400.0, 100]] * 4)
+    more = documents + np.outer([100.0, 101, 99, 100], [1, 0])
+    for number in (1, 2):
+        finding = found(number, chains([point(5.2, documents=more)] * 3, [point(documents=documents)] * 3))
+        assert finding.verdict == UNDECIDED and "fewer than 5 test documents have no interval" in finding.words
 
 
 def test_an_increase_below_two_per_cent_of_perplexity_is_none() -> None:

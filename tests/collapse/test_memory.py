@@ -83,3 +83,11 @@ def test_properties_of_continued_texts() -> None:
     found = properties(rows, spelled, 0, {"cat": 50, "elephant": 3, "ox": 4})
     assert found["word_length"][:2].tolist() == [5.5, 2] and found["rare_words"][:2].tolist() == [0.5, 0]
     assert np.isnan(found["word_length"][2]) and np.isnan(found["rare_words"][2])
+
+
+def test_sentences_of_continued_texts() -> None:
+    """A row's last sentence need not end, and its last word, which may be cut, does not count.  EOS ends a sentence."""
+    spelled = [b"", b" cat", b" ox", b".", b"?!", b" -"]
+    rows = np.array([[1, 2, 3, 1, 4, 3], [1, 2, 1, 2, 1, 2], [1, 0, 2, 0, 0, 0], [3, 4, 3, 5, 3, 5]])
+    found = properties(rows, spelled, 0, {})["sentence_length"]
+    assert found[:3].tolist() == [1.5, 5, 1] and np.isnan(found[3])

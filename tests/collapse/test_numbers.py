@@ -172,6 +172,23 @@ def test_a_domain_that_is_not_written_has_no_rows() -> None:
     assert np.bincount(fitted.classify(text(50, 5, 1, 100)), minlength=2).tolist() == [50, 0]
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_canaries_are_text_of_no_group(labelled: bool) -> None:
+    """256 copies of a row of random tokens: neither a domain nor a cluster, and no row is taken for theirs."""
+    sea, land = text(100, 1, 1, 100), text(100, 2, 101, 201)
+    odd = np.tile(text(1, 3, 201, 401), (256, 1))
+    human = np.concatenate([sea, odd, land])
+    base = dataclasses.replace(base_of(np.concatenate([sea, land])), human=human)
+    labels = {"domain": ["sea"] * 100 + ["(none)"] * 256 + ["land"] * 100} if labelled else {}
+    canary = np.repeat([False, True, False], [100, 256, 100])
+    given = profiled(base.sample, base=base, human_groups=labels, canary=canary).groups
+    assert sum(each["human_rows"] for each in given) == 200
+    if labelled:
+        assert [(each["group"], each["rows"]) for each in given] == [("land", 100), ("sea", 100)]
+    plain = profiled(base.sample, base=dataclasses.replace(base, human=np.concatenate([sea, land])), human_groups={})
+    assert labelled or given == plain.groups
+
+
 def test_the_largest_mode_and_how_many_modes_are_left() -> None:
     """Three rows in four are of the sea: exp of the entropy of (3/4, 1/4) is 4 / 3^(3/4)."""
     sea, land = text(150, 1, 1, 100), text(50, 2, 101, 201)

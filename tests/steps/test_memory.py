@@ -13,12 +13,14 @@ from lab.cli.terminal import BAD_INPUT
 from lab.config.files import parse_study
 from lab.errors import InputError
 from lab.loop import Study, build
+from lab.models.load import load
 from lab.run.folder import RunFolder
+from lab.steps.evidence.profile import load_profile
 from lab.steps.sample import SampleParams, _prompts
 from lab.text.canaries import COPIES
 
 NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
-ASKED = {"entropy": False, "judge": False, "extraction": True, "telephone": True}
+ASKED = {"entropy": False, "judge": True, "extraction": True, "telephone": True}
 
 
 def asked(corpus: Path | str, **changes: Any) -> Study:
@@ -92,6 +94,29 @@ def test_the_profile_shows_tails_against_memorisation_and_attractors(planted: tu
     drawn = call("report", "planted", "--profile", cwd=run.path.parent.parent)
     assert drawn.code == 0 and (run.path / "profile.png").exists(), drawn.err
     assert "replace: the telephone view" in shown.out and "word_length" in shown.out
+    assert "judge_nats" in shown.out and "sentence_length" in shown.out
+
+
+def test_canaries_are_no_group_of_text(planted: tuple[Study, RunFolder]) -> None:
+    study, run = planted
+    profiled = study.generations[-1].profile
+    assert profiled is not None
+    groups = load_profile(run.store.folder("profile", profiled.key))["groups"]
+    human = np.load(run.store.folder("human", profiled.inputs["human"].key) / "tokens.npy")
+    assert sum(each["human_rows"] for each in groups if each["column"] == "domain") == len(human) - 5
+    assert not {"canary", "(none)"} & {each["group"] for each in groups}
+
+
+def test_the_judge_reads_what_stands_behind_the_prompt(planted: tuple[Study, RunFolder]) -> None:
+    study, run = planted
+    profiled = study.generations[-1].profile
+    assert profiled is not None
+    told, read = profiled.inputs["telephone"], profiled.inputs["judged-telephone"]
+    rows = np.load(run.store.folder(told.name, told.key) / "tokens.npy")
+    judge = load(run.store.folder("train", read.inputs["model"].key), device="cpu")
+    expected = judge.nats(rows)[:, 4:].mean(axis=1)
+    found = load_profile(run.store.folder("profile", profiled.key))["telephone"]
+    assert found["judge_nats"] == pytest.approx(expected.tolist()) and found["judge_nats"] != found["nats"]
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
 from lab.steps.place import Place
 from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
-from lab.steps.sample import telephone, telephone_prompt
+from lab.steps.sample import PROMPTS, telephone, telephone_prompt
 from lab.steps.train import train_on_share
 from lab.store.step import Attempt, Step
 from lab.text.canaries import DOCUMENT as CANARY
@@ -103,6 +103,10 @@ def profile(
             prompt = study.sample.prompt_tokens
             inputs["judged-test"] = judged(place, fitted, human.test, "test rows", test)
             inputs["judged"] = judged(place, fitted, sampled, sampled.chain, sample, prompt=prompt)
+            if "telephone" in inputs:
+                told, begin = inputs["telephone"], telephone_prompt(place.row)
+                label = f"telephone {models[0].chain}"
+                inputs["judged-telephone"] = judged(place, fitted, told, label, PROMPTS * place.row, prompt=begin)
     given = {field: record.params[field] for field in ("tokens", "prompt", "layout")}
     params = ProfileParams(**given, plain=not study.sample.decoding)
     return make_step(PROFILE, params, inputs, label=f"profile {record.chain}", disk=4 * FILES)
@@ -161,7 +165,10 @@ def _continued(base: Evidence, inputs: Folders) -> dict[str, list[float | None]]
     rows = rows[:, telephone_prompt(rows.shape[1]) :]
     nats = pq.read_table(inputs["telephone"] / "rows.parquet", columns=["nats"])["nats"].to_numpy()
     found = properties(rows, base.token_bytes, base.eos, base.training_counts)
-    found["nats"] = nats / is_text(rows, base.end).sum(axis=1)
+    tokens = is_text(rows, base.end).sum(axis=1)
+    found["nats"] = nats / tokens
+    if "judged-telephone" in inputs:
+        found["judge_nats"] = np.load(inputs["judged-telephone"] / "nats.npy") / tokens
     return {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in found.items()}
 
 
@@ -173,6 +180,7 @@ def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> Profile
     return ProfileEvidence(
         base,
         human_groups=_labels_of_rows(inputs) if text else {},
+        canary=np.array([each == CANARY for each in _documents_of_rows(inputs)], np.bool_) if text else None,
         test_groups=_labels(inputs["test"] / "names.arrow", inputs) if text else {},
         test_document=np.load(inputs["test"] / "document.npy", mmap_mode="r") if text else None,
         writer_nats=writer.astype(np.float64),
@@ -219,9 +227,16 @@ def _labels_of_rows(inputs: Folders) -> dict[str, list[str]]:
     path = inputs["rows"] / "train-names.arrow"
     documents = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["document"].to_pylist()
     at = {name: index for index, name in enumerate(documents)}
-    rows = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])["document"].to_pylist()
-    found = {name: [*values, CANARY] for name, values in _labels(path, inputs).items() if len(set(values)) > 1}
+    rows = _documents_of_rows(inputs)
+    found = {name: [*values, NONE] for name, values in _labels(path, inputs).items() if len(set(values)) > 1}
     return {name: [values[at.get(each, -1)] for each in rows] for name, values in found.items()}
+
+
+def _documents_of_rows(inputs: Folders) -> list[str]:
+    """Return the name of the document of the first token of each human training row; CANARY of a canary."""
+    table = pq.read_table(inputs["human"] / "rows.parquet", columns=["document"])
+    found: list[str] = table["document"].to_pylist()
+    return found
 
 
 LEXICON = Kind(
