@@ -1,6 +1,6 @@
-"""Fixtures of all tests, and the split into fast tests (scripts/test) and all (scripts/test --all).
+"""Fixtures of all tests, and the split into fast tests (scripts/test), those of CI (--all) and all (--full).
 
-A test is slow where it is marked so, or where it lies in a folder of SLOW_FOLDERS and is not marked `fast`.
+A test is slow where it is marked so or `full`, or where it lies in a folder of SLOW_FOLDERS and is not marked `fast`.
 """
 
 import fcntl
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support import forks, ordeals
-from support.tiny import Finished, lab, tiny, tiny_config, write_corpus, write_study
+from support.hostile import call
+from support.tiny import Finished, tiny, tiny_config, write_corpus, write_study
 
 from lab.loop import Study, build
 
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark the tests of slow folders, let pytest select by marks, and put the selected tests in order."""
     for item in items:
         slow_folder = item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS
-        if slow_folder and item.get_closest_marker("fast") is None:
+        if item.get_closest_marker("full") or (slow_folder and item.get_closest_marker("fast") is None):
             item.add_marker("slow")
     yield
     items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
@@ -74,7 +75,7 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Finished:
-    """Finish one run through the command line: 2 regimes, 2 seeds, 2 generations, 2 worker processes.
+    """Finish one run through the command line, in this process: 2 regimes, 2 seeds, 2 generations.
 
     The first process of pytest that needs it runs it, and each uses a copy, since some tests write there.
     """
@@ -85,10 +86,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path) -> Fin
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (first / "stderr").exists():
             study = write_study(first / "tiny.yaml", tiny(corpus_file, seeds=[0, 1]))
-            done = lab("run", study, "--workers", "2", cwd=first)
-            assert done.returncode == 0, done.stderr
-            (first / "stdout").write_text(done.stdout)
-            (first / "stderr").write_text(done.stderr)
+            done = call("run", study, "--workers", "0", cwd=first)
+            assert done.code == 0, done.err
+            (first / "stdout").write_text(done.out)
+            (first / "stderr").write_text(done.err)
     cwd = tmp_path_factory.mktemp("finished")
     study = Path(shutil.copy2(first / "tiny.yaml", cwd))
     shutil.copytree(first / "checkpoints", cwd / "checkpoints", symlinks=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny import lab, listing, run_study, steps_of, tiny_config
+from support.hostile import call
+from support.tiny import listing, run_study, steps_of, tiny_config
 
 from lab import machine
 from lab.checks.verify import REPAIR, Verified, compute_again, differences, verify_run
@@ -149,7 +150,8 @@ def test_every_kind_is_flipped(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bit_flipped_in_a_manifest(run: Path) -> None:
+@pytest.mark.parametrize("every", [pytest.param(3, marks=pytest.mark.full), 23])
+def test_a_bit_flipped_in_a_manifest(run: Path, every: int) -> None:
     """Every byte that means anything, what only it knows too, for it is sealed; but for the word "seal" itself."""
     step = steps_of(study_of(run), "heldout")[0]
     path = folder_of(run, step) / MANIFEST
@@ -157,7 +159,7 @@ def test_a_bit_flipped_in_a_manifest(run: Path) -> None:
     seal = whole.index("seal")
     unseen = []
     for place, letter in enumerate(whole):
-        if seal <= place < seal + 4 or letter.isspace() or place % 3:
+        if seal <= place < seal + 4 or letter.isspace() or place % every:
             continue
         flip(path, place)
         if not look(run).problems:
@@ -298,19 +300,19 @@ def test_a_gpu_model_is_compared_where_a_step_ran_on_one(built: Callable[..., St
 
 @pytest.mark.slow
 def test_the_command(run: Path) -> None:
-    """Exit codes 0, 1 and 2; a worker process of its own computes the sampled step."""
+    """Exit codes 0, 1 and 2, in this process; a worker process of its own computes the sampled step."""
     cwd = run.parent
 
-    def call(*arguments: str) -> tuple[int, Mapping[str, Any], str]:
-        done = lab("verify", *arguments, "--checkpoints", ".", "--json", cwd=cwd)
-        return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+    def verify(*arguments: str) -> tuple[int, Mapping[str, Any], str]:
+        done = call("verify", *arguments, "--checkpoints", ".", "--json", cwd=cwd)
+        return done.code, json.loads(done.out) if done.out else {}, done.err
 
-    code, found, _ = call("tiny", "--recompute", "1", "--seed", "3")
+    code, found, _ = verify("tiny", "--recompute", "1", "--seed", "3")
     assert code == 0 and found["problems"] == [] and len(found["recomputed"]) == 1
     flip(run / "results.csv")
-    code, found, _ = call("tiny", "--recompute", "0")
+    code, found, _ = verify("tiny", "--recompute", "0")
     assert code == 1 and [problem["what"] for problem in found["problems"]] == ["tiny/results.csv"]
-    code, found, said = call("nothing")
+    code, found, said = verify("nothing")
     assert (code, found) == (2, {}) and "nothing holds no run; runs beside it: tiny" in said
 
 

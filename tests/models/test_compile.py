@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ CURVE = 1e-5
 """Greatest difference in nats between the losses of a compiled and a plain training, in float32 over 20 steps."""
 
 
-def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float]]]:
+def trained(*, compile: bool) -> tuple[Gpt2, list[dict[str, float | None]]]:
     model, config = fresh(n_layer=1), settings(compile=compile)
     return model, fit(
         model, Rows(ascending(30)), config, validation=ascending(4), seed=1, dtype="float32", progress=quiet
@@ -36,7 +38,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.c
 pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler warns of what torch itself does
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_compiler
 def test_a_compiled_training_is_the_same_training() -> None:
     model, curve = trained(compile=False)
@@ -48,6 +50,21 @@ def test_a_compiled_training_is_the_same_training() -> None:
     assert weights(ours) != weights(model)  # it was compiled: other sums
     torch._dynamo.reset()  # compile anew, as another process would
     assert weights(trained(compile=True)[0]) == weights(ours)
+
+
+@needs_compiler
+def test_the_compiled_function_is_the_one_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampled form of the test above: the graph of the function as torch would compile it, and no kernels."""
+    sound, graphs = torch.compile, []
+
+    def eager(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda function, options, **rules: sound(function, backend=eager, **rules))
+    torch._dynamo.reset()
+    (model, curve), plain = trained(compile=True), trained(compile=False)
+    assert graphs and weights(model) == weights(plain[0]) and curve == plain[1]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The architecture, held by the source itself: imports go down, torch stays in its place, files and functions short."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,21 @@ pytestmark = pytest.mark.fast
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PROJECT).as_posix())
 
 
+@cache
+def tree(file: Path) -> ast.Module:
+    """Parse a file once for all tests."""
+    return ast.parse(file.read_text())
+
+
 def module_of(file: Path) -> str:
     return file.relative_to(PROJECT / "lab").parts[0].removesuffix(".py")
 
 
+@cache
 def imports(file: Path) -> set[str]:
     """Dotted names of everything imported, at the top or inside a function."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -84,19 +92,21 @@ def test_no_circles_in_a_room(room: str) -> None:
     assert not below, f"these files import each other: {below}"
 
 
+@cache
 def lab_modules(file: Path) -> set[str]:
     """Modules of the lab that a file imports when it is imported itself."""
     found: set[str] = set()
-    for node in ast.parse(file.read_text()).body:
+    for node in tree(file).body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lab"):
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
+@cache
 def roots_imported(file: Path) -> set[str]:
     """First names of all that a file imports, also by `import_module("name")`."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         match node:
             case ast.Import():
                 found |= {alias.name for alias in node.names}
@@ -139,7 +149,7 @@ def is_standard(root: str) -> bool:
 def test_files_and_functions_are_short(file: Path) -> None:
     text = file.read_text()
     assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             words = ast.get_docstring(node, clean=False) or ""
@@ -149,7 +159,7 @@ def test_files_and_functions_are_short(file: Path) -> None:
 
 @each_file
 def test_every_file_says_what_it_is(file: Path) -> None:
-    assert ast.get_docstring(ast.parse(file.read_text())), file
+    assert ast.get_docstring(tree(file)), file
 
 
 def test_every_module_has_its_room() -> None:

@@ -82,8 +82,8 @@ QUICK_ONES = [w for w in commands(README) if w[0] in READERS and not {"cold", "m
 
 @pytest.mark.parametrize("words", QUICK_ONES, ids=" ".join)
 def test_commands_that_read_run(words, finished: Finished, corpus_file: Path):
-    """On the tests' own finished run and corpus in place of the shipped ones."""
-    own = {"quick": "tiny", "smoke": "tiny", "data/human-small.parquet": str(corpus_file)}
+    """On the tests' own finished run and corpus in place of the shipped ones, and verify computes one step again."""
+    own = {"3": "1", "quick": "tiny", "smoke": "tiny", "data/human-small.parquet": str(corpus_file)}
     here = [own.get(word, word) if words[0] != "plan" else word for word in words]
     done = call(*here, cwd=finished.cwd)
     assert done.code == 0, done.err

@@ -1,4 +1,7 @@
-"""Every shipped study runs two generations with a tiny model; the published ones also fit the text that they name."""
+"""Every shipped study runs two generations with a tiny model; the published ones also fit the text that they name.
+
+The two largest sweeps run in `scripts/test --full` alone; each has a small study (-mini) that runs in CI.
+"""
 
 import json
 import math
@@ -135,7 +138,12 @@ def swept(field: str, values: list[Any]) -> list[Any]:
     return [8 * ROW * (values.index(value) + 2) for value in values] if field in ROWS else values
 
 
-@pytest.mark.parametrize("name", study_names())
+LARGEST = ("hodel-2025", "kazdan-2024-grid")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] if name in LARGEST else []) for name in study_names()]
+)
 def test_two_generations(name: str, tales: Path, bases: dict[str, str], runs: Path) -> None:
     config = load_study(name)
     study = build(shrunk(config, tales, bases))
