@@ -72,11 +72,26 @@ def sample(
         text_TB[start:] = stop
     uniforms_TB = torch.from_numpy(generator(seed).random((positions, rows))).to(model.device)
     nats_TB = torch.zeros(positions, rows, device=model.device)
-    held_B = torch.arange(rows, device=model.device)  # the rows that the decoder holds
-    ended_B = torch.zeros_like(held_B, dtype=torch.bool)  # which of them have ended
     if stop is None and decoding.repetition_penalty is None and isinstance(model, Counted) and model.by_position:
         _draw_by_position(model, text_TB[start:], nats_TB, start - 1, uniforms_TB, decoding, progress)
         return _as_arrays(text_TB[start:], nats_TB, model.vocab_size)
+    _draw_in_turn(model, text_TB, nats_TB, uniforms_TB, decoding, stop, progress)
+    return _as_arrays(text_TB[start:], nats_TB, model.vocab_size)
+
+
+def _draw_in_turn(
+    model: LanguageModel,
+    text_TB: Tensor,
+    nats_TB: Tensor,
+    uniforms_TB: Tensor,
+    decoding: Decoding,
+    stop: int | None,
+    progress: Callable[[int], None],
+) -> None:
+    """Fill in the last tokens and their nats, one position after the other."""
+    rows, start = text_TB.shape[1], len(text_TB) - len(uniforms_TB)
+    held_B = torch.arange(rows, device=model.device)  # the rows that the decoder holds
+    ended_B = torch.zeros_like(held_B, dtype=torch.bool)  # which of them have ended
     decoder = model.decoder(rows)
     for now in range(start - 1):
         decoder.step(text_TB[now])
@@ -95,7 +110,6 @@ def sample(
                 break
             held_B = _without_ended(decoder, held_B, going_K)
             ended_B = text_TB[now, held_B] == stop
-    return _as_arrays(text_TB[start:], nats_TB, model.vocab_size)
 
 
 def _draw_by_position(
