@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lab.models.counting import CountingModel
+from lab.models.ngram import Ngram
 from lab.models.protocols import Decoder
 
 
@@ -25,6 +26,17 @@ class Counted:
 
     def decoder(self, rows: int) -> Decoder:
         return _CountedDecoder(self, rows)
+
+    @property
+    def by_position(self) -> bool:
+        """Whether the next token depends on its position alone, not on the tokens before it."""
+        return not isinstance(self.model, Ngram)
+
+    def logits(self, positions: range) -> Tensor:
+        """Return the logits of the token at each position of a model that is `by_position`: float32 [T, V]."""
+        befores = (np.empty((1, position + 1), dtype=np.int64) for position in positions)
+        weights_TV = np.concatenate([self.model.weights(before_1T) for before_1T in befores])
+        return torch.tensor(weights_TV, device=self.device).log()
 
     def save(self, folder: Path) -> None:
         self.model.save(folder)

@@ -25,6 +25,7 @@ from lab import machine
 from lab.config.study import ComputeConfig
 from lab.errors import InputError, Stopped, brief
 from lab.hashing import digest
+from lab.models import counting
 from lab.run.signals import handle
 from lab.steps import STEPS
 from lab.store import space
@@ -32,8 +33,8 @@ from lab.store.atomic import file_sha256
 from lab.store.step import Attempt
 from lab.store.store import Damaged, Job, Store, never
 
-NETWORKS = ("lab.models.train", "lab.models.checkpoints", "lab.models.initial_weights", "lab.models.load")
-"""Modules whose libraries take seconds to import."""
+NETWORKS = ("lab.models.train", "lab.models.checkpoints", "lab.models.initial_weights", "lab.models.pretrained")
+"""Modules whose libraries take seconds to import.  Counting models need none of them."""
 REPORT_EVERY = 0.5
 """Seconds between two reports of progress inside a step."""
 
@@ -61,7 +62,7 @@ def run_job(
         Damaged: an input is missing, damaged or lacks weights.  A damaged one is moved aside.
         Stopped: the run was asked to stop, and this step cannot be finished shortly.
     """
-    if "machine" in job.params:  # imported first: seconds of imports are no speed of training
+    if _of_networks(store, job):  # imported first: seconds of imports are no speed of training
         for name in NETWORKS:
             importlib.import_module(name)
     start = time.monotonic()
@@ -98,6 +99,18 @@ def run_job(
         store.set_aside(error.name, error.key, wishes.stopping)
         raise
     return time.monotonic() - start
+
+
+def _of_networks(store: Store, job: Job) -> bool:
+    """Return whether a step trains a network or reads one: no input of it is a counting model."""
+    return "machine" in job.params and not any(map(_counts, store.paths(job).values()))
+
+
+def _counts(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") in counting.KINDS
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _device(job: Job) -> str:

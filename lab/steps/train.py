@@ -29,6 +29,7 @@ from lab.text import tokenizer as tokenizers
 MODELS = (
     "models/protocols.py",
     "models/load.py",
+    "models/pretrained.py",
     "models/initial_weights.py",
     "models/scoring.py",
     "models/gpt2.py",

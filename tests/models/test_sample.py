@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from lab import theory
 from lab.config.model import ModelConfig, Network
 from lab.models.counted import Counted
-from lab.models.counting import Uniform
+from lab.models.counting import Positions, Uniform
 from lab.models.gpt2 import Gpt2
 from lab.models.initial_weights import random_gpt2, random_llama
 from lab.models.ngram import Ngram
@@ -335,3 +335,26 @@ def test_no_impossible_token_is_drawn_from_a_softmax() -> None:
     probabilities = torch.softmax(torch.from_numpy(logits.astype(np.float32)), -1)
     for u in (rng.random(4000), np.zeros(4000), np.full(4000, np.nextafter(1, 0))):
         assert probabilities.gather(1, draw(probabilities, torch.from_numpy(u))[:, None]).min() > 0
+
+
+class OneByOne:
+    """A counting model of which the sampler knows only that it has a decoder."""
+
+    def __init__(self, model: Counted) -> None:
+        self.vocab_size, self.device, self.decoder = model.vocab_size, model.device, model.decoder
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(temperature=0.9), Decoding(top_p=0.75)])
+@pytest.mark.parametrize(("vocabulary", "rows"), [(8, 20), (GROUP + 6, 60)])
+def test_positions_drawn_at_once_are_those_drawn_one_by_one(decoding: Decoding, vocabulary: int, rows: int) -> None:
+    """After a prompt too, and where one block of positions is not enough."""
+    seen = generator(0).integers(0, vocabulary, (30, 240))
+    model: Any = Counted(Positions.fit(seen, vocab_size=vocabulary))
+    prompts = np.zeros((rows, 2), np.int64)
+    wanted: dict[str, Any] = {"rows": rows, "positions": 230, "bos": 0, "seed": 3, "prompts": prompts}
+    alone: Any = OneByOne(model)
+    calls: list[int] = []
+    tokens, nats = sample(model, **wanted, decoding=decoding, progress=calls.append)
+    expected, cost = sample(alone, **wanted, decoding=decoding, progress=quiet)
+    assert len(calls) > 1 and calls[-1] == rows * 230
+    assert tokens.dtype == expected.dtype and np.array_equal(tokens, expected) and np.array_equal(nats, cost)

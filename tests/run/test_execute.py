@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 from support.tiny import ENVIRONMENT, Finished, Reports, listing, run_study, store_at, tiny, tiny_config, write_study
 
+from lab.config.study import StudyConfig
 from lab.errors import InputError
 from lab.loop import Study, build
 from lab.models import load as models
+from lab.run import worker
 from lab.run.executors import execute
 from lab.run.preflight import prepare_human
 from lab.run.walk import ATTEMPTS, Walk
@@ -394,3 +396,17 @@ def test_a_gpt2_samples_in_the_dtype_that_it_was_trained_in(
     shards = sum(step.name == "sample" for step in study.steps)
     assert shards > 0 and told.count("bfloat16") == (shards if dtype == "bfloat16" else 0)
     assert told.count("float32") == len(told) - told.count("bfloat16") > 0, "scoring"
+
+
+@pytest.mark.parametrize("kind", ["positions", "uniform"])
+def test_counting_models_are_run_without_the_libraries_of_networks(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take seconds to import: neither before a step nor to load a model."""
+    monkeypatch.setattr(worker, "NETWORKS", ("lab.no_such_module",))
+    monkeypatch.setitem(sys.modules, "lab.models.pretrained", None)  # to import it is an error
+    text = {"kind": "source", "process": "categorical", "types": 4, "zipf": 1, "tokens": 80}
+    metrics, model = {"tokens": 80, "test_tokens": 80}, {"kind": kind, "n_positions": 8}
+    sizes = {"corpus": text, "sample": {"tokens": 80, "shard_rows": 10}, "metrics": metrics, "model": model}
+    study = build(StudyConfig(name="counts", seeds=[0], generations=1, regimes=["replace"], **sizes))
+    run_study(study, tmp_path / "counts")

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab.models.counted import Counted
 from lab.models.protocols import Decoder, LanguageModel
 from lab.models.sampling.decoding import Decoding, weights
-from lab.models.sampling.draw import draw
+from lab.models.sampling.draw import GROUP, draw
 from lab.seeds import generator
 from lab.text.rows import token_type
 
@@ -71,6 +72,24 @@ def sample(
         text_TB[start:] = stop
     uniforms_TB = torch.from_numpy(generator(seed).random((positions, rows))).to(model.device)
     nats_TB = torch.zeros(positions, rows, device=model.device)
+    if stop is None and decoding.repetition_penalty is None and isinstance(model, Counted) and model.by_position:
+        _draw_by_position(model, text_TB[start:], nats_TB, start - 1, uniforms_TB, decoding, progress)
+        return _as_arrays(text_TB[start:], nats_TB, model.vocab_size)
+    _draw_in_turn(model, text_TB, nats_TB, uniforms_TB, decoding, stop, progress)
+    return _as_arrays(text_TB[start:], nats_TB, model.vocab_size)
+
+
+def _draw_in_turn(
+    model: LanguageModel,
+    text_TB: Tensor,
+    nats_TB: Tensor,
+    uniforms_TB: Tensor,
+    decoding: Decoding,
+    stop: int | None,
+    progress: Callable[[int], None],
+) -> None:
+    """Fill in the last tokens and their nats, one position after the other."""
+    rows, start = text_TB.shape[1], len(text_TB) - len(uniforms_TB)
     held_B = torch.arange(rows, device=model.device)  # the rows that the decoder holds
     ended_B = torch.zeros_like(held_B, dtype=torch.bool)  # which of them have ended
     decoder = model.decoder(rows)
@@ -91,8 +110,33 @@ def sample(
                 break
             held_B = _without_ended(decoder, held_B, going_K)
             ended_B = text_TB[now, held_B] == stop
-    tokens = text_TB[start:].T.cpu().numpy().astype(token_type(model.vocab_size))
-    return tokens, nats_TB.T.contiguous().cpu().numpy()
+
+
+def _draw_by_position(
+    model: Counted,
+    text_TB: Tensor,
+    nats_TB: Tensor,
+    first: int,
+    uniforms_TB: Tensor,
+    decoding: Decoding,
+    progress: Callable[[int], None],
+) -> None:
+    """Fill in tokens and nats from position `first` on, many positions at once: no token depends on another one."""
+    positions, rows = text_TB.shape
+    size = max(1, CACHED // (rows * max(GROUP, model.vocab_size)))
+    for at in range(0, positions, size):
+        end = min(at + size, positions)
+        logits_TV = model.logits(range(first + at, first + end))
+        logits_NV = logits_TV[:, None].expand(-1, rows, -1).reshape(-1, model.vocab_size)
+        nothing_seen = text_TB.new_empty(len(logits_NV), 0)
+        tokens_N, nats_N = _next(logits_NV, uniforms_TB[at:end].reshape(-1), decoding, nothing_seen)
+        text_TB[at:end], nats_TB[at:end] = tokens_N.view(-1, rows), nats_N.view(-1, rows)
+        progress(end * rows)
+
+
+def _as_arrays(text_TB: Tensor, nats_TB: Tensor, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what was drawn, row by row."""
+    return text_TB.T.cpu().numpy().astype(token_type(vocabulary)), nats_TB.T.contiguous().cpu().numpy()
 
 
 def _context(model: LanguageModel, rows: int, positions: int, bos: int, prompts: np.ndarray | None) -> Tensor:
