@@ -71,8 +71,10 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     decisions = curate(table, [(each["name"], each["options"]) for each in params.curators], rng)
     kept, reasons = np.empty(len(order), np.bool_), np.empty(len(order), object)
     kept[order], reasons[order] = decisions.kept, decisions.reasons
+    copies = np.full(len(order), -1)
+    copies[order] = np.where(decisions.copies < 0, -1, order[decisions.copies])
     save_recipe(_kept(recipe, numbers, kept), out)
-    _write_decisions(out, recipe, numbers, reasons)
+    _write_decisions(out, recipe, numbers, reasons, copies)
 
 
 def _texts(spell: Callable[[np.ndarray], dict[str, list[str]]], rows: np.ndarray) -> list[str]:
@@ -93,16 +95,20 @@ def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], kept: np.ndarray) -> Re
     return Recipe(tuple(parts))
 
 
-def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], reasons: np.ndarray) -> None:
+def _write_decisions(
+    out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], reasons: np.ndarray, copies: np.ndarray
+) -> None:
     """Write decisions.parquet, one row per row on offer, and curation.json, the counts by reason and origin.
 
-    Origins are written here, from the pool: no curator has seen them.
+    `copy_of` is the line of decisions.parquet, from 0, of the row that a dropped one is a copy of.  Origins are written
+    here, from the pool: no curator has seen them.
     """
     origin = np.concatenate([np.full(len(rows), part.origin) for part, rows in zip(recipe.parts, numbers, strict=True)])
     columns = {
         "origin": pa.array(origin, pa.int16()),
         "row": pa.array(np.concatenate(numbers), pa.uint32()),
         "reason": pa.array(reasons.tolist(), pa.string()),
+        "copy_of": pa.array(copies, pa.uint32(), mask=copies < 0),
     }
     pq.write_table(pa.table(columns), out / "decisions.parquet", compression="zstd")
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origin.tolist(), reasons.tolist(), strict=True))
@@ -114,6 +120,6 @@ CURATE = Kind(
     CurateParams,
     _run_curate,
     ("steps/curate.py", "curators/__init__.py", "curators/table.py", "models/feed.py"),
-    version="1",
+    version="2",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )

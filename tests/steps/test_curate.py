@@ -50,6 +50,7 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     decisions = pq.read_table(folder / "decisions.parquet").to_pydict()
     assert decisions["origin"] == [0] * 32 and decisions["row"] == list(range(32))
     assert sorted(set(decisions["reason"])) == ["", "random: not drawn"]
+    assert decisions["copy_of"] == [None] * 32
     counts = json.loads((folder / "curation.json").read_text())
     assert counts == {"kept": 16, "offered": 32, "rows": {"0": 16, "0 random: not drawn": 16}}
 
@@ -91,10 +92,22 @@ def test_parts_keep_their_order_and_repeats(tmp_path: Path) -> None:
     assert kept.unique_rows == 2 and sum(part.distinct_rows for part in kept.parts) == 2
 
 
+def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
+    rows = np.array([[1, 1], [2, 2], [3, 3], [1, 1]], np.uint16)
+    decide(
+        tmp_path,
+        Recipe((Part(0, 0, 4),)),
+        {"human": rows, "synthetic-0": rows},
+        [{"name": "duplicates", "options": {}}],
+    )
+    named = pq.read_table(tmp_path / "out" / "decisions.parquet").to_pydict()["copy_of"]
+    assert named in ([None, None, None, 0], [3, None, None, None])
+
+
 @pytest.mark.parametrize(
     ("curators", "said"),
     [
-        (["xyz"], 'unknown curator "xyz"; allowed: duplicates, random'),
+        (["xyz"], 'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random'),
         (["duplicate"], 'unknown curator "duplicate" - did you mean "duplicates"'),
         (["random"], "curator random needs keep"),
         ([{"random": {"kept": 0.5}}], 'curator random has no option "kept" - did you mean "keep"'),
