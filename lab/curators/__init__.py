@@ -2,6 +2,7 @@
 
 A rule is a function (table, *, rng, **options) that returns a reason for each row, or None to keep it.
 To add one, write a function like those in filters.py and give it a row in CURATORS, or name it "module:function".
+The oracle alone, a bound and no remedy, is told who wrote what.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import filters, minhash, repetition
-from lab.curators.table import CopyOf, Table
+from lab.curators import filters, minhash, oracle, repetition
+from lab.curators.table import CopyOf, Labelled, Table
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
 from lab.seeds import generator
@@ -27,7 +28,10 @@ CURATORS: dict[str, Rule] = {
     "repetition": repetition.repetition,
     "stop_words": repetition.stop_words,
     "random": filters.uniform,
+    "oracle": oracle.oracle,
 }
+TOLD = frozenset({"oracle"})
+"""Curators that learn who wrote each row, by name: they are bounds, and no user's own is among them."""
 
 
 def curator(name: str) -> Rule:
@@ -54,13 +58,16 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     if name in CURATORS:
         rows = np.arange(200).reshape(100, 2)
         sample = Table(rows, np.full(100, 2), lambda some: [""] * len(some))
-        curator(name)(sample, rng=generator(0), **options)
+        curator(name)(_shown(name, sample, np.arange(100) < 50), rng=generator(0), **options)
 
 
-def curate(table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: np.random.Generator) -> Decisions:
+def curate(
+    table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: np.random.Generator, human: np.ndarray
+) -> Decisions:
     """Apply rules one after another, each to the rows that the ones before it have kept.
 
-    `wanted` holds the name and the options of each rule, in order.
+    `wanted` holds the name and the options of each rule, in order.  `human` [N] says which rows a human wrote: it goes
+    to the curators of TOLD alone.
 
     Raises:
         InputError: a rule answers with anything but one reason or None per row, or no row is kept.
@@ -68,7 +75,7 @@ def curate(table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: n
     kept = np.arange(len(table))
     reasons, copies = [""] * len(table), np.full(len(table), -1)
     for name, options in wanted:
-        answers = _answers(name, table.take(kept), rng, options)
+        answers = _answers(name, _shown(name, table.take(kept), human[kept]), rng, options)
         for row, answer in zip(kept, answers, strict=True):
             if answer is not None:
                 reasons[row] = f"{name}: {answer.reason if isinstance(answer, CopyOf) else answer}"
@@ -80,6 +87,14 @@ def curate(table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: n
     chosen = np.zeros(len(table), np.bool_)
     chosen[kept] = True
     return Decisions(chosen, reasons, copies)
+
+
+def _shown(name: str, table: Table, human: np.ndarray) -> Table:
+    """Return what the curator of this name is shown: the table, and who wrote its rows if the curator is in TOLD."""
+    if name not in TOLD:
+        return table
+    human.flags.writeable = False
+    return Labelled(table.tokens, table.lengths, table.spell, human)
 
 
 def _answers(name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]) -> Sequence[Answer]:

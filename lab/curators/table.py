@@ -43,6 +43,14 @@ class Table:
         return Table(tokens, lengths, self.spell)
 
 
+@dataclass(frozen=True)
+class Labelled(Table):
+    """Rows with who wrote them, for curators that are told (lab.curators.TOLD) and for no other."""
+
+    human: np.ndarray
+    """Whether a human wrote the row: bool [N]."""
+
+
 def check_switch(name: str, value: object) -> None:
     """Check an option that is on or off.  InputError for anything but true and false."""
     if not isinstance(value, bool):

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.curators import curate
+import lab.curators
+from lab.curators import Decisions
 from lab.curators.table import CopyOf, Table
 from lab.errors import InputError
 from lab.seeds import generator
@@ -14,6 +15,11 @@ from lab.seeds import generator
 def table(rows: list[list[int]]) -> Table:
     tokens = np.array(rows, np.uint16)
     return Table(tokens, np.full(len(tokens), tokens.shape[1]), lambda some: [str(row.tolist()) for row in some])
+
+
+def curate(table: Table, wanted: list[tuple[str, dict[str, Any]]], rng: np.random.Generator) -> Decisions:
+    """Curate rows of which all are the machine's."""
+    return lab.curators.curate(table, wanted, rng, np.zeros(len(table), np.bool_))
 
 
 def test_duplicates_keep_the_first_copy() -> None:
@@ -85,6 +91,9 @@ def number(table: Table, *, rng: np.random.Generator) -> Any:
         ("near_duplicates", {"drop_all": "yes"}, "near_duplicates: drop_all is yes"),
         ("repetition", {"scale": 0}, "scale is 0; it multiplies Gopher's limits"),
         ("stop_words", {"least": 9}, "least is 9; it is a whole number from 1 to 8"),
+        ("oracle", {"human": 1.2, "machine": 0.1}, "oracle: human is 1.2; it is the share of human rows that stay"),
+        ("oracle", {"human": 0.9, "machine": True}, "oracle: machine is True"),
+        ("oracle", {"human": 1, "machine": 0}, 'curator "oracle" dropped every row that was left of 2'),
         (f"{__name__}:nowhere", {}, "names a copy of a row that is none of the 2"),
         ("nonsense", {}, 'unknown curator "nonsense"'),
         (f"{__name__}:nothing", {}, "dropped every row that was left of 2"),
