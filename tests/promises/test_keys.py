@@ -13,9 +13,12 @@ import pytest
 from lab.config.files import load_study
 from lab.hashing import digest
 from lab.loop import build
+from lab.steps.place import Machine
 from lab.store.step import Step
 
 LIST = Path(__file__).with_name("keys.json")
+MACHINE = Machine("cpu", "float32", 1, "any")
+"""One for all: the machine is a part of keys too."""
 STUDIES = ("quick", "smoke")
 
 pytestmark = pytest.mark.fast
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.fast
 def kinds(study: str) -> dict[str, dict[str, str]]:
     """Return the version of each kind of step of a study, and a hash of all that else makes the keys of its steps."""
     steps: dict[str, list[Step]] = defaultdict(list)
-    for step in build(load_study(study)).steps:
+    for step in build(load_study(study), on=MACHINE).steps:
         steps[step.name].append(step)
     return {
         name: {"version": some[0].version, "asked": digest(sorted(map(asked, some)))[:16]}
