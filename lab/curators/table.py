@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lab.errors import InputError
+
+
+@dataclass(frozen=True)
+class CopyOf:
+    """A reason to drop a row that names another: the row of the table that it is a copy of."""
+
+    row: int
+    reason: str
+
 
 @dataclass(frozen=True)
 class Table:
@@ -31,3 +41,17 @@ class Table:
         tokens, lengths = self.tokens[rows], self.lengths[rows]
         tokens.flags.writeable = lengths.flags.writeable = False
         return Table(tokens, lengths, self.spell)
+
+
+@dataclass(frozen=True)
+class Labelled(Table):
+    """Rows with who wrote them, for curators that are told (lab.curators.TOLD) and for no other."""
+
+    human: np.ndarray
+    """Whether a human wrote the row: bool [N]."""
+
+
+def check_switch(name: str, value: object) -> None:
+    """Check an option that is on or off.  InputError for anything but true and false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value}: allowed are true and false")

@@ -1,4 +1,4 @@
-"""The step `curate`: which rows of a pool are trained on, by rules that never learn who wrote them."""
+"""The step `curate`: which rows of a pool are trained on, by rules that never learn who wrote them (but the oracle)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.curators.table import Table
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
-from lab.recipe import Recipe, RowNumbers
+from lab.recipe import ARCHIVE, HUMAN, Recipe, RowNumbers
 from lab.seeds import derive_seed, generator
 from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
 from lab.steps.place import Place, end_of, speller
@@ -59,20 +59,25 @@ def curated(place: Place, recipe: Step) -> Step:
 
 
 def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    recipe, rng = load_recipe(inputs["pool"]), generator(derive_seed(params.seed, params.generation, "curate"))
+    recipe = load_recipe(inputs["pool"])
     arrays = corpora(inputs)
     numbers = [part.numbers(np.arange(part.distinct_rows)) for part in recipe.parts]
     tokens = np.concatenate([arrays[part.corpus][rows] for part, rows in zip(recipe.parts, numbers, strict=True)])
     eos = end_of(params.layout, inputs["tokenizer"])
     lengths = np.full(len(tokens), tokens.shape[1]) if eos is None else before_end(tokens, eos).sum(axis=1)
     spell = speller(params.layout, inputs["tokenizer"])
-    order = rng.permutation(len(tokens))
+    # two streams: from the state of its own a curator could draw the order again, and with it who wrote what
+    order = generator(derive_seed(params.seed, params.generation, "curate-order")).permutation(len(tokens))
+    rng = generator(derive_seed(params.seed, params.generation, "curate"))
     table = Table(tokens, lengths, partial(_texts, spell)).take(order)
-    decisions = curate(table, [(each["name"], each["options"]) for each in params.curators], rng)
+    human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))[order]
+    decisions = curate(table, [(each["name"], each["options"]) for each in params.curators], rng, human)
     kept, reasons = np.empty(len(order), np.bool_), np.empty(len(order), object)
     kept[order], reasons[order] = decisions.kept, decisions.reasons
+    copies = np.full(len(order), -1)
+    copies[order] = np.where(decisions.copies < 0, -1, order[decisions.copies])
     save_recipe(_kept(recipe, numbers, kept), out)
-    _write_decisions(out, recipe, numbers, reasons)
+    _write_decisions(out, recipe, numbers, reasons, copies)
 
 
 def _texts(spell: Callable[[np.ndarray], dict[str, list[str]]], rows: np.ndarray) -> list[str]:
@@ -93,20 +98,29 @@ def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], kept: np.ndarray) -> Re
     return Recipe(tuple(parts))
 
 
-def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], reasons: np.ndarray) -> None:
+def _write_decisions(
+    out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], reasons: np.ndarray, copies: np.ndarray
+) -> None:
     """Write decisions.parquet, one row per row on offer, and curation.json, the counts by reason and origin.
 
-    Origins are written here, from the pool: no curator has seen them.
+    `copy_of` is the line of decisions.parquet, from 0, of the row that a dropped one is a copy of.  Origins are written
+    here, from the pool: of all curators the oracle alone has heard of them.
     """
-    origin = np.concatenate([np.full(len(rows), part.origin) for part, rows in zip(recipe.parts, numbers, strict=True)])
+    origin = _origins(recipe, numbers)
     columns = {
         "origin": pa.array(origin, pa.int16()),
         "row": pa.array(np.concatenate(numbers), pa.uint32()),
         "reason": pa.array(reasons.tolist(), pa.string()),
+        "copy_of": pa.array(copies, pa.uint32(), mask=copies < 0),
     }
     pq.write_table(pa.table(columns), out / "decisions.parquet", compression="zstd")
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origin.tolist(), reasons.tolist(), strict=True))
     write_json(out / "curation.json", {"offered": len(origin), "kept": int((reasons == "").sum()), "rows": counts})
+
+
+def _origins(recipe: Recipe, numbers: Sequence[np.ndarray]) -> np.ndarray:
+    """Return who wrote each row of all parts in order."""
+    return np.concatenate([np.full(len(rows), part.origin) for part, rows in zip(recipe.parts, numbers, strict=True)])
 
 
 CURATE = Kind(
@@ -114,6 +128,6 @@ CURATE = Kind(
     CurateParams,
     _run_curate,
     ("steps/curate.py", "curators/__init__.py", "curators/table.py", "models/feed.py"),
-    version="1",
+    version="2",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.curators import curate
-from lab.curators.table import Table
+import lab.curators
+from lab.curators import Decisions
+from lab.curators.table import CopyOf, Table
 from lab.errors import InputError
 from lab.seeds import generator
 
@@ -16,10 +17,32 @@ def table(rows: list[list[int]]) -> Table:
     return Table(tokens, np.full(len(tokens), tokens.shape[1]), lambda some: [str(row.tolist()) for row in some])
 
 
+def curate(table: Table, wanted: list[tuple[str, dict[str, Any]]], rng: np.random.Generator) -> Decisions:
+    """Curate rows of which all are the machine's."""
+    return lab.curators.curate(table, wanted, rng, np.zeros(len(table), np.bool_))
+
+
 def test_duplicates_keep_the_first_copy() -> None:
     found = curate(table([[1, 2], [3, 4], [1, 2], [1, 3], [3, 4]]), [("duplicates", {})], generator(0))
     assert found.kept.tolist() == [True, True, False, True, False]
-    assert found.reasons[2] == "duplicates: the same as an earlier row" and found.reasons[0] == ""
+    assert found.reasons[2] == "duplicates: a copy of another row" and found.reasons[0] == ""
+    assert found.copies.tolist() == [-1, -1, 0, -1, 1]
+
+
+def test_duplicates_may_all_be_dropped() -> None:
+    rows = [[1, 2], [3, 4], [1, 2], [1, 3], [1, 2]]
+    found = curate(table(rows), [("duplicates", {"drop_all": True})], generator(0))
+    assert found.copies.tolist() == [2, -1, 0, -1, 0] and found.kept.tolist() == [False, True, False, True, False]
+
+
+def test_a_copy_is_named_by_its_row_of_the_whole_table() -> None:
+    """The second curator sees rows 2, 3, 4 alone as 0, 1, 2."""
+    wanted = [(f"{__name__}:first_two", {}), ("duplicates", {})]
+    assert curate(table([[1, 1], [2, 2], [3, 3], [4, 4], [4, 4]]), wanted, generator(0)).copies[4] == 3
+
+
+def first_two(table: Table, *, rng: np.random.Generator) -> list[str | None]:
+    return ["among the first two", "among the first two", *[None] * (len(table) - 2)]
 
 
 @pytest.mark.parametrize(("keep", "rows"), [(1, 8), (0.5, 4), (0.01, 1)])
@@ -51,6 +74,10 @@ def nothing(table: Table, *, rng: np.random.Generator) -> list[str | None]:
     return ["no"] * len(table)
 
 
+def nowhere(table: Table, *, rng: np.random.Generator) -> list[CopyOf | None]:
+    return [None, CopyOf(2, "a copy")]
+
+
 def number(table: Table, *, rng: np.random.Generator) -> Any:
     return 3
 
@@ -60,6 +87,14 @@ def number(table: Table, *, rng: np.random.Generator) -> Any:
     [
         ("random", {"keep": 0}, "keep is 0; it is the share"),
         ("random", {"keep": True}, "keep is True"),
+        ("duplicates", {"drop_all": 2}, "duplicates: drop_all is 2: allowed are true and false"),
+        ("near_duplicates", {"drop_all": "yes"}, "near_duplicates: drop_all is yes"),
+        ("repetition", {"scale": 0}, "scale is 0; it multiplies Gopher's limits"),
+        ("stop_words", {"least": 9}, "least is 9; it is a whole number from 1 to 8"),
+        ("oracle", {"human": 1.2, "machine": 0.1}, "oracle: human is 1.2; it is the share of human rows that stay"),
+        ("oracle", {"human": 0.9, "machine": True}, "oracle: machine is True"),
+        ("oracle", {"human": 1, "machine": 0}, 'curator "oracle" dropped every row that was left of 2'),
+        (f"{__name__}:nowhere", {}, "names a copy of a row that is none of the 2"),
         ("nonsense", {}, 'unknown curator "nonsense"'),
         (f"{__name__}:nothing", {}, "dropped every row that was left of 2"),
         (f"{__name__}:number", {}, "must return one reason or None for each of 2 rows"),

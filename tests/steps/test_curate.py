@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
+from lab.curators import CURATORS, TOLD
 from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import load_recipe, save_recipe
-from lab.recipe import HUMAN, Part, Recipe
+from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.steps.curate import CURATE, CurateParams
 from lab.store.step import Attempt
 
@@ -50,6 +51,7 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     decisions = pq.read_table(folder / "decisions.parquet").to_pydict()
     assert decisions["origin"] == [0] * 32 and decisions["row"] == list(range(32))
     assert sorted(set(decisions["reason"])) == ["", "random: not drawn"]
+    assert decisions["copy_of"] == [None] * 32
     counts = json.loads((folder / "curation.json").read_text())
     assert counts == {"kept": 16, "offered": 32, "rows": {"0": 16, "0 random: not drawn": 16}}
 
@@ -72,15 +74,80 @@ def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators
     return list(pq.read_table(folder / "out" / "decisions.parquet").to_pydict()["reason"])
 
 
+BLIND: list[dict[str, Any]] = [
+    {"name": "duplicates", "options": {}},
+    {"name": "near_duplicates", "options": {}},
+    {"name": "repetition", "options": {"scale": 2}},
+    {"name": "random", "options": {"keep": 0.7}},
+]
+"""Every blind curator that needs no text."""
+
+
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
-    """The same rows, once as human ones before a sample and once the other way round: the same decisions by row."""
-    rows = np.random.default_rng(0).integers(0, 3, (40, 2)).astype(np.uint16)
-    curators = [{"name": "duplicates", "options": {}}, {"name": "random", "options": {"keep": 0.7}}]
+    """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
+    assert {each["name"] for each in BLIND} == set(CURATORS) - TOLD - {"stop_words"}
+    rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
+    rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
     first = Recipe((Part(HUMAN, 0, 20), Part(0, 0, 20)))
     swapped = Recipe((Part(0, 0, 20), Part(HUMAN, 0, 20)))
-    one = decide(tmp_path / "a", first, {"human": rows[:20], "synthetic-0": rows[20:]}, curators)
-    other = decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20]}, curators)
-    assert one == other and len(set(one)) == 3
+    one = decide(tmp_path / "a", first, {"human": rows[:20], "synthetic-0": rows[20:]}, BLIND)
+    decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20]}, BLIND)
+    a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
+    assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
+    assert len({reason.partition(":")[0] for reason in one}) == 4  # near_duplicates finds duplicates gone
+
+
+def test_the_oracle_is_told(tmp_path: Path) -> None:
+    rows = np.arange(80).reshape(40, 2).astype(np.uint16)
+    recipe, oracle = Recipe((Part(HUMAN, 0, 10), Part(0, 0, 20), Part(ARCHIVE, 0, 10))), {"human": 0.9, "machine": 0.1}
+    arrays = {"human": rows[:10], "synthetic-0": rows[10:30], "archive": rows[30:]}
+    reasons = decide(tmp_path, recipe, arrays, [{"name": "oracle", "options": oracle}])
+    kept = np.array([reason == "" for reason in reasons])
+    assert kept[10:30].sum() == 2 and kept[:10].sum() + kept[30:].sum() == 18
+
+
+SPY = """
+import numpy as np
+
+def spy(table, *, rng):
+    assert not table.tokens.flags.writeable and not table.lengths.flags.writeable
+    np.savez("seen.npz", tokens=table.tokens, lengths=table.lengths, rng=rng.bit_generator.state["state"]["key"])
+    assert set(vars(table)) == {"tokens", "lengths", "spell"}
+    return [None] * len(table)
+"""
+
+
+def area_under_curve(score: np.ndarray, label: np.ndarray) -> float:
+    """Return the chance that a labelled row scores higher than another, ties counting half."""
+    one, other = score[label], np.sort(score[~label])
+    below, upto = np.searchsorted(other, one), np.searchsorted(other, one, side="right")
+    return float((below + upto).mean() / 2 / len(other))
+
+
+def test_origin_follows_from_nothing_that_a_curator_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Human rows, half of them relabelled as the machine's: position, parity and length tell them apart by chance."""
+    (tmp_path / "own_spy.py").write_text(SPY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lab.steps.curate.end_of", lambda layout, tokenizer: 0)
+    rows = np.random.default_rng(1).integers(0, 8, (6000, 12)).astype(np.uint16)
+    rows[:, 0] = np.arange(1, 6001)  # what the row is known by afterwards; no feature below reads it
+    arrays = {"human": rows[:3000], "synthetic-0": rows[3000:].astype(np.uint32)}
+    decide(tmp_path / "run", Recipe((Part(HUMAN, 0, 3000), Part(0, 0, 3000))), arrays, [NAMED_SPY])
+    seen = np.load("seen.npz")
+    machine, place = seen["tokens"][:, 0] > 3000, np.arange(6000)
+    features = {"position": place, "parity": place % 2, "length": seen["lengths"], "end": place // 3000}
+    for name, values in features.items():
+        assert 0.45 < area_under_curve(values, machine) < 0.55, name
+    assert not np.array_equal(generator_of(seen["rng"]).permutation(6000) < 3000, ~machine)
+
+
+NAMED_SPY = {"name": "own_spy:spy", "options": {}}
+
+
+def generator_of(key: np.ndarray) -> np.random.Generator:
+    """Return the curator's generator as it was before its first draw."""
+    return np.random.Generator(np.random.Philox(key=key))
 
 
 def test_parts_keep_their_order_and_repeats(tmp_path: Path) -> None:
@@ -91,10 +158,25 @@ def test_parts_keep_their_order_and_repeats(tmp_path: Path) -> None:
     assert kept.unique_rows == 2 and sum(part.distinct_rows for part in kept.parts) == 2
 
 
+def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
+    rows = np.array([[1, 1], [2, 2], [3, 3], [1, 1]], np.uint16)
+    decide(
+        tmp_path,
+        Recipe((Part(0, 0, 4),)),
+        {"human": rows, "synthetic-0": rows},
+        [{"name": "duplicates", "options": {}}],
+    )
+    named = pq.read_table(tmp_path / "out" / "decisions.parquet").to_pydict()["copy_of"]
+    assert named in ([None, None, None, 0], [3, None, None, None])
+
+
 @pytest.mark.parametrize(
     ("curators", "said"),
     [
-        (["xyz"], 'unknown curator "xyz"; allowed: duplicates, random'),
+        (
+            ["xyz"],
+            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, oracle',
+        ),
         (["duplicate"], 'unknown curator "duplicate" - did you mean "duplicates"'),
         (["random"], "curator random needs keep"),
         ([{"random": {"kept": 0.5}}], 'curator random has no option "kept" - did you mean "keep"'),
