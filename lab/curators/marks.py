@@ -28,9 +28,13 @@ BLOCK = 2**24
 """Vocabulary entries that are shuffled at once, so that large vocabularies fit into memory."""
 
 
-def _twister(seed: int, size: int) -> NDArray[np.uint32]:
-    """Return the first numbers of torch's CPU generator after manual_seed: it reads the seed's low 32 bits."""
-    return np.random.RandomState(seed & 0xFFFFFFFF).randint(0, 2**32, size, dtype=np.uint32)
+def _twisters(seeds: Sequence[int], size: int) -> NDArray[np.uint32]:
+    """Return the first numbers of torch's CPU generator after manual_seed, which reads a seed's low 32 bits."""
+    twister, numbers = np.random.RandomState(), np.empty((len(seeds), size), np.uint32)
+    for row, seed in enumerate(seeds):
+        twister.seed(seed & 0xFFFFFFFF)
+        numbers[row] = twister.randint(0, 2**32, size, dtype=np.uint32)
+    return numbers
 
 
 def green_size(vocabulary: int, ratio: float) -> int:
@@ -42,6 +46,7 @@ class GreenLists:
     """The green lists of a key by the token before, each shuffled when it is first asked for.
 
     The list of a token is the head of torch.randperm(vocabulary) after manual_seed(key x token mod (2^64 - 1)).
+    After token 0 it is the same under every key, in transformers too.
     """
 
     def __init__(self, vocabulary: int, ratio: float, key: int) -> None:
@@ -74,7 +79,7 @@ class GreenLists:
 
     def _shuffled(self, before: Sequence[int]) -> NDArray[np.bool_]:
         """Shuffle the vocabulary for several tokens at once, as far as their green lists reach (Fisher and Yates)."""
-        numbers = np.stack([_twister(self.key * token % (2**64 - 1), self.size) for token in before])
+        numbers = _twisters([self.key * token % (2**64 - 1) for token in before], self.size)
         order = np.tile(np.arange(self.vocabulary), (len(before), 1))
         row = np.arange(len(before))
         for place in range(self.size):
@@ -106,7 +111,7 @@ class TournamentBits:
     """
 
     def __init__(self, keys: Sequence[int]) -> None:
-        table = (_twister(0, TABLE) % 2).astype(np.uint8)
+        table = (_twisters([0], TABLE)[0] % 2).astype(np.uint8)
         self.mean = float(table.mean())
         entry = np.arange(TABLE, dtype=np.uint64)
         layers = [_stepped(_stepped(entry, np.uint64(0)), np.uint64(key)) % np.uint64(TABLE) for key in keys]
