@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import filters
+from lab.curators import filters, watermark
 from lab.curators.table import Table
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
 from lab.seeds import generator
 
 Rule = Callable[..., Sequence[str | None]]
-CURATORS: dict[str, Rule] = {"duplicates": filters.duplicates, "random": filters.uniform}
+CURATORS: dict[str, Rule] = {
+    "duplicates": filters.duplicates,
+    "random": filters.uniform,
+    "watermarked": watermark.watermarked,
+}
 
 
 def curator(name: str) -> Rule:
@@ -42,7 +46,7 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        rows = np.arange(200).reshape(100, 2)
+        rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
         sample = Table(rows, np.full(100, 2), lambda some: [""] * len(some))
         curator(name)(sample, rng=generator(0), **options)
 

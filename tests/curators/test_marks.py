@@ -20,6 +20,7 @@ def test_green_lists_are_those_of_transformers(vocabulary: int, ratio: float, ke
         theirs = processor._get_greenlist_ids(torch.tensor([token]))
         assert sorted(theirs.tolist()) == np.flatnonzero(green).tolist()
         assert green.sum() == green_size(vocabulary, ratio)
+    assert (GreenLists(vocabulary, ratio, key + 1)(before)[0] == found[0]).all(), "after token 0 no key counts"
 
 
 def test_a_large_vocabulary_is_shuffled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
