@@ -65,9 +65,9 @@ def count_bits(texts: Sequence[NDArray[np.integer]], *, layers: int, key: int) -
     scored, found = [], []
     for text in texts:
         long = np.pad(text, (0, max(0, NGRAM - len(text))))
-        windows = np.unique(np.lib.stride_tricks.sliding_window_view(long, NGRAM), axis=0)[
-            : len(text) // NGRAM * len(text)
-        ]  # none of a shorter text
+        windows = np.unique(np.lib.stride_tricks.sliding_window_view(long, NGRAM), axis=0)
+        if len(text) < NGRAM:
+            windows = windows[:0]
         scored.append(layers * len(windows))
         found.append(int(bits.of(context_hashes(windows[:, :-1]), windows[:, -1]).sum()))
     return Counts(np.array(scored, np.int64), np.array(found, np.int64), bits.mean)

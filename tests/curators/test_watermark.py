@@ -145,3 +145,21 @@ def test_options_are_refused_in_one_line(options: dict[str, Any], said: str) -> 
     with pytest.raises(InputError) as error:
         check_curator("watermarked", options)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_bigram_model_of_marked_text_writes_the_mark_unmarked() -> None:
+    """Radioactivity: what it writes has the green share of what it counted; one fitted to unmarked text has none."""
+    uniform = generator(9).integers(0, V, (200, 64))
+    shares, found = [], []
+    for rows in (marked(200, 64, 2.0), uniform):
+        after: dict[int, list[int]] = {}
+        for first, second in zip(rows[:, :-1].ravel().tolist(), rows[:, 1:].ravel().tolist(), strict=True):
+            after.setdefault(first, []).append(second)
+        rng = generator(10)
+        starts = rng.choice(rows[:, :-1].ravel(), 4000)
+        drawn = np.array([[first, rng.choice(after[first])] for first in starts.tolist()])
+        lists = green_lists(**SETTINGS)
+        shares.append(lists.holds(*drawn.T).mean() - lists.holds(rows[:, :-1].ravel(), rows[:, 1:].ravel()).mean())
+        found.append(corpus_z(drawn, **SETTINGS))
+    assert shares == pytest.approx([0, 0], abs=0.03)
+    assert found[0] > 30 and abs(found[1]) < 3
