@@ -26,6 +26,7 @@ from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
 from lab.steps.identity import identities
+from lab.steps.marked import marked, marked_profile
 from lab.steps.place import Machine, Place, lineage
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
@@ -57,12 +58,12 @@ def chain(
         recipe = curated(place, pool(place, regime, samples))
         rows, began = _recipe_rows(study, regime, seed, t), _began(study, start, generations)
         models = train(place, recipe, rows, began)
-        sampled = sample(place, models)
+        sampled = marked(study, sample(place, models))
         probes = probed(place, models, sampled)
         numbers = voiced(study, record(place, models, sampled, probes))
         own = tuple(voiced(study, metric) for metric in extras(place, numbers))
         sizes = nested(place, recipe, rows, began[0], sampled) if regime.name != CONTROL or not t else {}
-        profiled = profile(place, models, sampled, numbers, start, sizes)
+        profiled = marked_profile(study, profile(place, models, sampled, numbers, start, sizes))
         generations.append(
             Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled)
         )

@@ -70,7 +70,9 @@ class Case:
 
     @property
     def decoding(self) -> dict[str, Any]:
-        return self.config.sample.decoding
+        """What changes the law that text is drawn from, a watermark included."""
+        mark = self.config.sample.watermark
+        return self.config.sample.decoding | ({"watermark": mark.settings} if mark else {})
 
     @property
     def loci(self) -> bool:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from lab.config.fields import Batch, Entries, Frozen, Number, Tokens, Whole
 from lab.config.fields import temperature as checked_temperature
 from lab.config.voices import fault_of
+from lab.config.watermark import WatermarkConfig
 
 
 class SampleConfig(Frozen):
@@ -48,6 +49,8 @@ class SampleConfig(Frozen):
     voices: Annotated[tuple[Number, ...], Field(min_length=1, max_length=1000)] | None = None
     """How the rows of a sample are divided among the models of a population: a share for each, such as
     [0.7, 0.1, 0.1, 0.1].  A model may have no voice.  Default: equal parts."""
+    watermark: WatermarkConfig | None = None
+    """Mark the text that models write, so that a key finds it again.  Default: no mark."""
     train_on_prompt: bool = False
     """Whether the next generation learns the prompts too.  Default: false, where a prompt is context only, which is
     neither trained on nor measured."""
@@ -60,6 +63,13 @@ class SampleConfig(Frozen):
             raise ValueError("beams search for the likeliest rows after prompts: set prompt_tokens, and no filter")
         if self.train_on_prompt and not self.prompt_tokens:
             raise ValueError("train_on_prompt has no meaning without prompt_tokens")
+        if self.watermark and (self.beams or self.temperature == 0 or self.top_k == 1):
+            certain = (
+                f"beams {self.beams}" if self.beams else "top_k 1" if self.temperature else "temperature 0 (greedy)"
+            )
+            raise ValueError(
+                f"watermark marks what is drawn by chance, and {certain} draws nothing: leave one of them out"
+            )
         if self.voices and (fault := fault_of(self.voices)):
             raise ValueError(fault)
         return self
@@ -78,4 +88,5 @@ class SampleConfig(Frozen):
         prompt = f" after {self.prompt_tokens} human tokens" if self.prompt_tokens else ""
         truncation = {k: v for k, v in self.decoding.items() if k != "temperature"}
         filters = ", ".join(f"{k} {v:g}" for k, v in truncation.items()) or "no truncation"
-        return f"temperature {self.temperature:g}, {filters}{prompt}"
+        mark = f", {self.watermark.title}" if self.watermark else ""
+        return f"temperature {self.temperature:g}, {filters}{prompt}{mark}"

@@ -202,7 +202,7 @@ class StudyConfig(Frozen):
         faults = [*self._check_names(), *self._check_sections(), *self._check_learned(), *self._check_start()]
         faults += self._check_sizes()
         if not faults:  # it divides by sizes
-            faults += self._check_population()
+            faults += [*self._check_population(), *self._check_mark()]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -333,6 +333,12 @@ class StudyConfig(Frozen):
             yield f"train.tokens {self.train.tokens:,} is less than one row for each of {members} models"
         if self.train and self.train.steps is not None and self.train.steps % members:
             yield (f"train.steps {self.train.steps} cannot be divided among {members} models; set it to a multiple")
+
+    def _check_mark(self) -> Iterator[str]:
+        mark, corpus = self.sample.watermark, self.corpus
+        ratio = mark.settings.get("ratio") if mark else None
+        if isinstance(corpus, SourceConfig) and ratio and not int(corpus.types * ratio):
+            yield f"sample.watermark.ratio {ratio:g} of corpus.types {corpus.types} is a green list of no token"
 
     def _sizes(self) -> dict[str, int | None]:
         training = {} if self.train is None else self.train.model_dump(include={"tokens", "validation_tokens"})

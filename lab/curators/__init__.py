@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import filters, minhash, oracle, repetition
+from lab.curators import filters, minhash, oracle, repetition, watermark
 from lab.curators.table import CopyOf, Labelled, Table
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
@@ -28,6 +28,7 @@ CURATORS: dict[str, Rule] = {
     "repetition": repetition.repetition,
     "stop_words": repetition.stop_words,
     "random": filters.uniform,
+    "watermarked": watermark.watermarked,
     "oracle": oracle.oracle,
 }
 TOLD = frozenset({"oracle"})
@@ -56,7 +57,7 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        rows = np.arange(200).reshape(100, 2)
+        rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
         sample = Table(rows, np.full(100, 2), lambda some: [""] * len(some))
         curator(name)(_shown(name, sample, np.arange(100) < 50), rng=generator(0), **options)
 

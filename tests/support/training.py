@@ -57,9 +57,9 @@ def quiet(tokens: int) -> None:
     """Ignore progress."""
 
 
-def gpt2(vocab_size: int) -> Gpt2:
+def gpt2(vocab_size: int, positions: int = SHORT) -> Gpt2:
     """Return a small model whose predictions are far from uniform."""
-    config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=SHORT)
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=positions)
     model = random_gpt2(config, vocab_size=vocab_size, bos=0, seed=3)
     with torch.no_grad():
         for parameter in model.module.parameters():
