@@ -119,12 +119,12 @@ def table(rows: np.ndarray) -> Table:
 def test_the_rule_drops_marked_rows_and_says_why() -> None:
     rows = np.concatenate([zipf(50, 64, seed=7), marked(50, 64, 3.0)])
     cut = threshold(count_green(rows_as_texts(zipf(200, 64, seed=8)), **SETTINGS).z, 0.01)
-    options = {"z": cut, "vocabulary": V}
-    found = curate(table(rows), [("watermarked", options)], generator(0))
+    options, unused = {"z": cut, "vocabulary": V}, np.zeros(len(rows), np.bool_)
+    found = curate(table(rows), [("watermarked", options)], generator(0), unused)
     assert found.kept[:50].mean() >= 0.9 and not found.kept[50:].any()
     assert found.reasons[-1].startswith("watermarked: z ")
     with pytest.raises(InputError, match=r"a token is \d+, outside vocabulary 300"):
-        curate(table(rows), [("watermarked", {**options, "vocabulary": 300})], generator(0))
+        curate(table(rows), [("watermarked", {**options, "vocabulary": 300})], generator(0), unused)
     check_curator("watermarked", {"z": 3, "vocabulary": 2048})
     check_curator("watermarked", {"z": 3, "scheme": "synthid"})
 

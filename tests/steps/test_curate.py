@@ -79,6 +79,7 @@ BLIND: list[dict[str, Any]] = [
     {"name": "near_duplicates", "options": {}},
     {"name": "repetition", "options": {"scale": 2}},
     {"name": "random", "options": {"keep": 0.7}},
+    {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
 """Every blind curator that needs no text."""
 
@@ -94,7 +95,7 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20]}, BLIND)
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
     assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
-    assert len({reason.partition(":")[0] for reason in one}) == 4  # near_duplicates finds duplicates gone
+    assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
     [
         (
             ["xyz"],
-            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, oracle',
+            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, watermarked, oracle',
         ),
         (["duplicate"], 'unknown curator "duplicate" - did you mean "duplicates"'),
         (["random"], "curator random needs keep"),
