@@ -176,7 +176,7 @@ def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
     [
         (
             ["xyz"],
-            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, watermarked, oracle',
+            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, watermarked',
         ),
         (["duplicate"], 'unknown curator "duplicate" - did you mean "duplicates"'),
         (["random"], "curator random needs keep"),
