@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 ROOMS = {
-    "causal": ("models.causal", "models.load"),
+    "causal": ("models.causal", "models.load", "models.pretrained"),
     "corpus": ("text.corpus",),
     "counting": ("models.counting",),
     "decoding": ("models.sampling.decoding",),

@@ -63,8 +63,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only say which pages are out of date")
     options = parser.parse_args()
     if options.run is not None:
-        own = small if options.run.name in small.STUDIES else quick
-        (profile if (options.run / "profile.csv").exists() else own).take(options.run)
+        name = options.run.name
+        taker = small if name in small.STUDIES else profile if (options.run / "profile.csv").exists() else quick
+        taker.take(options.run)
     old = {page: page.read_text(encoding="utf-8") for page in pages()}
     new = {page: rendered(page, text) for page, text in old.items()}  # all of them before the first is written
     stale = [page for page in old if new[page] != old[page]]
