@@ -14,7 +14,7 @@ from pages.writing import RESULTS
 FILES = ("results.csv", "config.yaml", "env.json", "titles.json")
 STUDIES = {
     "rare-facts": ("recall_1_3", "recall_4_15", "recall_16_63", "lost_diagnoses_share", "contradictions", "nll"),
-    "monoculture-mini": ("nll", "effective_models", "effective_modes", "systemic_loss", "homogenisation", "concentration"),
+    "monoculture-mini": ("nll", "effective_models", "effective_modes", "systemic_loss", "concentration"),
 }
 """Study -> the columns that its page shows."""
 
