@@ -142,21 +142,28 @@ def web(
     Raises:
         InputError: an option is impossible, or the archive or the samples are too small.
     """
-    numbers = all(type(value) in (int, float) for value in (machine, size, older))
-    _need(numbers and 0 <= machine <= 1 and 0 <= older <= 1, f"web: machine {machine} and older {older} are shares")
-    _need(numbers and size > 0, f"web: size is {size}; it is above 0, and 1 gives as many rows as there are human ones")
+    for name, share in (("machine", machine), ("older", older)):
+        _need(type(share) in (int, float) and 0 <= share <= 1, f"web: {name} is {share}; it is a share from 0 to 1")
+    _need(type(size) in (int, float) and 0 < size <= 1000, f"web: size is {size}; it is above 0 and at most 1000")
     _need(type(ramp) is int and ramp >= 1, f"web: ramp is {ramp}; it is a whole number of generations, at least 1")
     _need(type(repeat_human) is bool, "web: repeat_human is true or false")
     if not lineage.samples:
         return Recipe((Part.whole(lineage.human),))
     t, total = lineage.samples[-1].corpus + 1, max(1, round(size * lineage.human.rows))
     generated = [round(machine * min(1, s / ramp) * total) for s in range(1, t + 1)]
+    asked = machine * min(1, t / ramp)
+    _need(
+        abs(generated[-1] / total - asked) <= DRIFT,
+        f"web: {asked:.1%} machine text of {total} rows is {generated[-1] / total:.1%} in whole rows; raise "
+        "corpus.tokens, or shorten the ramp",
+    )
     used, rows = sum(total - each for each in generated[:-1]), total - generated[-1]
     have = lineage.archive.rows if lineage.archive else 0
     _need(
         rows <= have and (repeat_human or used + rows <= have),
         f"web: generation {t} needs {rows:,} fresh human rows after the {used:,} used before it, and the archive has "
-        f"{have:,}: raise corpus.archive_tokens to {used + rows:,} x model.n_positions, or set repeat_human: true",
+        f"{have:,}: raise corpus.archive_tokens to {used + rows:,} x model.n_positions"
+        + (", or set repeat_human: true" if rows <= have else ""),
     )
     old = round(older * generated[-1]) if len(lineage.samples) > 1 else 0
     parts = _subsample(lineage.samples[-1:], generated[-1] - old, rng) + _subsample(lineage.samples[:-1], old, rng)

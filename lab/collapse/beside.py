@@ -66,7 +66,8 @@ def scaling_law(losses: Mapping[float, float]) -> ScalingLaw | None:
     exponent = float(np.exp(best.x))
     floor, factor = fitted(exponent)[0]
     inside = 1.05 * SLOWEST < exponent < FASTEST / 1.05
-    return ScalingLaw(float(floor), float(factor), exponent) if inside and factor > 0 else None
+    # A cross-entropy is never below 0: losses that fall like -ln n would be given such a floor.
+    return ScalingLaw(float(floor), float(factor), exponent) if inside and factor > 0 and floor >= 0 else None
 
 
 def floors(chain: Sequence[Mapping[float, float]], human: Sequence[Mapping[float, float]]) -> str:

@@ -6,7 +6,7 @@ from lab.metrics.column import Column
 
 TEXT = ("text",)
 NO_JUDGE = "the study fits no judge (profile.judge), or it gives human rows no probability"
-NOT_PROBED = "the entropy of the next token was not measured (profile.entropy), or the weights were deleted"
+NOT_PROBED = "the next token was not measured (profile.entropy, beams, a watermark), or the weights were deleted"
 NOT_EXTRACTED = "it was not measured (profile.extraction), the weights were deleted, or no row is as long"
 
 

@@ -248,9 +248,16 @@ def _harmed(group: str, found: Sequence[Sequence[Any]]) -> tuple[float, list[str
         f"{loss.mean:+.3f}" if loss else little,
         bounds(loss) if loss else "",
         f"x {ratio.mean:.2f}" if ratio else little,
-        bounds(ratio, ".2f") if ratio and ratio.high < WIDE else "too wide to tell" if ratio else "",
+        _told(ratio),
     ]
     return (ratio.mean if ratio else math.inf, row)
+
+
+def _told(ratio: Interval | None) -> str:
+    """Return the interval of a ratio; words where it tells nothing, and nothing where one seed gives none."""
+    if ratio is None or math.isnan(ratio.high):
+        return ""
+    return bounds(ratio, ".2f") if ratio.high < WIDE else "too wide to tell"
 
 
 def tidy(profiles: Sequence[Profile]) -> list[dict[str, Any]]:

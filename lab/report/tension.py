@@ -27,7 +27,7 @@ MEMORIES = ("extraction", "suffix_gap", "overlap_13")
 model writes no suffix of 50 tokens and copies no 13-gram, and then the loss of the suffixes says what it remembers."""
 LOST = "tail loss"
 LOST_UNIT = "share of the control's rare words"
-NOTE = f"{LOST}: {LOST_UNIT} outside of copied 8-grams that the regime does not write; Feldman 2020"
+NOTE = f"{LOST}: 1 - rare words written outside of copied 8-grams, over the control's number; Feldman 2020"
 LABEL_WIDTH = 52
 """Characters of a line of a horizontal axis' label."""
 SIDE_BY_SIDE = 3

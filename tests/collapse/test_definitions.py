@@ -249,6 +249,7 @@ def test_a_scaling_law_is_recovered() -> None:
     assert all(each is not None and each.floor == pytest.approx(3.5, abs=0.15) for each in noisy)
     assert scaling_law({n: 4 - n**-0.35 for n in sizes}) is None  # more data makes it worse
     assert scaling_law({n: 4 - math.log(n) for n in sizes}) is None  # it falls without a floor
+    assert scaling_law({0.125: 5.0, 0.25: 4.6, 0.5: 4.22, 1.0: 3.86}) is None  # its floor would be -2.8 nats
     assert scaling_law({n: 3.5 + n**-0.35 for n in sizes[1:]}) is None  # three sizes fit anything
 
 

@@ -33,9 +33,12 @@ class EntropyParams:
 
 
 def entropy(place: Place, model: Step) -> Step | None:
-    """Declare the entropy of a model's next-token law.  None for beam search, which draws from no law."""
+    """Declare the entropy of a model's next-token law.
+
+    None for beam search, which draws from no law, and for marked sampling, whose law this does not know.
+    """
     study = place.study
-    if study.sample.beams:
+    if study.sample.beams or study.sample.watermark:
         return None
     rows = max(1, min(study.rows(study.metrics.test_tokens), MOST_TOKENS // place.row))
     params = EntropyParams(place.machine.keyed("dtype"), study.sample.decoding, rows)
