@@ -29,7 +29,7 @@ from lab.cli import (
     theory,
     verify,
 )
-from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, say, warn
+from lab.cli.terminal import BAD_INPUT, FAILED, STOPPED, err, say, warn
 from lab.errors import DiskFull, InputError
 
 INTERRUPTED = 130
@@ -152,6 +152,8 @@ def _fail(error: InputError, of_stream: bool = False) -> NoReturn:
         warn(f"error: {error}", "red")
     except OSError as broken:
         streams.silence(sys.stderr)
+        err.begin_capture()  # what could not be written would come before the next line
+        err.end_capture()
         if of_stream:
             reason = broken.strerror
             error = DiskFull(f"standard error cannot be written: {reason}; what was computed is in its files")

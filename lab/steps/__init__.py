@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.steps import curate, extra, marked, pool, probes, record, sample, source, text, train
+from lab.steps import (
+    curate,
+    extra,
+    marked,
+    pool,
+    probes,
+    record,
+    sample,
+    source,
+    text,
+    train,
+)
 from lab.steps.evidence import entropy, judge, labels, plurality, profile, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash

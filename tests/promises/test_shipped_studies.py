@@ -33,7 +33,7 @@ from lab.text.tokenizer import save_tokenizer, train_tokenizer
 
 ROW = 16
 VOCABULARY = 300
-ROWS = {"corpus.tokens": 40, "corpus.archive_tokens": 20, "sample.tokens": 40, "train.tokens": 80}
+ROWS = {"corpus.tokens": 40, "corpus.archive_tokens": 40, "sample.tokens": 40, "train.tokens": 80}
 ROWS |= {"train.validation_tokens": 4, "train.base.tokens": 40, "metrics.tokens": 16, "metrics.test_tokens": 8}
 """How many rows of ROW tokens a size becomes.  40 human rows have 10, 25, 50 and 75 % of their own in whole rows."""
 SIZES: dict[str, Any] = {"train.batch_rows": 4, "sample.shard_rows": 20, "model.n_positions": ROW}
@@ -171,6 +171,8 @@ def share(config: StudyConfig, regime: str, options: Mapping[str, Any], row: Map
         return float(row["human_share"])
     if name in ("accumulate", "augment"):
         return human / (human + sample)
+    if name == "web":
+        return 1 - float(options["machine"]) / options.get("ramp", 1)
     return float(options.get("human", 0)) if name == "mix" else 0
 
 
