@@ -55,7 +55,8 @@ def chain(
     generations: list[Generation] = []
     for t in range(study.generations):
         place = Place(study, resolved, text, seed, t)
-        recipe = curated(place, pool(place, regime, samples))
+        before = generations[-1].models if generations else ()
+        recipe = curated(place, pool(place, regime, samples), before, start)
         rows, began = _recipe_rows(study, regime, seed, t), _began(study, start, generations)
         models = train(place, recipe, rows, began)
         sampled = marked(study, sample(place, models))

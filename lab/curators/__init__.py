@@ -1,33 +1,37 @@
-"""Curators: rules that decide which rows of a pool are trained on.  They see text, and never who wrote it.
+"""Curators: functions that decide which rows of a pool are trained on.  They see text, and never who wrote it.
 
-A rule is a function (table, *, rng, **options) that returns a reason for each row, or None to keep it.
-To add one, write a function like those in filters.py and give it a row in CURATORS, or name it "module:function".
-The oracle alone, a bound and no remedy, is told who wrote what.
+A curator is a function (table, *, rng, **options).  A rule returns a reason for each row, or None to keep it, in a list
+or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  What a curator reads beside the rows it
+says by `needs`.  To add one, write a function like those in filters.py and give it a row in CURATORS, or name it
+"module:function".  The oracle alone, a bound and no remedy, is told who wrote what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lab.curators import filters, minhash, oracle, repetition, watermark
-from lab.curators.table import CopyOf, Labelled, Table
+from lab.curators import filters, judged, minhash, oracle, repetition, watermark
+from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
 from lab.seeds import generator
 
+__all__ = ["CURATORS", "NEEDS", "CopyOf", "Drawn", "Dropped", "Table", "curate", "curator", "needs", "needs_of"]
 Answer = str | CopyOf | None
 """Why a row is dropped; None keeps it."""
-Rule = Callable[..., Sequence[Answer]]
-CURATORS: dict[str, Rule] = {
+Curator = Callable[..., Sequence[Answer] | Dropped | Drawn]
+CURATORS: dict[str, Curator] = {
     "duplicates": filters.duplicates,
     "near_duplicates": minhash.near_duplicates,
     "repetition": repetition.repetition,
     "stop_words": repetition.stop_words,
     "random": filters.uniform,
+    "band": judged.band,
+    "best": judged.best,
     "watermarked": watermark.watermarked,
     "oracle": oracle.oracle,
 }
@@ -35,80 +39,145 @@ TOLD = frozenset({"oracle"})
 """Curators that learn who wrote each row, by name: they are bounds, and no user's own is among them."""
 
 
-def curator(name: str) -> Rule:
-    """Return the rule of this name, or the user's own that "module:function" names.  InputError where none is."""
-    rule: Rule = lookup("curator", name, CURATORS)
-    return rule
+def curator(name: str) -> Curator:
+    """Return the curator of this name, or the user's own that "module:function" names.  InputError where none is."""
+    found: Curator = lookup("curator", name, CURATORS)
+    return found
+
+
+def needs_of(name: str) -> tuple[str, ...]:
+    """Return what a curator reads beside the rows, some of NEEDS."""
+    return tuple(getattr(curator(name), "needs", ()))
 
 
 @dataclass(frozen=True)
 class Decisions:
     """What curators decided about the rows of a table."""
 
-    kept: np.ndarray
-    """Whether each row is kept: bool [N]."""
+    times: np.ndarray
+    """How often each row is trained on: int64 [N], 0 where it was dropped."""
     reasons: list[str]
     """Why a row was dropped, as "curator: reason"; empty where it was kept."""
     copies: np.ndarray
     """The row of the table that a dropped row is a copy of: int64 [N], -1 where its reason names none."""
+    facts: tuple[Mapping[str, Any], ...] = ()
+    """What each curator that says so has found: its name as "curator", and numbers by name."""
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Curator -> the score by which it decided: float64 [N], NaN for rows that it did not see."""
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Return whether each row is kept: bool [N]."""
+        return self.times > 0
+
+    def back(self, order: np.ndarray) -> Decisions:
+        """Return the same decisions about rows as they stood before `order` shuffled them: row order[i] was row i."""
+        place = np.argsort(order)
+        scores = {name: values[place] for name, values in self.scores.items()}
+        copies = np.where(self.copies < 0, -1, order[self.copies])[place]
+        return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, scores)
 
 
 def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
-        sample = Table(rows, np.full(100, 2), lambda some: [""] * len(some))
-        curator(name)(_shown(name, sample, np.arange(100) < 50), rng=generator(0), **options)
+        curator(name)(_shown(name, _sample(), np.arange(100) < 50), rng=generator(0), **options)
+
+
+def _sample() -> Table:
+    """Return a hundred rows, with all that a curator may need, on which options are tried."""
+    rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
+    scores = {name: np.linspace(1, 2, 100) for name in SCORES}
+    alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores)
+    return replace(alone, trusted=alone, decoy=alone)
 
 
 def curate(
     table: Table, wanted: Sequence[tuple[str, Mapping[str, Any]]], rng: np.random.Generator, human: np.ndarray
 ) -> Decisions:
-    """Apply rules one after another, each to the rows that the ones before it have kept.
+    """Apply curators one after another, each to the rows that the ones before it have kept.
 
-    `wanted` holds the name and the options of each rule, in order.  `human` [N] says which rows a human wrote: it goes
+    `wanted` holds the name and the options of each, in order.  `human` [N] says which rows a human wrote: it goes
     to the curators of TOLD alone.
 
     Raises:
-        InputError: a rule answers with anything but one reason or None per row, or no row is kept.
+        InputError: a curator answers with anything but what rules and resamplers return, or no row is kept.
     """
-    kept = np.arange(len(table))
-    reasons, copies = [""] * len(table), np.full(len(table), -1)
+    times, reasons, copies = np.ones(len(table), np.int64), [""] * len(table), np.full(len(table), -1)
+    facts: list[Mapping[str, Any]] = []
+    scores: dict[str, np.ndarray] = {}
     for name, options in wanted:
-        answers = _answers(name, _shown(name, table.take(kept), human[kept]), rng, options)
-        for row, answer in zip(kept, answers, strict=True):
-            if answer is not None:
-                reasons[row] = f"{name}: {answer.reason if isinstance(answer, CopyOf) else answer}"
-            if isinstance(answer, CopyOf):
-                copies[row] = kept[answer.row]
-        kept = kept[[answer is None for answer in answers]]
-        if not len(kept):
+        kept = np.flatnonzero(times)
+        answer = _answer(name, _shown(name, table.take(kept), human[kept]), rng, options)
+        if isinstance(answer, Drawn):
+            drawn = np.bincount(answer.rows, minlength=len(kept))
+            times[kept] *= drawn
+            why: Sequence[Answer] = ["not drawn" if not count else None for count in drawn]
+        else:
+            why = answer.reasons
+        for row, reason in zip(kept, why, strict=True):
+            if reason is not None:
+                times[row] = 0
+                reasons[row] = f"{name}: {reason.reason if isinstance(reason, CopyOf) else reason}"
+            if isinstance(reason, CopyOf):
+                copies[row] = kept[reason.row]
+        if answer.facts:
+            facts.append({"curator": name, **answer.facts})
+        if answer.scores is not None:
+            own = scores[_column(name, scores)] = np.full(len(table), np.nan)
+            own[kept] = answer.scores
+        if not times.any():
             raise InputError(f'curator "{name}" dropped every row that was left of {len(table):,}: loosen its options')
-    chosen = np.zeros(len(table), np.bool_)
-    chosen[kept] = True
-    return Decisions(chosen, reasons, copies)
+    return Decisions(times, reasons, copies, tuple(facts), scores)
+
+
+def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
+    """Return the name of a curator's column of scores: its own, or name_2 for the second of a name."""
+    again = sum(each.rpartition("_")[0] == name or each == name for each in taken)
+    return f"{name}_{again + 1}" if again else name
 
 
 def _shown(name: str, table: Table, human: np.ndarray) -> Table:
-    """Return what the curator of this name is shown: the table, and who wrote its rows if the curator is in TOLD."""
+    """Return what the curator of this name is shown: what it needs, and who wrote the rows if it is in TOLD."""
+    needed = needs_of(name)
+    scored = {"judge", "observer"} & set(needed)
+    scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
+    trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))
+    shown = replace(table, scores=scores, trusted=trusted, decoy=decoy)
     if name not in TOLD:
-        return table
+        return shown
     human.flags.writeable = False
-    return Labelled(table.tokens, table.lengths, table.spell, human)
+    return Labelled(**vars(shown), human=human)
 
 
-def _answers(name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]) -> Sequence[Answer]:
-    """Ask one rule.  InputError where it fails, or answers with anything but one reason or None for each row."""
+def _answer(name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]) -> Dropped | Drawn:
+    """Ask one curator.  InputError where it fails, or answers with anything but what it may."""
     try:
-        answers = curator(name)(table, rng=rng, **options)
-    except InputError:
-        raise
+        answer = curator(name)(table, rng=rng, **options)
+    except InputError as error:
+        raise error if name in CURATORS else InputError(f'curator "{name}": {error}') from error
     except Exception as error:  # a user's own function may raise anything
         raise InputError(f'curator "{name}" failed: {type(error).__name__}: {brief(error, 200)}') from error
-    several = isinstance(answers, Sequence) and not isinstance(answers, str) and len(answers) == len(table)
-    if not several or not all(answer is None or isinstance(answer, str | CopyOf) for answer in answers):
-        raise InputError(f'curator "{name}" must return one reason or None for each of {len(table):,} rows')
-    if not all(0 <= answer.row < len(table) for answer in answers if isinstance(answer, CopyOf)):
-        raise InputError(f'curator "{name}" names a copy of a row that is none of the {len(table):,} of the table')
-    return answers
+    if not isinstance(answer, Dropped | Drawn):
+        answer = Dropped(answer)
+    _check_answer(name, answer, len(table))
+    return answer
+
+
+def _check_answer(name: str, answer: Dropped | Drawn, rows: int) -> None:
+    if answer.scores is not None and np.shape(answer.scores) != (rows,):
+        raise InputError(f'curator "{name}" must give one score for each of {rows:,} rows, or none')
+    if isinstance(answer, Drawn):
+        drawn = np.asarray(answer.rows)
+        if drawn.ndim != 1 or drawn.dtype.kind not in "iu" or not ((drawn >= 0) & (drawn < rows)).all():
+            raise InputError(f'curator "{name}" must draw rows by whole numbers from 0 to {rows - 1:,}')
+        return
+    why = answer.reasons
+    several = isinstance(why, Sequence) and not isinstance(why, str) and len(why) == rows
+    if not several or not all(each is None or isinstance(each, str | CopyOf) for each in why):
+        raise InputError(
+            f'curator "{name}" must return one reason or None for each of {rows:,} rows, or Drawn(rows) to draw some'
+        )
+    if not all(0 <= each.row < rows for each in why if isinstance(each, CopyOf)):
+        raise InputError(f'curator "{name}" names a copy of a row that is none of the {rows:,} of the table')

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lab.errors import InputError
 
@@ -19,6 +21,53 @@ class CopyOf:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """What a rule may return in the place of a list of reasons: the reasons, and what it found on the way."""
+
+    reasons: Sequence[str | CopyOf | None]
+    """Why each row is dropped; None keeps it."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """What was fitted or measured, by name, such as a threshold.  It is written into curation.json."""
+    scores: NDArray[np.float64] | None = None
+    """The score [N] by which rows were dropped.  It is written beside the decisions."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a resampler returns: rows of the table, in any order, each as often as it is to be trained on."""
+
+    rows: NDArray[np.int64]
+    """Row numbers of the table, repeats allowed: int64 [K].  A row that is not among them is dropped."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    scores: NDArray[np.float64] | None = None
+    """The score [N] by which rows were drawn."""
+
+
+SCORES = ("nats", "entropy", "variance", "cross")
+"""Names of a model's scores of a row: lab/models/moments.py."""
+NEEDS = ("trusted", "decoy", "judge", "observer")
+"""What a curator may ask for: see `needs`."""
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def needs(*what: str) -> Callable[[F], F]:
+    """Say what a curator reads beside the rows: any of NEEDS.  The step `curate` makes it, and the table holds it.
+
+    trusted: human rows of the curator's own, which no generation is trained on or measured by (`table.trusted`).
+    decoy: rows that the curator has the newest published model write (`table.decoy`), without a pool's labels.
+    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
+    observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
+    """
+    assert set(what) <= set(NEEDS), what
+
+    def mark(function: F) -> F:
+        vars(function)["needs"] = what
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows in a random order, without anything that says who wrote them: no origin, domain, row number or loss."""
 
@@ -28,6 +77,13 @@ class Table:
     """Tokens of text in each row: int64 [N]."""
     spell: Callable[[np.ndarray], list[str]]
     """Returns the text of rows [K, T]."""
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Of a curator that needs the judge: name -> a sum over the tokens of each row, [N] (lab/models/moments.py):
+    nats, the row's loss; entropy and variance of the judge's law; with an observer cross, its cross-entropy."""
+    trusted: Table | None = None
+    """Human rows of the curator's own, with the same scores, for one that needs them."""
+    decoy: Table | None = None
+    """Machine rows that the curator had written, with the same scores, for one that needs them."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -39,15 +95,28 @@ class Table:
     def take(self, rows: np.ndarray) -> Table:
         """Return a table of these rows, in this order."""
         tokens, lengths = self.tokens[rows], self.lengths[rows]
-        tokens.flags.writeable = lengths.flags.writeable = False
-        return Table(tokens, lengths, self.spell)
+        scores = {name: values[rows] for name, values in self.scores.items()}
+        for array in (tokens, lengths, *scores.values()):
+            array.flags.writeable = False
+        return replace(self, tokens=tokens, lengths=lengths, scores=scores)
+
+    def mean(self, score: str) -> NDArray[np.float64]:
+        """Return a score per token of each row: float64 [N]; 0 for a row without text."""
+        return np.asarray(self.scores[score] / np.maximum(self.lengths, 1))
+
+    @property
+    def own(self) -> Table:
+        """Return the human rows of the curator's own.  InputError where the curator did not say that it needs them."""
+        if self.trusted is None:
+            raise InputError('it reads table.own, the trusted rows: put @needs("trusted") above the function')
+        return self.trusted
 
 
 @dataclass(frozen=True)
 class Labelled(Table):
     """Rows with who wrote them, for curators that are told (lab.curators.TOLD) and for no other."""
 
-    human: np.ndarray
+    human: np.ndarray = field(default_factory=lambda: np.empty(0, np.bool_))
     """Whether a human wrote the row: bool [N]."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lab.metrics import groups
 from lab.metrics.column import Column, Short
+from lab.metrics.columns_curation import COLUMNS as CURATION
 from lab.metrics.columns_profile import COLUMNS as PROFILE
 
 TEXT, SOURCE = ("text",), ("source",)
@@ -336,7 +337,7 @@ COLUMNS = (
     ),
 )
 """The measured columns, in the order of results.csv."""
-BY_NAME = {column.name: column for column in (*COLUMNS, *PROFILE)}
+BY_NAME = {column.name: column for column in (*COLUMNS, *PROFILE, *CURATION)}
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ from lab.config.sweep import NAME, arms
 from lab.errors import InputError, printable
 from lab.loop import Generation, Study
 from lab.metrics import columns as measured
+from lab.metrics.columns_curation import NAMES as CURATION
 from lab.metrics.columns_profile import names as profile_names
-from lab.run.records import read_profile, read_record
+from lab.run.records import read_curation, read_profile, read_record
+from lab.steps.curate import CURATE
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points
@@ -217,6 +219,7 @@ class RunFolder:
         titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)
         asked = profile_names(study.config.corpus.kind) if study.config.profile else ()
+        curation = CURATION if any(generation.recipe.name == CURATE.name for generation in generations) else ()
         for generation, metrics in zip(generations, own, strict=True):
             record = read_record(store, generation)
             if record is None:
@@ -227,10 +230,11 @@ class RunFolder:
             # The first metric with a name keeps it.
             named_own = {name: value for given in reversed(metrics.values()) for name, value in given.items()}
             profiled = {name: math.nan for name in asked} | read_profile(store, generation).get("columns", {})
-            rows.append({**key, **numbers, **profiled, **dict.fromkeys(titles, math.nan), **named_own})
+            curated = read_curation(store, generation, numbers) if curation else {}
+            rows.append({**key, **numbers, **curated, **profiled, **dict.fromkeys(titles, math.nan), **named_own})
             for level, several in record["bins"].items():
                 bins += [{**key, "level": level, "bin": each["label"], **each} for each in several]
-        columns = (*columns, *asked, *titles)
+        columns = (*columns, *curation, *asked, *titles)
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
         _write_parquet(self.path / "results.parquet", rows, (*named, *columns))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from lab.loop import Generation
+from lab.metrics.columns_curation import NAMES
+from lab.steps.curate import CURATE, FILE
 from lab.steps.evidence.profile import load_profile
 from lab.store.store import Store
 
@@ -25,3 +28,13 @@ def read_profile(store: Store, generation: Generation) -> dict[str, Any]:
     if step is None or store.manifest(step.name, step.key) is None:
         return {}
     return load_profile(store.folder(step.name, step.key))
+
+
+def read_curation(store: Store, generation: Generation, numbers: dict[str, float]) -> dict[str, float]:
+    """Return the columns of a curated recipe; NaN where a generation has none.  `numbers`: those of its record."""
+    step, passes = generation.recipe, numbers["train_tokens"] / numbers["unique_tokens"]
+    columns = dict.fromkeys(NAMES, math.nan) | {"passes": passes}
+    if step.name != CURATE.name or store.manifest(step.name, step.key) is None:
+        return columns
+    found = json.loads((store.folder(step.name, step.key) / FILE).read_text(encoding="utf-8"))["columns"]
+    return columns | {name: math.nan if value is None else value for name, value in found.items()}

@@ -53,6 +53,12 @@ def human_pool(rows: Step, seed: int, t: int, label: str) -> Step:
     return make_step(POOL, PoolParams("human", {}, seed, t), {"human": rows}, label=label, disk=FILES)
 
 
+def corpora_of(recipe: Step) -> dict[str, Step]:
+    """Return the corpora whose rows a recipe may name, by role: human, archive, synthetic-<t>."""
+    whose = recipe.inputs.items()
+    return {role: step for role, step in whose if role in ("human", "archive") or role.startswith(SYNTHETIC)}
+
+
 def corpora(inputs: Folders) -> dict[int, np.ndarray]:
     """Return the token arrays that a regime may choose from, memory-mapped, by the number of their corpus."""
     paths = {int(role.removeprefix(SYNTHETIC)): path for role, path in inputs.items() if role.startswith(SYNTHETIC)}

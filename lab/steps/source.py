@@ -46,6 +46,13 @@ def human_of_source(study: StudyConfig, config: SourceConfig, seed: int) -> Huma
     )
 
 
+def more_rows(study: StudyConfig, human: Human, purpose: str, seed: int) -> Step:
+    """Declare other rows of the law, as many as a seed's own: "trusted" or "curators", which no generation uses."""
+    params = SourceRowsParams(purpose, study.rows(study.corpus.tokens), study.model.n_positions, seed, HUMAN)
+    disk = 7 * params.rows * params.positions + FILES
+    return make_step(SOURCE_ROWS, params, human.human.inputs, label=f"{purpose} rows", disk=disk)
+
+
 def rows_beside(study: StudyConfig) -> tuple[int, int]:
     """Return the rows of the archive and of the base's text; 0 where a study has none."""
     base = study.train.base.tokens if study.train and study.train.base else 0
@@ -68,7 +75,7 @@ def _run_source(params: SourceParams, inputs: Folders, out: Path, attempt: Attem
 @dataclass(frozen=True)
 class SourceRowsParams:
     purpose: str
-    """human, resample, archive, base, test or validation: each draws for itself."""
+    """human, resample, archive, base, test, validation, trusted or curators: each draws for itself."""
     rows: int
     positions: int
     seed: int

@@ -220,14 +220,19 @@ class HumanParams:
     canaries: Sequence[int] | None = None
     """Copies of each canary that stands in the place of some of these rows.  None: there is none."""
     half: int | None = None
-    """Of rows of the reference fold: 0 for its first half, 1 for its second.  None: rows of the train fold."""
+    """Of rows of the reference fold: 0 for its half A, 1 for B, 2 and 3 for the halves of B.  None: rows of the train
+    fold."""
 
 
-def judge_rows(study: StudyConfig, human: Human) -> Step:
-    """Declare the rows that the judge is fitted to: as many as a seed's own, or all of half A if it has fewer."""
-    params = HumanParams(0, 0, study.rows(study.corpus.tokens), HUMAN, study.corpus.layout, half=0)
+JUDGE_HALF, TRUSTED_HALF, CURATORS_HALF = 0, 2, 3
+"""Parts of the reference fold: for the judge of a profile, for curators to trust, for the models of curators."""
+
+
+def reference_rows(study: StudyConfig, human: Human, half: int, label: str) -> Step:
+    """Declare rows of a half of the reference fold: as many as a seed's own, or all of the half if it has fewer."""
+    params = HumanParams(0, 0, study.rows(study.corpus.tokens), HUMAN, study.corpus.layout, half=half)
     disk = 5 * params.rows * study.model.n_positions + FILES
-    return make_step(HUMAN_ROWS, params, human.human.inputs, label="judge rows", disk=disk)
+    return make_step(HUMAN_ROWS, params, human.human.inputs, label=label, disk=disk)
 
 
 def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt) -> None:

@@ -21,7 +21,7 @@ from lab.models.feed import RecipeRows, load_recipe
 from lab.seeds import derive_seed
 from lab.steps.kind import Cost, Folders, Kind, make_step, unkeyed, write_json
 from lab.steps.place import Place, end_of, where_at
-from lab.steps.pool import SYNTHETIC, corpora, human_pool
+from lab.steps.pool import SYNTHETIC, corpora, corpora_of, human_pool
 from lab.store.space import CHECKPOINTS
 from lab.store.step import Attempt, Step
 from lab.text import tokenizer as tokenizers
@@ -130,7 +130,7 @@ def _counted(place: Place, recipe: Step, rows: int, member: tuple[int, int]) -> 
     seed, generation = (place.seed, place.t) if members > 1 else (None, None)
     shape, layout = study.model.model_dump(), study.corpus.layout
     params = TrainParams(shape, layout, seed=seed, generation=generation, member=m, members=members)
-    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer}
+    inputs = {**corpora_of(recipe), "pool": recipe, "tokenizer": place.human.tokenizer}
     work = operations(study, rows * place.row, passes=1)
     return make_step(TRAIN, params, inputs, label=_label(recipe, member), work=work, disk=model_bytes(study, rows))
 
@@ -155,7 +155,12 @@ def _network(
         member=m,
         members=members,
     )
-    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer, "validation": place.human.validation}
+    inputs = {
+        **corpora_of(recipe),
+        "pool": recipe,
+        "tokenizer": place.human.tokenizer,
+        "validation": place.human.validation,
+    }
     if began is not None:
         inputs["began"] = began
     tokens = config.rows(recipe_rows, place.row) * place.row

@@ -150,19 +150,28 @@ def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
 
     Args:
         owner: the document of each token, [N, T].
-        half: 0 for half A, 1 for half B.
+        half: 0 for half A, 1 for half B, 2 and 3 for the first and the second half of half B.
         count: most rows to return.
 
     Raises:
         InputError: the half has no row.
     """
-    middle = len(owner) // 2
-    chosen = np.arange(middle)
-    if half and middle:
-        chosen = np.flatnonzero(owner[:, 0] > owner[middle - 1, -1])
+    chosen = _half(owner, np.arange(len(owner)), second=half > 0)
+    if half > 1:
+        chosen = _half(owner, chosen, second=half > 2)
     if not len(chosen):
-        raise InputError("the reference fold has no row for half A or B: give more text, or set profile.judge: false")
+        what = "a curator's own rows" if half > 1 else "half A or B"
+        mend = "do without the curators that need them" if half > 1 else "set profile.judge: false"
+        raise InputError(f"the reference fold has no row for {what}: give more text, or {mend}")
     return generator(derive_seed(0, half, "reference half")).permutation(chosen)[:count]
+
+
+def _half(owner: np.ndarray, rows: np.ndarray, *, second: bool) -> np.ndarray:
+    """Return the first or the second half of rows that stand in the order of their documents; none share a document."""
+    middle = len(rows) // 2
+    if not second or not middle:
+        return rows[:middle]
+    return np.asarray(rows[owner[rows, 0] > owner[rows[middle - 1], -1]])
 
 
 class TokenFile:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, TOLD
+from lab.curators import CURATORS, TOLD, needs_of
 from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import load_recipe, save_recipe
@@ -53,7 +53,9 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     assert sorted(set(decisions["reason"])) == ["", "random: not drawn"]
     assert decisions["copy_of"] == [None] * 32
     counts = json.loads((folder / "curation.json").read_text())
-    assert counts == {"kept": 16, "offered": 32, "rows": {"0": 16, "0 random: not drawn": 16}}
+    columns = {"human_pool": 0.0, "human_curated": 0.0, "kept": 0.5, "tpr": 0.5, "fpr": None, "largest_repeat": 1.0}
+    rows = {"0": 16, "0 random: not drawn": 16}
+    assert counts == {"kept": 16, "fed": 16, "offered": 32, "rows": rows, "facts": [], "columns": columns}
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
@@ -86,7 +88,9 @@ BLIND: list[dict[str, Any]] = [
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    assert {each["name"] for each in BLIND} == set(CURATORS) - TOLD - {"stop_words"}
+    assert {each["name"] for each in BLIND} == {name for name in set(CURATORS) - TOLD if not needs_of(name)} - {
+        "stop_words"
+    }
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
     first = Recipe((Part(HUMAN, 0, 20), Part(0, 0, 20)))
@@ -113,7 +117,8 @@ import numpy as np
 def spy(table, *, rng):
     assert not table.tokens.flags.writeable and not table.lengths.flags.writeable
     np.savez("seen.npz", tokens=table.tokens, lengths=table.lengths, rng=rng.bit_generator.state["state"]["key"])
-    assert set(vars(table)) == {"tokens", "lengths", "spell"}
+    assert set(vars(table)) == {"tokens", "lengths", "spell", "scores", "trusted", "decoy"}
+    assert not table.scores and table.trusted is None and table.decoy is None
     return [None] * len(table)
 """
 
@@ -176,7 +181,7 @@ def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
     [
         (
             ["xyz"],
-            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, watermarked',
+            'unknown curator "xyz"; allowed: duplicates, near_duplicates, repetition, stop_words, random, band, best',
         ),
         (["duplicate"], 'unknown curator "duplicate" - did you mean "duplicates"'),
         (["random"], "curator random needs keep"),

@@ -19,7 +19,7 @@ from lab.steps.kind import Cost, Folders, Kind, make_step
 from lab.steps.place import Place, end_of
 from lab.steps.pool import human_pool
 from lab.steps.probes import ROWS
-from lab.steps.text import judge_rows
+from lab.steps.text import JUDGE_HALF, reference_rows
 from lab.steps.train import MODELS, train
 from lab.store.step import Attempt, Step
 
@@ -31,12 +31,17 @@ GENERATION = -2
 
 def judge(place: Place, began: Step | None) -> Step:
     """Declare the judge of a study.  It starts from what generations start from: random weights, or `began`."""
+    rows = reference_rows(place.study, place.human, JUDGE_HALF, "judge rows")
+    alone = alone_at(place, GENERATION)
+    recipe = human_pool(rows, SEED, GENERATION, "mix judge")
+    return train(alone, recipe, place.study.rows(place.study.corpus.tokens), [began])[0]
+
+
+def alone_at(place: Place, generation: int) -> Place:
+    """Return the place of a judge: one model, trained as plainly as can be, for all seeds."""
     plain = place.study.train and place.study.train.plain
     study = place.study.model_copy(update={"population": 1, "train": plain})
-    rows = judge_rows(study, place.human)
-    alone = replace(place, study=study, seed=SEED, t=GENERATION)
-    recipe = human_pool(rows, SEED, GENERATION, "mix judge")
-    return train(alone, recipe, study.rows(study.corpus.tokens), [began])[0]
+    return replace(place, study=study, seed=SEED, t=generation)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""What curators did to a pool, in numbers: columns of results.csv where a study names curators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def outcome(times: np.ndarray, human: np.ndarray, dropped: np.ndarray) -> dict[str, float | None]:
+    """Return the columns of a curated pool; None for a share of no rows.
+
+    Args:
+        times: how often each row is trained on, [N].
+        human: whether a human wrote it, [N].
+        dropped: whether a curator dropped it, or drew it never, [N].
+    """
+
+    def share(which: np.ndarray, of: np.ndarray) -> float | None:
+        return float(which[of].mean()) if of.any() else None
+
+    return {
+        "human_pool": share(human, np.ones(len(human), np.bool_)),
+        "kept": share(~dropped, np.ones(len(human), np.bool_)),
+        "tpr": share(dropped, ~human),
+        "fpr": share(dropped, human),
+        "human_curated": float(times[human].sum() / times.sum()),
+        "largest_repeat": float(times.max()),
+    }
