@@ -55,6 +55,9 @@ def print_remedies(
             f"What each remedy of {config.name} saves", shown.SAVES_HEADING, shown.saves(found, asked), format_
         )
         print_titled("What it costs", shown.COSTS_HEADING, shown.costs(found), format_)
+        heading, cells = shown.registers(found)
+        if cells:
+            print_titled("Human rows that its curators drop, by domain, over all generations", heading, cells, format_)
         for line in (*shown.sentences(found), ""):
             say(line)
         for line in (*shown.NOTES, shown.basis(found), caption(config, folder.results(), text_notes(folder))):

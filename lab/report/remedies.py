@@ -12,7 +12,7 @@ from lab.config.profile import ProfileConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import arm_label, label
 from lab.definitions import Finding
-from lab.errors import InputError
+from lab.errors import InputError, printable
 from lab.metrics.stats import Interval
 from lab.report.figure import COLOURS, MARKS, canvas
 from lab.run.remedies import RANDOM, Remedy, baselines
@@ -73,6 +73,19 @@ def costs(found: Sequence[Remedy]) -> list[list[str]]:
         memory = [_number(each.mean(column).mean, digits) for column, digits in (("overlap_13", 4), ("suffix_gap", 3))]
         cells.append([name(each), *shares, _number(each.human_rows, 0), *memory, _number(each.seconds, 1)])
     return cells
+
+
+def registers(found: Sequence[Remedy]) -> tuple[list[str], list[list[str]]]:
+    """Return heading and cells: the share of the human rows on offer that each arm's curators drop, by domain."""
+    curated = [each for each in found if each.dropped]
+    domains = sorted({domain for each in curated for domain in each.dropped})
+    cells = []
+    for each in curated:
+        counts = [each.dropped.get(domain, (0, 0)) for domain in domains]
+        shares = ["" if not offered else f"{lost / offered:.2f}" for offered, lost in counts]
+        every = sum(lost for _, lost in counts) / sum(offered for offered, _ in counts)
+        cells.append([name(each), *shares, f"{every:.2f}"])
+    return ["remedy", *map(printable, domains), "all"], cells
 
 
 def sentences(found: Sequence[Remedy]) -> list[str]:

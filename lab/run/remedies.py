@@ -6,11 +6,13 @@ A remedy is whatever an arm of a sweep does to a pool, or to training, that the 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from lab.collapse.chains import Chains, Point
 from lab.config.profile import ProfileConfig
@@ -26,7 +28,7 @@ from lab.run import timings
 from lab.run.folder import RunFolder
 from lab.run.profile import points
 from lab.run.records import read_curation, read_record
-from lab.steps.curate import CURATE
+from lab.steps.curate import CURATE, DECISIONS
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 
@@ -46,6 +48,8 @@ class Remedy:
     """Different human rows in the recipes of generations 1 to the last, a mean over seeds."""
     seconds: float
     """Seconds of workers, for a generation and seed, in steps that only curators need; NaN where no log says."""
+    dropped: Mapping[str, tuple[int, int]]
+    """Domain -> human rows on offer and human rows dropped, over all seeds and generations; {} where nothing is."""
 
     @property
     def bare(self) -> bool:
@@ -123,7 +127,8 @@ def _remedies(study: Study, store: Store, seconds: Mapping[str, float]) -> Itera
             curation = {seed: {e.t: _curation(store, e) for e in done if e.seed == seed} for seed in chains.seeds}
             later = [each for each in done if each.t]
             rows = float(np.mean([_human_rows(store, later, seed) for seed in chains.seeds]))
-            yield Remedy(arm, regime, chains, curation, rows, _seconds(done, seconds) * len(done) / len(later))
+            spent = _seconds(done, seconds) * len(done) / len(later)
+            yield Remedy(arm, regime, chains, curation, rows, spent, _dropped(store, later))
 
 
 def _curation(store: Store, generation: Generation) -> dict[str, float]:
@@ -157,6 +162,27 @@ def _seconds(generations: Sequence[Generation], seconds: Mapping[str, float]) ->
             there = set(in_order([pool, *models.get((each.seed, each.t - 1), ())]))
             own += [step for step in in_order([each.recipe]) if step not in there]
     return sum(seconds.get(step.key, 0.0) for step in own) / len(generations) if seconds else math.nan
+
+
+def _dropped(store: Store, generations: Sequence[Generation]) -> dict[str, tuple[int, int]]:
+    """Return domain -> human rows on offer to curators, and human rows that they dropped."""
+    offered: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for step in (each.recipe for each in generations if each.recipe.name == CURATE.name):
+        if store.manifest(step.name, step.key) is None:
+            continue
+        found = pq.read_table(store.folder(step.name, step.key) / DECISIONS, columns=["origin", "row", "times"])
+        origin, row, times = (column.to_numpy() for column in found.columns)
+        for role, number in (("human", HUMAN), ("archive", ARCHIVE)):
+            mine = origin == number
+            if role in step.inputs and mine.any():
+                rows = store.folder(step.inputs[role].name, step.inputs[role].key) / "rows.parquet"
+                if "domain" not in pq.read_schema(rows).names:  # a known source has none
+                    continue
+                domains = np.array(pq.read_table(rows, columns=["domain"])["domain"].to_pylist(), object)
+                offered.update(map(str, domains[row[mine]]))
+                lost.update(map(str, domains[row[mine & (times == 0)]]))
+    return {domain: (count, lost[domain]) for domain, count in sorted(offered.items())}
 
 
 def baselines(found: Sequence[Remedy], of: Remedy) -> dict[str, Remedy]:

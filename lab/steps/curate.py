@@ -29,7 +29,7 @@ from lab.steps.pool import SYNTHETIC, corpora, corpora_of
 from lab.steps.scored import DECOYS, decoy, judges, scored, trusted
 from lab.store.step import Attempt, Step
 
-FILE = "curation.json"
+FILE, DECISIONS = "curation.json", "decisions.parquet"
 SCORES = "score-"
 """Prefix of an input's role: score-synthetic-3 holds the scores of the sample of generation 3."""
 
@@ -178,7 +178,7 @@ def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], d
         "copy_of": pa.array(decisions.copies, pa.uint32(), mask=decisions.copies < 0),
         **{f"score {name}": pa.array(scores.astype(np.float32)) for name, scores in decisions.scores.items()},
     }
-    pq.write_table(pa.table(columns), out / "decisions.parquet", compression="zstd")
+    pq.write_table(pa.table(columns), out / DECISIONS, compression="zstd")
 
 
 def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray) -> dict[str, Any]:

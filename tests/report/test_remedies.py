@@ -83,6 +83,17 @@ def test_costs_are_those_of_the_pool(ran: Ran) -> None:
     assert cells["web, none"][:5] == ["", "0.25", "", "", "1.00"]
 
 
+def test_whom_curators_drop_is_counted_by_domain(ran: Ran) -> None:
+    """Of 8 human rows on offer to each of 2 seeds the oracle drops none, and chance what the fpr says."""
+    found = by_name(ran)
+    for kind, fpr in (("oracle", 0.0), ("half", found["half"].mean("fpr").mean)):
+        assert set(found[kind].dropped) == {"sea", "land"}
+        offered, lost = np.sum(list(found[kind].dropped.values()), axis=0)
+        assert (offered, lost) == (16, round(16 * fpr))
+    heading, cells = shown.registers(ran[2])
+    assert heading == ["remedy", "land", "sea", "all"] and cells[1] == ["oracle", "0.00", "0.00", "0.00"]
+
+
 def test_seconds_are_of_the_curators_alone(ran: Ran) -> None:
     """A log in which every step took a second: a curated generation has one step more, `curate`."""
     study, folder, _ = ran
