@@ -140,7 +140,7 @@ def swept(field: str, values: list[Any]) -> list[Any]:
 
 
 LARGEST = ("hodel-2025", "kazdan-2024-grid")
-OF_ENGLISH = ("remedies-smoke", "remedies-mini")
+OF_ENGLISH = ("remedies-smoke", "remedies-mini", "remedies", "web-mini")
 """Studies whose curators would drop every row of a made-up language; .ci/run runs the first of them as it is."""
 
 
