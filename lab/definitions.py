@@ -28,6 +28,7 @@ from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, mean_interval, paired_
 from lab.seeds import derive_seed, generator
 
 INFINITE = "a loss is infinite, as that of counts without smoothing"
+TOO_FEW = f"fewer than {FEWEST_DOCUMENTS} test documents have no interval, so it is undecided"
 LEAST_CONTEXT = 0.05
 """Nats per token that context must teach the control for definition 1 to mean something."""
 LEAST_GAIN = 0.01
@@ -130,11 +131,14 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
     gaps = np.array([chains.gaps(t) for t in generations]).T
     if not np.isfinite(gaps).all():
         return Estimate(missing=INFINITE)
-    increased = [paired_interval(gaps[:, -1]), chains.over_documents()]
-    if any(each and verdict_of(each, at.increase, at.increase_near, "above") != COLLAPSED for each in increased):
+    increased = [paired_interval(gaps[:, -1])]
+    increased += [each for each in [chains.over_documents()] if each and not math.isnan(each.low)]
+    if any(verdict_of(each, at.increase, at.increase_near, "above") != COLLAPSED for each in increased):
         return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
     found: Growth = growth(gaps)
     interval, over = paired_interval(found.kappa), _kappa_over_documents(chains, generations)
+    if over and math.isnan(over.low):
+        return Estimate(list(found.kappa), over, said=TOO_FEW, verdict=UNDECIDED)
     verdict = UNDECIDED
     if max(interval.high, over.high if over else -math.inf) < at.divergence and found.rival < -MUCH:
         verdict = COLLAPSED
@@ -361,7 +365,7 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
         if other != verdict:
             why = "over test documents it is undecided"
             if math.isnan(estimate.documents.low):
-                why = f"fewer than {FEWEST_DOCUMENTS} test documents have no interval, so it is undecided"
+                why = TOO_FEW
             verdict, words = UNDECIDED, f"{words[:-1]}; {why}."
     p = one_sided_p(estimate.by_seed, threshold, definition.side) if estimate.p is None else estimate.p
     detects = power(estimate.by_seed)
