@@ -1,11 +1,14 @@
-"""What a profile says of its judge."""
+"""What a profile says of its judge, and of groups of text."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 from support.tiny import tiny_config
 
-from lab.report.profile import judge_note
+from lab.collapse.chains import Chains, Point
+from lab.report.profile import HARM_HEADING, harm, judge_note
+from lab.run.profile import Profile
 
 BASE = {"train__start": "base", "train__base": {"tokens": 512, "epochs": 1}}
 
@@ -20,3 +23,35 @@ def test_a_judge_that_shares_the_base_of_the_generations_is_said(
 ) -> None:
     note = judge_note(tiny_config("corpus.jsonl", **changes, profile=profile))
     assert ("starts from a base model, as the generations do" in note) == said and bool(note) == said
+
+
+def grouped(documents: int, gap: float) -> list[Point]:
+    """Three seeds of a generation whose held-out loss is `gap` above 4 nats in `documents` documents of one group.
+
+    A document of another group loses 9 nats per token.  Documents of the group differ a little from one another.
+    """
+    found = []
+    for seed in range(3):
+        nats = [200 * (4 + gap * (1 + each / 100)) + seed for each in range(documents)]
+        losses = np.array([[100 * (4 + 9 * gap), 100], *([each, 200] for each in nats)])
+        group = {"column": "domain", "group": "sea", "test_tokens": 200 * documents, "rows": 100}
+        group |= {"nll": sum(nats) / (200 * documents), "documents": list(range(1, documents + 1))}
+        found.append(Point({"nll": 4.0}, groups=[group], documents=losses))
+    return found
+
+
+@pytest.mark.parametrize(("documents", "said"), [(8, ""), (5, ""), (4, "fewer than 5")])
+def test_the_loss_of_a_group_has_an_interval_over_its_own_documents(
+    documents: int, said: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("lab.report.profile.LEAST_TOKENS", 1)
+    regime, control = (dict(enumerate(grouped(documents, gap))) for gap in (0.1, 0.0))
+    chains = Chains("replace", *({s: {1: point} for s, point in side.items()} for side in (regime, control)))
+    (row,) = harm(Profile("replace", {}, chains, []))["domain"][0]
+    shown = dict(zip(HARM_HEADING, row, strict=True))
+    assert float(shown["loss"]) == pytest.approx(0.1 * (1 + (documents - 1) / 200), abs=6e-4)
+    if said:
+        assert shown["over documents"] == said
+    else:
+        low, high = (float(bound) for bound in shown["over documents"].strip("[]").split(", "))
+        assert 0.09 < low < float(shown["loss"]) < high < 0.12, "the document of another group is not among them"
