@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import filters, judged, minhash, oracle, repetition, watermark
+from lab.curators import detectors, filters, judged, minhash, oracle, repetition, watermark
 from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
@@ -32,6 +32,9 @@ CURATORS: dict[str, Curator] = {
     "random": filters.uniform,
     "band": judged.band,
     "best": judged.best,
+    "detected": detectors.detected,
+    "importance": detectors.importance,
+    "dsir": detectors.dsir,
     "watermarked": watermark.watermarked,
     "oracle": oracle.oracle,
 }
@@ -45,9 +48,10 @@ def curator(name: str) -> Curator:
     return found
 
 
-def needs_of(name: str) -> tuple[str, ...]:
-    """Return what a curator reads beside the rows, some of NEEDS."""
-    return tuple(getattr(curator(name), "needs", ()))
+def needs_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a curator with these options reads beside the rows, some of NEEDS."""
+    asked = getattr(curator(name), "needs", None)
+    return tuple(asked(options)) if asked else ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        curator(name)(_shown(name, _sample(), np.arange(100) < 50), rng=generator(0), **options)
+        curator(name)(_shown(name, options, _sample(), np.arange(100) < 50), rng=generator(0), **options)
 
 
 def _sample() -> Table:
@@ -109,7 +113,7 @@ def curate(
     scores: dict[str, np.ndarray] = {}
     for name, options in wanted:
         kept = np.flatnonzero(times)
-        answer = _answer(name, _shown(name, table.take(kept), human[kept]), rng, options)
+        answer = _answer(name, _shown(name, options, table.take(kept), human[kept]), rng, options)
         if isinstance(answer, Drawn):
             drawn = np.bincount(answer.rows, minlength=len(kept))
             times[kept] *= drawn
@@ -138,9 +142,9 @@ def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
     return f"{name}_{again + 1}" if again else name
 
 
-def _shown(name: str, table: Table, human: np.ndarray) -> Table:
+def _shown(name: str, options: Mapping[str, Any], table: Table, human: np.ndarray) -> Table:
     """Return what the curator of this name is shown: what it needs, and who wrote the rows if it is in TOLD."""
-    needed = needs_of(name)
+    needed = needs_of(name, options)
     scored = {"judge", "observer"} & set(needed)
     scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
     trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))

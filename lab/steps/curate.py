@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lab.config.cost import FILES
 from lab.curators import CURATORS, Decisions, curate, curator, needs_of
+from lab.curators.evaluation import evaluated
 from lab.curators.outcome import outcome
 from lab.curators.table import SCORES as NAMES
 from lab.curators.table import Table
@@ -72,7 +73,7 @@ def _needed(place: Place, recipe: Step, before: Sequence[Step], began: Step | No
 
     Scores belong to a corpus, so that a sample is scored once for all regimes and curators.
     """
-    asked = {need for each in place.study.curators for need in needs_of(each.name)}
+    asked = {need for each in place.study.curators for need in needs_of(each.name, each.options)}
     own = {"trusted": trusted(place)} if asked else {}
     if "decoy" in asked:
         own["decoy"] = decoy(place, before)
@@ -104,14 +105,14 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     # two streams: from the state of its own a curator could draw the order again, and with it who wrote what
     order = generator(derive_seed(params.seed, params.generation, "curate-order")).permutation(len(tokens))
     rng = generator(derive_seed(params.seed, params.generation, "curate"))
-    table = _table(params, inputs, tokens, scores).take(order)
+    whole = _table(params, inputs, tokens, scores)
     trusted, decoys = (_own(params, inputs, role) if role in inputs else None for role in ("trusted", "decoy"))
     human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
     wanted = [(each["name"], each["options"]) for each in params.curators]
-    decisions = curate(replace(table, trusted=trusted, decoy=decoys), wanted, rng, human[order]).back(order)
+    decisions = curate(replace(whole.take(order), trusted=trusted, decoy=decoys), wanted, rng, human[order]).back(order)
     save_recipe(_kept(recipe, numbers, decisions.times), out)
     _write_decisions(out, recipe, numbers, decisions)
-    write_json(out / FILE, _account(decisions, _origins(recipe, numbers), human))
+    write_json(out / FILE, _account(decisions, _origins(recipe, numbers), human, whole.lengths))
 
 
 def _table(params: CurateParams, inputs: Folders, tokens: np.ndarray, scores: np.ndarray | None) -> Table:
@@ -181,12 +182,16 @@ def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], d
     pq.write_table(pa.table(columns), out / DECISIONS, compression="zstd")
 
 
-def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray) -> dict[str, Any]:
-    """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv."""
+def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+    """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv.
+
+    `detectors` says how well the scores of curators tell who wrote the rows.  No curator hears of it.
+    """
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origins.tolist(), decisions.reasons, strict=True))
     kept = {"offered": len(origins), "kept": int(decisions.kept.sum()), "fed": int(decisions.times.sum())}
-    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "")
-    return {**kept, "rows": counts, "facts": decisions.facts, "columns": columns}
+    found = {name: evaluated(scores, human, origins, lengths) for name, scores in decisions.scores.items()}
+    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", found)
+    return {**kept, "rows": counts, "facts": decisions.facts, "detectors": found, "columns": columns}
 
 
 def _origins(recipe: Recipe, numbers: Sequence[np.ndarray]) -> np.ndarray:
@@ -198,7 +203,11 @@ CURATE = Kind(
     "curate",
     CurateParams,
     _run_curate,
-    ("steps/curate.py", "curators/__init__.py", "curators/table.py", "curators/outcome.py", "models/feed.py"),
-    version="3",
+    (
+        "steps/curate.py",
+        *(f"curators/{name}.py" for name in ("__init__", "table", "outcome", "evaluation")),
+        "models/feed.py",
+    ),
+    version="4",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )

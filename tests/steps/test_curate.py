@@ -55,8 +55,17 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     assert decisions["copy_of"] == [None] * 32
     counts = json.loads((folder / "curation.json").read_text())
     columns = {"human_pool": 0.0, "human_curated": 0.0, "kept": 0.5, "tpr": 0.5, "fpr": None, "largest_repeat": 1.0}
+    columns |= {"detector_auc": None}
     rows = {"0": 16, "0 random: not drawn": 16}
-    assert counts == {"kept": 16, "fed": 16, "offered": 32, "rows": rows, "facts": [], "columns": columns}
+    assert counts == {
+        "kept": 16,
+        "fed": 16,
+        "offered": 32,
+        "rows": rows,
+        "facts": [],
+        "detectors": {},
+        "columns": columns,
+    }
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
@@ -89,7 +98,7 @@ BLIND: list[dict[str, Any]] = [
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    assert {each["name"] for each in BLIND} == {name for name in set(CURATORS) - TOLD if not needs_of(name)} - {
+    assert {each["name"] for each in BLIND} == {name for name in set(CURATORS) - TOLD if not needs_of(name, {})} - {
         "stop_words"
     }
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
