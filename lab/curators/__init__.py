@@ -112,7 +112,7 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
         stage, shown = stage_of(name), _shown(name, _sample(), np.arange(100) < 50)
-        before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1)), STAGES[1]: _row()}
+        before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
         curator(name)(before.get(stage, shown), rng=generator(0), **options)
 
 
