@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.steps import (
+    archived,
     curate,
+    edited,
     extra,
     marked,
     pool,
@@ -35,6 +37,8 @@ STEPS: dict[str, Kind] = {
         source.SOURCE,
         source.SOURCE_ROWS,
         pool.POOL,
+        archived.ARCHIVED,
+        edited.EDITED,
         curate.CURATE,
         scored.SCORED,
         train.BASE,
