@@ -186,6 +186,8 @@ def _print_regime(profile: Any, kind: str | None) -> None:
     if drawn := memory.telephone(profile):
         print_titled(f"{shown.name(profile)}: the telephone view", memory.TELEPHONE_HEADING, drawn, kind)
         say(memory.TELEPHONE_NOTE, "dim")
+    elif why := memory.untold(profile):
+        say(f"{shown.name(profile)}: the telephone view is not measured: {why}", "dim")
 
 
 def _print_file(found: Sequence[Any], rows: Any, kind: str) -> None:

@@ -39,6 +39,8 @@ class Point:
     Nested: 0.125, 0.25, 0.5, 1.  Empty where it is not measured."""
     telephone: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """Property -> its value in the continuation of each prompt, or None.  Empty where none was continued."""
+    untold: str = ""
+    """Why no prompt was continued though it was asked for."""
 
 
 @dataclass(frozen=True)

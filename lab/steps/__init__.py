@@ -17,7 +17,7 @@ from lab.steps import (
     text,
     train,
 )
-from lab.steps.evidence import entropy, judge, labels, plurality, profile, voices
+from lab.steps.evidence import entropy, judge, labels, plurality, profile, telephone, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
@@ -52,6 +52,8 @@ STEPS: dict[str, Kind] = {
         judge.JUDGED,
         labels.LABELS,
         MEMORY,
+        telephone.CONTINUED,
+        telephone.TOLD,
         profile.LEXICON,
         profile.PROFILE,
     )

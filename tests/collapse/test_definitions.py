@@ -198,7 +198,9 @@ def test_the_growth_over_few_documents_is_left_open(documents: int, verdict: str
         each = np.arange(documents) / 1000  # documents differ a little
         losses = [100 * (4 + slope * t * (1 + each)) for t in range(8)]
         tokens = np.full(documents, 100.0)
-        return {t: point(nats.mean() / 100, documents=np.stack([nats, tokens], axis=1)) for t, nats in enumerate(losses)}
+        return {
+            t: point(nats.mean() / 100, documents=np.stack([nats, tokens], axis=1)) for t, nats in enumerate(losses)
+        }
 
     given = chains([chain(0.3 + more) for more in spread(0)], [chain(0.0)] * 3)
     finding = found(3, given)
