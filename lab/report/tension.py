@@ -104,7 +104,7 @@ def _cell(interval: Interval, digits: int) -> str:
 
 
 def tidy(rows: Rows) -> list[dict[str, Any]]:
-    """Return two rows per point for files, with the names that a finding has; they have no number and no verdict."""
+    """Return two rows per point for files: the tail loss and the column of memorisation, by `measure`.  No verdicts."""
     found = []
     memory = str(memory_of(rows))
     for spot in spots(rows):
@@ -116,7 +116,7 @@ def tidy(rows: Rows) -> list[dict[str, Any]]:
                 {
                     "regime": spot.regime,
                     **spot.axes,
-                    "definition": name,
+                    "measure": name,
                     **{key: value for key, value in numbers.items() if math.isfinite(value)},
                     "unit": unit,
                     "generation": spot.generation,
