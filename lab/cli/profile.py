@@ -163,7 +163,8 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
     heading, points = tension.table(rows)
     if points:
         say("")
-        print_titled("Each generation: tail loss against memorisation, with 95 % intervals", heading, points, kind)
+        title = f"Each generation: tail loss against memorisation; {tension.intervals(rows)}"
+        print_titled(title, heading, points, kind)
         say(f"{tension.NOTE}; lab report RUN --profile draws it", "dim")
     say("")
     say("; ".join(filter(None, (shown.statement(found), shown.judge_note(config)))), "dim")
@@ -175,26 +176,29 @@ def _print_regime(profile: Any, kind: str | None) -> None:
     from lab.report import memory
     from lab.report import profile as shown
 
+    seeds = len(profile.chains.seeds)
     say("")
-    print_titled(shown.name(profile), shown.HEADING, shown.cells(profile), kind)
+    print_titled(shown.name(profile), shown.of_seeds(shown.HEADING, seeds), shown.cells(profile), kind)
     for line in shown.sentences(profile):
         say(line)
     if line := shown.power_line(profile):
         say(line, "dim")
     if beside := shown.beside(profile):
         say("")
-        print_titled(f"{shown.name(profile)}: shown beside, without a verdict", shown.BESIDE_HEADING, beside, kind)
+        title = f"{shown.name(profile)}: shown beside, without a verdict"
+        print_titled(title, shown.of_seeds(shown.BESIDE_HEADING, seeds), beside, kind)
     if written := shown.written(profile):
         title = f"{shown.name(profile)}: share of the written words by their copies in human training text (7)"
         print_titled(title, shown.WRITTEN_HEADING, written, kind)
     for column, (cells, small) in shown.harm(profile).items():
         if cells:
             title = f"{shown.name(profile)}: whose text disappears, by {column}, against the control"
-            print_titled(title, shown.HARM_HEADING, cells, kind)
+            print_titled(title, shown.of_seeds(shown.HARM_HEADING, seeds), cells, kind)
         if small:
             say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
     if drawn := memory.telephone(profile):
-        print_titled(f"{shown.name(profile)}: the telephone view", memory.TELEPHONE_HEADING, drawn, kind)
+        heading = shown.of_seeds(memory.TELEPHONE_HEADING, seeds)
+        print_titled(f"{shown.name(profile)}: the telephone view", heading, drawn, kind)
         say(memory.TELEPHONE_NOTE, "dim")
     elif why := memory.untold(profile):
         say(f"{shown.name(profile)}: the telephone view is not measured: {why}", "dim")

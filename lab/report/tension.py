@@ -82,6 +82,12 @@ def spots(rows: Rows) -> list[Spot]:
     return found
 
 
+def intervals(rows: Rows) -> str:
+    """Return in words what the points have for intervals; one seed has none."""
+    several = any(spot.seeds > 1 for spot in spots(rows))
+    return "95 % t intervals" if several else "one seed: no intervals"
+
+
 def table(rows: Rows) -> tuple[list[str], list[list[str]]]:
     """Return heading and cells: two rows per regime and arm, a column per generation; no cells where unmeasured."""
     by: dict[str, dict[int, Spot]] = {}

@@ -13,7 +13,8 @@ from lab.cli.profile import _print_file
 from lab.collapse.chains import Chains, Point
 from lab.config.profile import Thresholds
 from lab.definitions import findings
-from lab.report.profile import HARM_HEADING, harm, judge_note
+from lab.report.memory import TELEPHONE_HEADING
+from lab.report.profile import BESIDE_HEADING, HARM_HEADING, HEADING, harm, judge_note, of_seeds, statement
 from lab.run.profile import Profile
 
 BASE = {"train__start": "base", "train__base": {"tokens": 512, "epochs": 1}}
@@ -85,3 +86,17 @@ def test_findings_and_points_are_told_apart_in_files(capsys: pytest.CaptureFixtu
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["number"] for row in table] == list("12345678") and "measure" not in table[0]
     assert all(row["verdict"] for row in table)
+
+
+@pytest.mark.parametrize("heading", [HEADING, BESIDE_HEADING, HARM_HEADING, TELEPHONE_HEADING])
+def test_headings_of_one_seed_promise_no_interval(heading: list[str]) -> None:
+    assert of_seeds(heading, 3) == heading and "95 %" in " ".join(heading)
+    alone = " ".join(of_seeds(heading, 1))
+    assert "95 %" not in alone and "one seed: no interval" in alone
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "one seed has no interval and no verdict"), (3, "intervals of 95 %")])
+def test_the_statement_says_what_verdicts_rest_on(seeds: int, said: str) -> None:
+    chain = {seed: {1: Point({"nll": 4.0})} for seed in range(seeds)}
+    line = statement([Profile("replace", {}, Chains("replace", chain, chain), [])])
+    assert said in line and f"(n = {seeds})" in line and ("95 %" in line) == (seeds > 1)

@@ -94,6 +94,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     alone = rows(survival={"human": [0.2], "replace": [0.1]})
     assert tension.table(alone)[1][2][2:] == ["0.00", "0.50"]
     assert {"low", "high"}.isdisjoint(tension.tidy(alone)[0])
+    assert tension.intervals(alone) == "one seed: no intervals" and tension.intervals(rows()) == "95 % t intervals"
     tension.figure(alone, "title", tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
