@@ -27,8 +27,9 @@ LEGEND = "YES collapsed, no not collapsed, ? undecided, - not measured; values a
 PAGE = "lab/collapse/README.md"
 LEAST_TOKENS = 1000
 """Held-out tokens of a group below which its loss says little."""
-HEADING = ["definition", "value", "95 % interval", "over documents", "holds if", "verdict"]
-BESIDE_HEADING = ["beside the definition", "regime", "control", "difference [95 % interval]"]
+INTERVAL = "95 % interval"
+HEADING = ["definition", "value", INTERVAL, "over documents", "holds if", "verdict"]
+BESIDE_HEADING = ["beside the definition", "regime", "control", f"difference [{INTERVAL}]"]
 WRITTEN_HEADING = ["human copies of the word", "regime", "control", "human text"]
 BESIDE = {
     1: ("perplexity", "bits_per_byte"),
@@ -40,7 +41,12 @@ BESIDE = {
 """Number of a definition -> columns that are shown beside its estimator."""
 WIDE = 100.0
 """Upper bound of a ratio, and width of an interval of losses, from which it says nothing."""
-HARM_HEADING = ["group", "loss", "95 % interval", "over documents", "text", "95 % interval of the ratio"]
+HARM_HEADING = ["group", "loss", INTERVAL, "over documents", "text", f"{INTERVAL} of the ratio"]
+
+
+def of_seeds(heading: Sequence[str], seeds: int) -> list[str]:
+    """Return the heading of a table of so many seeds; of one seed it says that there is no interval over seeds."""
+    return [cell.replace(INTERVAL, "one seed: no interval") if seeds == 1 else cell for cell in heading]
 
 
 def name(profile: Profile) -> str:
@@ -176,9 +182,10 @@ def statement(profiles: Sequence[Profile]) -> str:
     """Return what every verdict rests on."""
     seeds = sorted({seed for each in profiles for seed in each.chains.seeds})
     last = sorted({each.chains.last for each in profiles})
+    spread = "one seed has no interval and no verdict" if len(seeds) == 1 else "paired t intervals of 95 %"
     return (
         f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
-        f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
+        f"(n = {len(seeds)}), {spread}; a loss must also hold over test documents (bootstrap); "
         f"Holm's correction at {FAMILY:.0%} over the definitions of a regime (the p value of 6 is of all its modes "
         f"together), none over regimes; what each definition is: lab profile --definitions, and {PAGE}"
     )

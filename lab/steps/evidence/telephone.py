@@ -11,21 +11,28 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.steps import sample
 from lab.steps.kind import Folders, make_step
 from lab.steps.place import Place, end_of
 from lab.steps.sample import SAMPLE, SYNTHETIC, SampleParams, SyntheticParams, telephone_prompt
+from lab.steps.sample import telephone as continue_prompts
 from lab.store.step import Attempt, Step
 
 
 def telephone(place: Place, model: Step) -> Step:
     """Declare 16 held-out prompts that a model continues; in the layout `documents` there may be none."""
-    whole = sample.telephone(place, model)
+    whole = continue_prompts(place, model)
     if place.study.corpus.layout != "documents":
         return whole
     drawn = whole.inputs["shard-000000"]
-    sizes = {"tokens": drawn.tokens, "work": drawn.work, "disk": drawn.disk}
-    rows = make_step(CONTINUED, SampleParams(**drawn.params), drawn.inputs, label=drawn.label, **sizes)
+    rows = make_step(
+        CONTINUED,
+        SampleParams(**drawn.params),
+        drawn.inputs,
+        label=drawn.label,
+        tokens=drawn.tokens,
+        work=drawn.work,
+        disk=drawn.disk,
+    )
     inputs = {**whole.inputs, "shard-000000": rows}
     return make_step(TOLD, SyntheticParams(**whole.params), inputs, label=whole.label, disk=whole.disk)
 
