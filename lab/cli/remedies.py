@@ -51,13 +51,8 @@ def print_remedies(
     elif format_ == "csv":
         typer.echo(to_csv(rows, list(dict.fromkeys(key for row in rows for key in row))), nl=False)
     else:
-        print_titled(
-            f"What each remedy of {config.name} saves", shown.SAVES_HEADING, shown.saves(found, asked), format_
-        )
-        print_titled("What it costs", shown.COSTS_HEADING, shown.costs(found), format_)
-        heading, cells = shown.registers(found)
-        if cells:
-            print_titled("Human rows that its curators drop, by domain, over all generations", heading, cells, format_)
+        for title, heading, cells in shown.tables(found, asked):
+            print_titled(title, heading, cells, format_)
         for line in (*shown.sentences(found), ""):
             say(line)
         for line in (*shown.NOTES, shown.basis(found), caption(config, folder.results(), text_notes(folder))):

@@ -52,6 +52,16 @@ def name(remedy: Remedy) -> str:
     return label(remedy.regime.partition(",")[0], {}) + (f", {arm}" if arm else "") if remedy.bare else arm
 
 
+def tables(found: Sequence[Remedy], asked: ProfileConfig) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, heading and cells of what remedies save, what they cost, and whom their curators drop."""
+    every = [
+        ("What each remedy saves", SAVES_HEADING, saves(found, asked)),
+        ("What it costs", COSTS_HEADING, costs(found)),
+        ("Human rows that its curators drop, by domain, over all generations", *registers(found)),
+    ]
+    return [each for each in every if each[2]]
+
+
 def saves(found: Sequence[Remedy], asked: ProfileConfig) -> list[list[str]]:
     """Return a row per remedy: its loss, what it is against no remedy and against chance, and four verdicts."""
     cells = []

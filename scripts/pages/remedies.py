@@ -32,12 +32,7 @@ def take(run: Path) -> None:
         remedies(build(config, finished.machine(), finished.content()), finished),
         shown.thresholds_of(config),
     )
-    heading, cells = shown.registers(found)
-    tables = [
-        {"title": "What each saves", "heading": shown.SAVES_HEADING, "cells": shown.saves(found, asked)},
-        {"title": "What it costs", "heading": shown.COSTS_HEADING, "cells": shown.costs(found)},
-        {"title": "Human rows dropped, by domain, over all generations", "heading": heading, "cells": cells},
-    ]
+    tables = [dict(zip(("title", "heading", "cells"), each, strict=True)) for each in shown.tables(found, asked)]
     said: dict[str, Any] = {"tables": tables, "sentences": shown.sentences(found), "notes": shown.NOTES}
     said["basis"] = f"{shown.basis(found)}; {caption(config, finished.results())}."
     (folder / FILE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
@@ -50,7 +45,6 @@ def tables(study: str) -> str:
     shown_tables = [
         f"**{each['title']}**\n\n{table(each['heading'], [list(map(cell, row)) for row in each['cells']])}"
         for each in said["tables"]
-        if each["cells"]
     ]
     return "\n\n".join([*map(filled, said["sentences"]), *shown_tables, *map(filled, (*said["notes"], said["basis"]))])
 

@@ -136,7 +136,7 @@ def said_by(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 def test_the_command(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert said_by([str(ran[1].path)], monkeypatch) == 0
     out = capsys.readouterr().out
-    assert "What each remedy of tiny saves" in out and "What it costs" in out and "seeds 0, 1 (n = 2)" in out
+    assert "What each remedy saves" in out and "What it costs" in out and "seeds 0, 1 (n = 2)" in out
     assert said_by([str(ran[1].path), "--format", "csv"], monkeypatch) == 0
     assert capsys.readouterr().out.startswith("remedy,regime,arm,seeds,generation,above_human")
     assert said_by([str(ran[1].path), "--format", "xml"], monkeypatch) == 2
