@@ -21,7 +21,7 @@ from lab.environment import instructions
 from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
-from lab.steps.curate import curated
+from lab.steps.curate import check_own_rows, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
@@ -260,6 +260,7 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
     for study in swept:
         faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
         faults += _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+        faults += _faults([partial(check_own_rows, study)])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:

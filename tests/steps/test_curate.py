@@ -249,6 +249,33 @@ def test_values_of_options_are_refused_before_anything_runs_too(built: Built) ->
         built(curators=[{"random": {"keep": 2}}])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"corpus__tokens": 112},
+            "curator detected needs 8 trusted rows at least, and corpus.tokens allows 7: raise it",
+        ),
+        ({"sample__tokens": 112}, "curator detected needs 8 decoys at least, and the sample allows 7: raise it"),
+    ],
+)
+def test_a_detector_without_labels_is_refused_before_anything_runs(
+    built: Built, changes: dict[str, Any], said: str
+) -> None:
+    fewer = {"metrics__tokens": 64, "curators": [{"detected": {"by": "ngrams"}}]}
+    with pytest.raises(InputError, match=f"^{said}$"):
+        built(**changes, **fewer)
+
+
+def test_no_judge_is_trained_that_no_detector_asks_for(built: Built) -> None:
+    for by, judges, scores in (("ngrams", 0, 0), ("likelihood", 1, 4), ("binoculars", 2, 4)):
+        study = built(curators=[{"detected": {"by": by}}], regimes=["replace"])
+        steps = [step.label for step in study.steps]
+        assert sum("curators' judge" in label and label.startswith("train") for label in steps) == judges, by
+        roles = of(study, "replace")[1].recipe.inputs
+        assert {"trusted", "decoy"} < set(roles) and sum(role.startswith(SCORES) for role in roles) == scores
+
+
 def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_text_rule.py").write_text(
         "def short(table, *, rng):\n    return [table.text(i) for i in range(len(table))]\n"
