@@ -22,7 +22,7 @@ from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
 from lab.steps.archived import ARCHIVED, archived, check_archive, released
-from lab.steps.curate import curated
+from lab.steps.curate import check_own_rows, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
@@ -270,9 +270,8 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
         curators = [partial(check_curator, curator.name, curator.options) for curator in study.curators]
         own = _faults(curators)
         # what they ask of a study is read from options that are right
-        faults += own or _faults(
-            [partial(check_order, [c.name for c in study.curators]), partial(check_archive, study)]
-        )
+        asked = [partial(check_order, [c.name for c in study.curators]), partial(check_archive, study)]
+        faults += own or _faults([*asked, partial(check_own_rows, study)])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lab.config.cost import FILES
+from lab.config.study import StudyConfig
 from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, stage_of
 from lab.curators.evaluation import evaluated
 from lab.curators.outcome import outcome
+from lab.curators.table import LEAST, Table
 from lab.curators.table import SCORES as NAMES
-from lab.curators.table import Table
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
@@ -73,6 +74,18 @@ def _named(place: Place, stage: str) -> list[dict[str, Any]]:
         for each in place.study.curators
         if stage_of(each.name) == stage
     ]
+
+
+def check_own_rows(study: StudyConfig) -> None:
+    """Raise InputError if curators would be fitted to fewer rows of their own than they need, whatever the text is."""
+    most = {"trusted": study.rows(study.corpus.tokens), "decoy": min(DECOYS, study.sample_rows)}
+    for each in study.curators:
+        for need in needs_of(each.name, each.options):
+            if most.get(need, LEAST) < LEAST:
+                what, field = ("decoys", "the sample") if need == "decoy" else ("trusted rows", "corpus.tokens")
+                raise InputError(
+                    f"curator {each.name} needs {LEAST} {what} at least, and {field} allows {most[need]}: raise it"
+                )
 
 
 def _edited(place: Place, corpora: Mapping[str, Step], began: Step | None) -> Mapping[str, Step]:

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, RELEASED, TOLD, needs_of
+from lab.curators import CURATORS, RELEASED, TOLD
+from lab.curators.detectors import STATISTICS
 from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.run.folder import RunFolder
-from lab.steps.curate import CURATE, CurateParams
+from lab.steps.curate import CURATE, SCORES, CurateParams
 from lab.store.step import Attempt
 
 Built = Callable[..., Study]
@@ -69,11 +70,11 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
-    """Run the step on stub corpora of a known source, whose rows have no text; return the reasons."""
+    """Run the step on stub corpora of a known source, whose rows have no text, and scores; return the reasons."""
     inputs = {}
-    for role, tokens in arrays.items():
+    for role, array in arrays.items():
         (folder / role).mkdir(parents=True)
-        np.save(folder / role / "tokens.npy", tokens)
+        np.save(folder / role / ("scores.npy" if role.startswith(SCORES) else "tokens.npy"), array)
         inputs[role] = folder / role
     (folder / "pool").mkdir()
     (folder / "out").mkdir()
@@ -93,12 +94,21 @@ BLIND: list[dict[str, Any]] = [
     {"name": "random", "options": {"keep": 0.7}},
     {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
-"""Every blind curator that needs no text."""
+"""Every blind curator that needs no text, nor rows or scores of its own."""
+NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")}
+SCORED = [
+    ("band", {"low": 0.2, "high": 0.8}),
+    ("best", {"keep": 0.5}),
+    *(("detected", {"by": by, "fpr": 0.2}) for by in STATISTICS),
+    *(("importance", {"by": by, "power": 2}) for by in STATISTICS),
+    ("dsir", {"keep": 0.5}),
+]
+"""Every curator that reads rows or scores of its own, with options under which it drops some of the rows below."""
 
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    alone = {name for name in set(CURATORS) - TOLD - RELEASED if not needs_of(name, {})}
+    alone = set(CURATORS) - TOLD - RELEASED - NEEDING
     assert {each["name"] for each in BLIND} == alone - {"stop_words"}
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
@@ -109,6 +119,40 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
     assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
     assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
+
+
+def test_every_curator_is_among_those_of_these_tests() -> None:
+    assert {name for name, _ in SCORED} == NEEDING
+
+
+@pytest.mark.parametrize(("name", "options"), SCORED, ids=str)
+def test_scores_trusted_rows_and_decoys_say_nothing_of_origins(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    """The same with rows and scores of the curator's own, which do differ between trusted rows and decoys."""
+    rng = np.random.default_rng(0)
+    looks = rng.random(80) < 0.5  # like the machine's; not who wrote it
+    pool, scores = rng.integers(20 * looks[:, None], 30, (80, 20)), rng.normal(50 + 10 * looks, 4, (4, 80)).T
+    own = {
+        "trusted": rng.integers(0, 30, (40, 20)),
+        "decoy": rng.integers(20, 30, (40, 20)),
+        f"{SCORES}trusted": rng.normal(50, 4, (40, 4)),
+        f"{SCORES}decoy": rng.normal(60, 4, (40, 4)),
+    }
+    parts = [(pool[half], scores[half]) for half in (slice(40), slice(40, 80))]
+    for folder, recipe, (one, other) in (
+        ("a", Recipe((Part(HUMAN, 0, 40), Part(0, 0, 40))), parts),
+        ("b", Recipe((Part(0, 0, 40), Part(HUMAN, 0, 40))), parts[::-1]),
+    ):
+        arrays = {"human": one[0], f"{SCORES}human": one[1], "synthetic-0": other[0], f"{SCORES}synthetic-0": other[1]}
+        decide(tmp_path / folder, recipe, arrays | own, [{"name": name, "options": options}])
+    a, b = (pq.read_table(tmp_path / folder / "out" / "decisions.parquet") for folder in "ab")
+    assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
+    assert 0 < sum(times > 0 for times in a["times"].to_pylist()) < 80
+    found = [json.loads((tmp_path / folder / "out" / "curation.json").read_text()) for folder in "ab"]
+    assert found[0]["facts"] == found[1]["facts"] and f"score {name}" in a.column_names
+    auc = [each["columns"]["detector_auc"] for each in found]
+    assert sum(auc) == pytest.approx(1) and auc[0] == found[0]["detectors"][name]["generations"]["0"]["auc"]
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
@@ -205,6 +249,33 @@ def test_bad_curators_are_refused_before_anything_runs(built: Built, curators: l
 def test_values_of_options_are_refused_before_anything_runs_too(built: Built) -> None:
     with pytest.raises(InputError, match="random: keep is 2; it is the share"):
         built(curators=[{"random": {"keep": 2}}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"corpus__tokens": 112},
+            "curator detected needs 8 trusted rows at least, and corpus.tokens allows 7: raise it",
+        ),
+        ({"sample__tokens": 112}, "curator detected needs 8 decoys at least, and the sample allows 7: raise it"),
+    ],
+)
+def test_a_detector_without_labels_is_refused_before_anything_runs(
+    built: Built, changes: dict[str, Any], said: str
+) -> None:
+    fewer = {"metrics__tokens": 64, "curators": [{"detected": {"by": "ngrams"}}]}
+    with pytest.raises(InputError, match=f"^{said}$"):
+        built(**changes, **fewer)
+
+
+def test_no_judge_is_trained_that_no_detector_asks_for(built: Built) -> None:
+    for by, judges, scores in (("ngrams", 0, 0), ("likelihood", 1, 4), ("binoculars", 2, 4)):
+        study = built(curators=[{"detected": {"by": by}}], regimes=["replace"])
+        steps = [step.label for step in study.steps]
+        assert sum("curators' judge" in label and label.startswith("train") for label in steps) == judges, by
+        roles = of(study, "replace")[1].recipe.inputs
+        assert {"trusted", "decoy"} < set(roles) and sum(role.startswith(SCORES) for role in roles) == scores
 
 
 def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
