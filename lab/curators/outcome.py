@@ -5,23 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 
-def outcome(times: np.ndarray, human: np.ndarray, dropped: np.ndarray) -> dict[str, float | None]:
+def outcome(
+    times: np.ndarray, human: np.ndarray, dropped: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, float | None]:
     """Return the columns of a curated pool; None for a share of no rows.
 
     Args:
         times: how often each row is trained on, [N].
         human: whether a human wrote it, [N].
         dropped: whether a curator dropped it, or drew it never, [N].
+        weights: how much it counts in the loss, [N]; None: all count the same.
     """
 
     def share(which: np.ndarray, of: np.ndarray) -> float | None:
         return float(which[of].mean()) if of.any() else None
 
+    used = times if weights is None else times * weights
     return {
         "human_pool": share(human, np.ones(len(human), np.bool_)),
         "kept": share(~dropped, np.ones(len(human), np.bool_)),
         "tpr": share(dropped, ~human),
         "fpr": share(dropped, human),
-        "human_curated": float(times[human].sum() / times.sum()),
+        "human_curated": float(used[human].sum() / used.sum()),
         "largest_repeat": float(times.max()),
     }

@@ -43,6 +43,17 @@ class Drawn:
     """The score [N] by which rows were drawn."""
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """What a curator returns that drops nothing: how much each row counts in the loss of training."""
+
+    weights: NDArray[np.float64]
+    """The weight of each row, at least 0 and not all 0: [N].  The step scales them to a mean of 1."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    scores: NDArray[np.float64] | None = None
+    """The score [N] by which rows were weighed."""
+
+
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
 NEEDS = ("trusted", "decoy", "judge", "observer", "candidates")

@@ -128,7 +128,8 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
     wanted = [(each["name"], each["options"]) for each in params.curators]
     decisions = curate(replace(table, trusted=trusted, decoy=decoys), wanted, rng, human[order]).back(order)
-    save_recipe(_kept(recipe, numbers, decisions.times), out)
+    kept, weights = _kept(recipe, numbers, decisions)
+    save_recipe(kept, out, weights)
     _write_decisions(out, recipe, numbers, decisions)
     account = _account(decisions, _origins(recipe, numbers), human)
     account["facts"] = [*archive_facts(inputs["pool"]), *decisions.facts]
@@ -169,33 +170,36 @@ def _texts(spell: Callable[[np.ndarray], dict[str, list[str]]], rows: np.ndarray
     raise InputError("a curator asked for text, and rows of a known source have none: use table.tokens")
 
 
-def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], times: np.ndarray) -> Recipe:
-    """Return the recipe with each row as often as `times` says, over the rows of all parts in order.
+def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], decisions: Decisions) -> tuple[Recipe, np.ndarray | None]:
+    """Return the recipe with each row as often as it was chosen, and the weights of its rows, if curators gave some.
 
     A part with rows of several counts becomes a part for each count, because a part has one `repeat`.
     """
     bounds = np.cumsum([0, *map(len, numbers)])
-    parts = [
-        replace(part, chosen=RowNumbers(rows[times[start:stop] == count]), repeat=part.repeat * int(count))
-        for part, rows, start, stop in zip(recipe.parts, numbers, bounds[:-1], bounds[1:], strict=True)
-        for count in np.unique(times[start:stop])
-        if count
-    ]
-    return Recipe(tuple(parts))
+    parts, places = [], [np.empty(0, np.int64)]
+    for part, rows, start, stop in zip(recipe.parts, numbers, bounds[:-1], bounds[1:], strict=True):
+        times = decisions.times[start:stop]
+        for count in np.unique(times[times > 0]).tolist():
+            chosen = np.flatnonzero(times == count)
+            parts.append(replace(part, chosen=RowNumbers(rows[chosen]), repeat=part.repeat * count))
+            places.append(start + chosen)
+    weights = None if decisions.weights is None else decisions.weights[np.concatenate(places)]
+    return Recipe(tuple(parts)), weights
 
 
 def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], decisions: Decisions) -> None:
     """Write decisions.parquet, one row per row on offer.
 
-    `times` says how often it is trained on.  `copy_of` is the line of decisions.parquet, from 0, of the row that a
-    dropped one is a copy of.  A curator's scores have its name.  Origins are written here, from the pool: of all
-    curators the oracle alone has heard of them.
+    `times` says how often it is trained on, and `weight`, where curators weigh rows, how much it counts.  `copy_of` is
+    the line of decisions.parquet, from 0, of the row that a dropped one is a copy of.  A curator's scores have its
+    name.  Origins are written here, from the pool: of all curators the oracle alone has heard of them.
     """
     columns = {
         "origin": pa.array(_origins(recipe, numbers), pa.int16()),
         "row": pa.array(np.concatenate(numbers), pa.uint32()),
         "times": pa.array(decisions.times, pa.uint32()),
         "reason": pa.array(decisions.reasons, pa.string()),
+        **({} if decisions.weights is None else {"weight": pa.array(decisions.weights.astype(np.float32))}),
         "copy_of": pa.array(decisions.copies, pa.uint32(), mask=decisions.copies < 0),
         **{f"score {name}": pa.array(scores.astype(np.float32)) for name, scores in decisions.scores.items()},
     }
@@ -206,7 +210,7 @@ def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray) -> di
     """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv."""
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origins.tolist(), decisions.reasons, strict=True))
     kept = {"offered": len(origins), "kept": int(decisions.kept.sum()), "fed": int(decisions.times.sum())}
-    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "")
+    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", decisions.weights)
     return {**kept, "rows": counts, "columns": columns}
 
 

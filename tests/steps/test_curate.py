@@ -13,7 +13,7 @@ from support.tiny import run_study, store_at
 from lab.curators import CURATORS, RELEASED, TOLD, needs_of
 from lab.errors import InputError
 from lab.loop import Generation, Study
-from lab.models.feed import load_recipe, save_recipe
+from lab.models.feed import RecipeRows, load_recipe, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.steps.curate import CURATE, CurateParams
 from lab.store.step import Attempt
@@ -56,6 +56,34 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     columns = {"human_pool": 0.0, "human_curated": 0.0, "kept": 0.5, "tpr": 0.5, "fpr": None, "largest_repeat": 1.0}
     rows = {"0": 16, "0 random: not drawn": 16}
     assert counts == {"kept": 16, "fed": 16, "offered": 32, "rows": rows, "facts": [], "columns": columns}
+
+
+NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(
+            {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
+        ),
+        pytest.param({}, marks=pytest.mark.slow),
+    ],
+    ids=["ngram", "gpt2"],
+)
+def test_weights_are_trained_on(built: Built, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A generation whose rows are weighed becomes another model; the key alone does not make it one."""
+    study = built(curators=["weights"], **changes)
+    run_study(study, tmp_path / "run")
+    last, store = of(study, "replace")[-1], store_at(tmp_path)
+    weights = load_weights(store.folder(last.recipe.name, last.recipe.key))
+    assert weights is not None and weights.mean() == pytest.approx(1) and weights.max() / weights.min() > 2
+    model = store.folder(last.models[0].name, last.models[0].key)
+    plain = built(**changes)
+    run_study(plain, tmp_path / "plain")
+    other = of(plain, "replace")[-1].models[0]
+    files = [next(folder.glob("*.safetensors")) for folder in (model, store.folder(other.name, other.key))]
+    assert files[0].read_bytes() != files[1].read_bytes()
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
@@ -173,6 +201,37 @@ def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
     )
     named = pq.read_table(tmp_path / "out" / "decisions.parquet").to_pydict()["copy_of"]
     assert named in ([None, None, None, 0], [3, None, None, None])
+
+
+WEIGHING = """
+from lab.curators import Drawn, Weighted
+import numpy as np
+
+def twice(table, *, rng):
+    return Drawn(np.concatenate([np.arange(len(table)), np.flatnonzero(table.tokens[:, 0] > 6)]))
+
+def heavy(table, *, rng):
+    return Weighted(table.tokens[:, 0] * 1.0)
+"""
+
+
+def test_weights_stand_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are split by how often a row is drawn, and each row keeps its weight in this new order."""
+    (tmp_path / "own_weighing.py").write_text(WEIGHING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = np.arange(1, 13, dtype=np.uint16)[:, None] + np.array([0, 1], np.uint16)
+    rows = rows[np.random.default_rng(0).permutation(12)]
+    recipe, arrays = Recipe((Part(HUMAN, 0, 6), Part(0, 0, 6))), {"human": rows[:6], "synthetic-0": rows[6:]}
+    wanted = [{"name": f"own_weighing:{name}", "options": {}} for name in ("twice", "heavy")]
+    decide(tmp_path / "run", recipe, arrays, wanted)
+    out = tmp_path / "run" / "out"
+    fed = RecipeRows(load_recipe(out), {HUMAN: rows[:6], 0: rows[6:]}, weights=load_weights(out))
+    every = np.arange(len(fed))
+    weights, tokens = fed.weights(every), fed.take(every)[:, 0]
+    assert len(fed) == 18 and weights is not None and weights.mean() == pytest.approx(1)
+    assert weights / weights[0] == pytest.approx(tokens / tokens[0])
+    decided = pq.read_table(out / "decisions.parquet").to_pydict()
+    assert np.array(decided["weight"]) / decided["weight"][0] == pytest.approx(rows[:, 0] / rows[0, 0])
 
 
 @pytest.mark.parametrize(
