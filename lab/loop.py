@@ -21,8 +21,8 @@ from lab.environment import instructions
 from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
-from lab.steps.archived import ARCHIVED, archived, check_archive, released
-from lab.steps.curate import curated
+from lab.steps.curation.archived import ARCHIVED, archived, check_archive, released
+from lab.steps.curation.curate import curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras

@@ -15,7 +15,7 @@ from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import RecipeRows, load_recipe, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
-from lab.steps.curate import CURATE, CurateParams
+from lab.steps.curation.curate import CURATE, CurateParams
 from lab.store.step import Attempt
 
 Built = Callable[..., Study]
@@ -162,7 +162,7 @@ def test_origin_follows_from_nothing_that_a_curator_sees(tmp_path: Path, monkeyp
     (tmp_path / "own_spy.py").write_text(SPY)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lab.steps.curate.end_of", lambda layout, tokenizer: 0)
+    monkeypatch.setattr("lab.steps.curation.curate.end_of", lambda layout, tokenizer: 0)
     rows = np.random.default_rng(1).integers(0, 8, (6000, 12)).astype(np.uint16)
     rows[:, 0] = np.arange(1, 6001)  # what the row is known by afterwards; no feature below reads it
     arrays = {"human": rows[:3000], "synthetic-0": rows[3000:].astype(np.uint32)}

@@ -107,7 +107,7 @@ SCORED = Kind(
     "scored",
     ScoredParams,
     _run_scored,
-    ("steps/scored.py", "models/moments.py", "metrics/texts.py", *MODELS),
+    ("steps/curation/scored.py", "models/moments.py", "metrics/texts.py", *MODELS),
     version="1",
     cost=Cost(cpu=4e10, cuda=4e13),
     takes="evidence",

@@ -23,12 +23,12 @@ from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Recipe, RowNumbers
 from lab.seeds import derive_seed, generator
-from lab.steps.archived import archive_facts
-from lab.steps.edited import COUNTS, edited
+from lab.steps.curation.archived import archive_facts
+from lab.steps.curation.edited import COUNTS, edited
+from lab.steps.curation.scored import DECOYS, decoy, judges, scored, trusted
 from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
 from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora, corpora_of
-from lab.steps.scored import DECOYS, decoy, judges, scored, trusted
 from lab.store.step import Attempt, Step
 
 FILE = "curation.json"
@@ -241,7 +241,7 @@ CURATE = Kind(
     "curate",
     CurateParams,
     _run_curate,
-    ("steps/curate.py", "curators/__init__.py", "curators/table.py", "curators/outcome.py", "models/feed.py"),
+    ("steps/curation/curate.py", "curators/__init__.py", "curators/table.py", "curators/outcome.py", "models/feed.py"),
     version="3",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )
