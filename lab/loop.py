@@ -22,7 +22,7 @@ from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
 from lab.steps.curation.archived import ARCHIVED, archived, check_archive, released
-from lab.steps.curation.curate import curated
+from lab.steps.curation.curate import check_registers, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
@@ -267,12 +267,10 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
     faults = []
     for study in swept:
         faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
-        curators = [partial(check_curator, curator.name, curator.options) for curator in study.curators]
-        own = _faults(curators)
-        # what they ask of a study is read from options that are right
-        faults += own or _faults(
-            [partial(check_order, [c.name for c in study.curators]), partial(check_archive, study)]
-        )
+        options = _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+        order = partial(check_order, [curator.name for curator in study.curators])
+        # what curators ask of a study is read from options that are right
+        faults += options or _faults([order, partial(check_archive, study), partial(check_registers, study)])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lab.curators import archives, edits, filters, judged, minhash, oracle, repetition, watermark, weighting
-from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, Weighted, needs
+from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, Weighted, nats_of, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
 from lab.seeds import generator
@@ -36,6 +36,7 @@ __all__ = [
     "curator",
     "needs",
     "needs_of",
+    "register_of",
 ]
 Answer = str | CopyOf | None
 """Why a row is dropped; None keeps it."""
@@ -75,6 +76,11 @@ def curator(name: str) -> Curator:
 def needs_of(name: str) -> tuple[str, ...]:
     """Return what a curator reads beside the rows, some of NEEDS."""
     return tuple(getattr(curator(name), "needs", ()))
+
+
+def register_of(name: str, options: Mapping[str, Any]) -> str:
+    """Return the domain to which the judge of a curator is to be fitted; "" for all, or where it needs no judge."""
+    return str(options.get("register", "")) if "judge" in needs_of(name) else ""
 
 
 def stage_of(name: str) -> str:
@@ -129,15 +135,15 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        stage, shown = stage_of(name), _shown(name, _sample(), np.arange(100) < 50)
+        stage, shown = stage_of(name), _shown(name, _sample(register_of(name, options)), np.arange(100) < 50)
         before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
         curator(name)(before.get(stage, shown), rng=generator(0), **options)
 
 
-def _sample() -> Table:
+def _sample(register: str) -> Table:
     """Return a hundred rows, with all that a curator may need, on which options are tried."""
     rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
-    scores = {name: np.linspace(1, 2, 100) for name in SCORES}
+    scores = {name: np.linspace(1, 2, 100) for name in (*SCORES, nats_of(register))}
     alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores)
     return replace(alone, trusted=alone, decoy=alone)
 

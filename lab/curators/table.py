@@ -66,7 +66,8 @@ def needs(*what: str) -> Callable[[F], F]:
 
     trusted: human rows of the curator's own, which no generation is trained on or measured by (`table.trusted`).
     decoy: rows that the curator has the newest published model write (`table.decoy`), without a pool's labels.
-    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
+    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).  Where the
+    curator is given an option `register`, the model is fitted to rows of that domain, and the score is `nats_of` it.
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
     candidates: the judge's likely tokens at each place of a row.  Whoever needs them is an editor, sees no table but a
     Row (lab/curators/edits.py), and returns its tokens anew.
@@ -78,6 +79,11 @@ def needs(*what: str) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+def nats_of(register: str) -> str:
+    """Return the name of the score of a judge that was fitted to one register; of the judge of all where it is ""."""
+    return f"nats {register}" if register else "nats"
 
 
 @dataclass(frozen=True)
