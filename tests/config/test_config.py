@@ -28,7 +28,7 @@ def refusal(study: dict[str, Any]) -> str:
 def test_shipped_studies_are_whole(name: str) -> None:
     study = load_study(name)
     assert study.name == name
-    assert study.regimes[0].name == "human", "the control comes first"
+    assert arms(study)[0].config.regimes[0].name == "human", "the control comes first"
 
 
 def test_smoke_and_quick_are_shipped() -> None:
