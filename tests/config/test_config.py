@@ -11,6 +11,7 @@ from support.tiny import tiny, write_study
 from lab.config.faults import all_fields, models_in
 from lab.config.files import difference, load_study, parse_study, study_names
 from lab.config.study import MetricsConfig, StudyConfig
+from lab.config.sweep import arms
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.errors import LONGEST_MESSAGE, InputError
 from lab.loop import build
