@@ -96,7 +96,21 @@ class Case:
 
     @property
     def _plain(self) -> bool:
-        return self.config.sample_rows == self.n and not self.decoding
+        return self.config.sample_rows == self.n and not self.decoding and self.kept is not None
+
+    @property
+    def kept(self) -> tuple[float, float] | None:
+        """The shares of human and of machine rows that are trained on: all, or what one oracle keeps of a web.
+
+        None where other curators decide.
+        """
+        curators = self.config.curators
+        if not curators or self.regime == "human":
+            return 1.0, 1.0
+        if self.regime != "web" or [each.name for each in curators] != ["oracle"]:
+            return None
+        human, machine = (curators[0].options[name] for name in ("human", "machine"))
+        return float(human), float(machine)
 
     @property
     def counted(self) -> bool:
@@ -162,8 +176,9 @@ def _retained(case: Case) -> tuple[float, str] | None:
         }
         return theory.retained(POOLS[case.regime], case.n, case.t), formula[case.regime]
     if case.regime == "web" and not (case.options.get("older") or case.options.get("repeat_human")):
-        distance = theory.web_distance(case.law, case.n, *_crawl(case))
-        left = 1 - distance / theory.heterozygosity(case.law)
+        if (crawl := _crawl(case)) is None:
+            return None
+        left = 1 - theory.web_distance(case.law, case.n, *crawl) / theory.heterozygosity(case.law)
         return left, "1 - D_t/H0, D_t = H0/n + [(1-L_t)^2 - (1-L_t)/n] D_(t-1)"
     if (
         case.regime == "mix"
@@ -176,11 +191,18 @@ def _retained(case: Case) -> tuple[float, str] | None:
     return None
 
 
-def _crawl(case: Case) -> tuple[int, list[int]]:
-    """Return the rows of a crawl, and how many of them are human in each generation from 1 to the case's."""
+def _crawl(case: Case) -> tuple[int, list[int]] | None:
+    """Return the rows of a crawl, and how many of them are human in each generation from 1 to the case's.
+
+    An oracle keeps whole numbers of both.  None where the rows that it keeps differ between generations.
+    """
+    assert case.kept is not None
     size = round(case.options.get("size", 1) * case.n)
     shares = [case.options["machine"] * min(1, t / case.options.get("ramp", 1)) for t in range(1, case.t)]
-    return size, [size - round(share * size) for share in shares]
+    machine = [round(share * size) for share in shares]
+    human = [round(case.kept[0] * (size - each)) for each in machine]
+    rows = {mine + round(case.kept[1] * each) for mine, each in zip(human, machine, strict=True)} or {size}
+    return None if len(rows) > 1 else (rows.pop(), human)
 
 
 def _heterozygosity(case: Case) -> tuple[float, str] | None:
