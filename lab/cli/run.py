@@ -111,11 +111,11 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
 def _begin(graph: Any, folder: Any, store: Any) -> None:
     """Say what is known of the text, which was read, and write the first files of the run."""
     from lab import machine
-    from lab.run.text_notes import VOCABULARY, marks_notes, unfilled
+    from lab.run.text_notes import VOCABULARY, text_facts, unfilled
 
     note_files(graph.config)
     note_overlap(graph, store)
-    facts = marks_notes(graph, store) + unfilled(graph, store)
+    facts = text_facts(graph, store) + unfilled(graph, store)
     for line in facts:
         _note(line)
     cpu = machine.cpu_name()

@@ -11,7 +11,7 @@ from lab.metrics.contamination import OVERLAP_N, grams, shared, shared_line
 from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE, unspaced_share, words_of
 from lab.text.corpus import SHARES, Counts, read_counted
 from lab.text.files import find_files
-from lab.text.marks import marks_line
+from lab.text.formats.marks import marks_line
 
 OWN_SPLITS = "the folds are the corpus's own; the reference fold is taken from its train split, 20 parts of 85 of it"
 UNEVEN = 0.5

@@ -6,20 +6,22 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from lab.config.sweep import NAME
 from lab.loop import Study
 from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE
 from lab.run.folder import RunFolder, read_csv
 from lab.steps import job_of
-from lab.steps.text import CORPUS, MARKS, TOKENIZER_KIND
+from lab.steps.text import CORPUS, MARKS, ROWS, TOKENIZER_KIND
 from lab.store.store import Store
 from lab.text.corpus import SHARES, fold_texts
 from lab.text.files import local
-from lab.text.marks import MARK, marks_line
+from lab.text.formats.marks import MARK, marks_line
 from lab.text.tokenizer import load_special
 
 VOCABULARY = "vocabulary"
-"""Entry of env.json: what `unfilled` and `marks_notes` said when the run began."""
+"""Entry of env.json: what `unfilled` and `text_facts` said when the run began."""
 
 
 def text_notes(folder: RunFolder) -> list[str]:
@@ -37,6 +39,11 @@ def unspaced_share(folder: RunFolder) -> float:
     for row in read_csv(folder.path / "bins.csv", text={"regime", NAME, "level", "bin"}):
         counts[row["level"]] += row["words"] if row["level"] != "token" else 0
     return counts["letter"] / max(1, counts["word"])
+
+
+def text_facts(study: Study, store: Store) -> list[str]:
+    """Say what is known of a text beyond the vocabularies that it does not fill, as far as the store has it."""
+    return marks_notes(study, store) + special_notes(study, store)
 
 
 def marks_notes(study: Study, store: Store) -> list[str]:
@@ -63,6 +70,28 @@ def marks_notes(study: Study, store: Store) -> list[str]:
 def _holds_marks(folder: Path) -> bool:
     """Return whether a corpus artifact holds a byte order mark in its texts."""
     return any(MARK in text for fold in SHARES for texts in fold_texts(folder, fold) for text in texts)
+
+
+def special_notes(study: Study, store: Store) -> list[str]:
+    """Say which tokens without bytes the held-out text spells, such as <s>, as far as the store has it.
+
+    Only EOS has no bytes today. A tokenizer that an older lab copied has others, under the same key.
+    """
+    lines = []
+    for step in study.human:
+        if step.name != ROWS.name or not store.whole(job_of(step)):
+            continue
+        tokenizer = step.inputs["tokenizer"]
+        folder, rows = (store.folder(each.name, each.key) for each in (tokenizer, step))
+        added = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+        others = [token["id"] for token in added if token["special"] and token["id"] != load_special(folder)["eos"]]
+        found = int(np.isin(np.load(rows / "test.npy", mmap_mode="r"), others).sum()) if others else 0
+        if found:
+            lines.append(
+                f"the held-out text spells special tokens {found:,} times, for which an older lab counted no bytes: "
+                "bits per byte are too high; run it with another --checkpoints"
+            )
+    return list(dict.fromkeys(lines))
 
 
 def unfilled(study: Study, store: Store) -> list[str]:

@@ -12,7 +12,7 @@ from lab.errors import InputError
 from lab.hashing import digest
 from lab.store.atomic import file_sha256
 from lab.text import corpus
-from lab.text.hub import hub_revision
+from lab.text.formats.hub import hub_revision
 from lab.text.untrusted import check_untrusted_checkpoint, check_untrusted_tokenizer
 
 

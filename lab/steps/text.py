@@ -26,11 +26,9 @@ from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
 from lab.text.files import Found, find_files, text_bytes
 from lab.text.folds import OF_TRAIN
+from lab.text.spelled import spell_special_tokens
 
-_TEXT = (
-    *("columns", "corpus", "delimited", "files", "folds", "hub", "marks", "plain_tokenizer", "readers", "records"),
-    *("rows", "streams", "tokenizer", "canaries"),
-)
+_TEXT = (*("formats/*", "corpus", "files", "folds", "plain_tokenizer", "rows", "spelled", "tokenizer", "canaries"),)
 OVERLAP = "overlap.json"
 """File in the artifact of a corpus with its own splits: what its held-out folds share with the train fold."""
 MARKS = "marks.json"
@@ -131,6 +129,7 @@ def _run_tokenizer(params: TokenizerParams, inputs: Folders, out: Path, attempt:
     else:
         assert params.path is not None
         tokenizers.copy_tokenizer(params.path, params.revision, out)
+        spell_special_tokens(out)
 
 
 @dataclass(frozen=True)

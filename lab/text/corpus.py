@@ -24,12 +24,12 @@ from lab.config.text import CorpusConfig
 from lab.errors import InputError, plural
 from lab.store import space
 from lab.text import files
-from lab.text.columns import FIELDS, ROWS, SPLIT, of_split
 from lab.text.folds import OF_TRAIN, assign_folds, first_copies, name_order
 from lab.text.folds import SHARES as SHARES
-from lab.text.hub import hub_batches, hub_revision
-from lab.text.marks import Marks
-from lab.text.readers import holds_marks, read_rows
+from lab.text.formats.columns import FIELDS, ROWS, SPLIT, of_split
+from lab.text.formats.hub import hub_batches, hub_revision
+from lab.text.formats.marks import Marks
+from lab.text.formats.readers import holds_marks, read_rows
 
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")])
 GROUP_BYTES = 1 << 24

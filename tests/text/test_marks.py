@@ -17,8 +17,8 @@ from lab.config.text import CorpusConfig
 from lab.report.corpus import describe
 from lab.text.corpus import identity, read_counted
 from lab.text.files import files_identity, find_files
-from lab.text.marks import MARK, Marks, Unmarked
-from lab.text.streams import CHUNK
+from lab.text.formats.marks import MARK, Marks, Unmarked
+from lab.text.formats.streams import CHUNK
 
 TEXTS = [f"Note {i}: the ferry left the harbour {i * i} times." for i in range(40)]
 Write = Callable[[Path, list[str]], Path]

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from lab.config.text import CorpusConfig
 from lab.errors import InputError, brief
-from lab.text.columns import of_split
-from lab.text.marks import Marks
-from lab.text.readers import as_text, check_types
+from lab.text.formats.columns import of_split
+from lab.text.formats.marks import Marks
+from lab.text.formats.readers import as_text, check_types
 
 ROWS_AT_ONCE = 32
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lab.errors import InputError, brief
 from lab.text.files import MOST_UNPACKED, File
-from lab.text.marks import ESCAPED, MARK_BYTES, Marks, Unmarked
+from lab.text.formats.marks import ESCAPED, MARK_BYTES, Marks, Unmarked
 
 CHUNK = 1 << 20
 """Bytes that are unpacked at one time."""

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
-from lab.text.columns import ROLES, ROWS, Row, batched, check_columns, names_of
-from lab.text.delimited import table_rows
 from lab.text.files import File, find_files
-from lab.text.marks import Marks
-from lab.text.records import record_rows
-from lab.text.streams import marked, one_line_errors, opened
+from lab.text.formats.columns import ROLES, ROWS, Row, batched, check_columns, names_of
+from lab.text.formats.delimited import table_rows
+from lab.text.formats.marks import Marks
+from lab.text.formats.records import record_rows
+from lab.text.formats.streams import marked, one_line_errors, opened
 
 ROWS_AT_ONCE = 64
 """Rows that are taken out of a Parquet file at one time. They may be long."""
