@@ -15,6 +15,7 @@ from lab.cli.terminal import (
     StudyName,
     Workers,
     note_files,
+    note_reads,
     print_json,
     print_table,
     say,
@@ -54,6 +55,7 @@ def print_plan(
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     planned = make_plan(graph, folder.store, count, frozenset(fresh or []))
     note_files(graph.config)
+    note_reads(graph)
     for line in unread(graph, folder.store) + text_facts(graph, folder.store):
         warn(f"note: {line}")
     for line in unfilled(graph, folder.store):

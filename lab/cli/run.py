@@ -24,6 +24,7 @@ from lab.cli.terminal import (
     err,
     note_files,
     note_overlap,
+    note_reads,
     note_untested,
     print_exact,
     say,
@@ -114,6 +115,7 @@ def _begin(graph: Any, folder: Any, store: Any) -> None:
     from lab.run.text_notes import VOCABULARY, text_facts, unfilled
 
     note_files(graph.config)
+    note_reads(graph)
     note_overlap(graph, store)
     facts = text_facts(graph, store) + unfilled(graph, store)
     for line in facts:

@@ -193,3 +193,13 @@ def test_a_text_with_the_columns_keeps_them(desk: Path) -> None:
     before: Any = listing(desk)
     ended = call("plan", "s.yaml", "--set", "corpus.path=tales.jsonl", cwd=desk)
     assert ended.code == 0 and "left out" not in ended.err and listing(desk) == before
+
+
+def test_code_of_the_users_that_reads_a_file_is_said_once(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(desk)
+    (desk / "own_reads.py").write_text("def size(evidence):\n    return float(open('k.txt').read())\n")
+    (desk / "own_none.py").write_text("def size(evidence):\n    return 1.0\n")
+    for name, times in (("own_reads", 1), ("own_none", 0)):
+        ended = call("plan", "s.yaml", "--set", f"metrics.extra=[{name}:size]", cwd=desk)
+        assert ended.code == 0, ended.err
+        assert ended.err.count("your code reads what is in no key: own_reads.py:2 open('k.txt')") == times
