@@ -7,6 +7,7 @@ import difflib
 import importlib.util
 import inspect
 import itertools
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import InputError
+
+READS = re.compile(
+    r"(^|\.)(open|read_[a-z]+|(np|numpy|torch|joblib)\.load|loadtxt|genfromtxt|fromfile|memmap|load_dataset)$"
+)
+"""Names of functions that read files, as code calls them."""
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:
@@ -81,6 +87,29 @@ def users_code(module: str) -> dict[str, str]:
     if not found:
         raise OSError(f"{module} is no Python file")
     return found
+
+
+def reads(module: str) -> list[str]:
+    """Return the calls in a user's code that read a file or import a computed name, as "mine.py:7 open(path)".
+
+    No key holds what they read. They are told by the names of the functions, so that some may be missed.
+    """
+    found = []
+    for name, source in users_code(module).items():
+        file = _file_of(name)
+        if file is not None and _is_users(file):
+            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and _reads(node)]
+            found += [f"{file.name}:{node.lineno} {ast.unparse(node):.40}" for node in calls]
+    return found
+
+
+def _reads(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    if name.endswith(("import_module", "__import__")):
+        return not all(isinstance(given, ast.Constant) for given in call.args[:1])
+    modes = [*call.args[name == "open" :], *(key.value for key in call.keywords if key.arg == "mode")]
+    writes = any(isinstance(mode, ast.Constant) and str(mode.value)[:1] in ("w", "a", "x") for mode in modes[:1])
+    return bool(READS.search(name)) and not (name.rpartition(".")[2] == "open" and writes)
 
 
 def _imports(source: str, package: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lab.errors import InputError
-from lab.lookup import lookup, suggestion, users_code
+from lab.lookup import lookup, reads, suggestion, users_code
 from lab.seeds import derive_seed, generator, permutation
 from lab.steps.kind import function_hash
 
@@ -148,3 +148,29 @@ def test_a_changed_module_of_the_users_changes_the_key(own_folder: Path, changed
     with (own_folder / f"{changed}.py").open("a") as file:
         file.write("J = 2\n")
     assert (function_hash("regime", "own_main:f", function, own=False) == before) == same
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("open(path)", True),
+        ("Path('a.txt').open('rb')", True),
+        ("open('out', 'w')", False),
+        ("open('out', mode='a')", False),
+        ("Path('a.txt').read_text()", True),
+        ("pd.read_parquet(path)", True),
+        ("np.load('a.npy')", True),
+        ("importlib.import_module(path)", True),
+        ("importlib.import_module('json')", False),
+        ("reopen(path)", False),
+        ("json.loads(path)", False),
+    ],
+)
+def test_calls_that_read_what_no_key_holds_are_named(own_folder: Path, call: str, said: bool) -> None:
+    write(own_folder, own_main="from own_a import g\ndef f(): return g()", own_a=f"def g():\n    return {call}")
+    found = reads("own_main")
+    assert len(found) == said and all(line.startswith("own_a.py:2 ") for line in found)
+
+
+def test_code_of_the_lab_and_of_libraries_is_not_searched_for_reads() -> None:
+    assert reads("lab.metrics.extra.facts") == reads("json.tool") == []

@@ -48,6 +48,8 @@ def write_study(
 
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file} does not end in .yaml: lab new {file}.yaml writes a study")
+    if corpus is None and (text != "text" or group is not None):
+        raise InputError("--text and --group name columns of your text: give it too, with --corpus")
     template = written = (STUDIES / "_new.yaml").read_text(encoding="utf-8")
     if corpus is not None:
         with options_named(OPTIONS):

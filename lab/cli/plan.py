@@ -15,6 +15,7 @@ from lab.cli.terminal import (
     StudyName,
     Workers,
     note_files,
+    note_reads,
     print_json,
     print_table,
     say,
@@ -46,7 +47,7 @@ def print_plan(
     """
     from lab.run.plan import make_plan
     from lab.run.preflight import check_text, check_tokens, unread
-    from lab.run.text_notes import unfilled
+    from lab.run.text_notes import text_facts, unfilled
 
     graph, folder = prepare(study, set_ or [], run_, checkpoints, fresh or [], aside=False)
     check_text(graph, folder.store)
@@ -54,7 +55,8 @@ def print_plan(
     count = worker_count(workers, graph.machine.device, graph.machine.threads)
     planned = make_plan(graph, folder.store, count, frozenset(fresh or []))
     note_files(graph.config)
-    for line in unread(graph, folder.store):
+    note_reads(graph)
+    for line in unread(graph, folder.store) + text_facts(graph, folder.store):
         warn(f"note: {line}")
     for line in unfilled(graph, folder.store):
         warn(f"note: {line}; tokens, disk and time are planned for all that are asked for")

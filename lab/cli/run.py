@@ -24,6 +24,7 @@ from lab.cli.terminal import (
     err,
     note_files,
     note_overlap,
+    note_reads,
     note_untested,
     print_exact,
     say,
@@ -111,15 +112,16 @@ def _run(graph: Any, folder: Any, workers: int, fresh: frozenset[str], stopping:
 def _begin(graph: Any, folder: Any, store: Any) -> None:
     """Say what is known of the text, which was read, and write the first files of the run."""
     from lab import machine
-    from lab.run.text_notes import VOCABULARY, unfilled
+    from lab.run.text_notes import VOCABULARY, text_facts, unfilled
 
     note_files(graph.config)
+    note_reads(graph)
     note_overlap(graph, store)
-    small = unfilled(graph, store)
-    for line in small:
+    facts = text_facts(graph, store) + unfilled(graph, store)
+    for line in facts:
         _note(line)
     cpu = machine.cpu_name()
-    folder.begin(graph, {"versions": machine.versions(), "cpu": cpu, VOCABULARY: small, **vars(graph.machine)})
+    folder.begin(graph, {"versions": machine.versions(), "cpu": cpu, VOCABULARY: facts, **vars(graph.machine)})
 
 
 def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds: float) -> int:

@@ -79,7 +79,7 @@ def _own_text(config: Any, overrides: Sequence[str]) -> tuple[Any, list[str]]:
     Columns that --set names stay.
     """
     from lab.config.files import parse_study
-    from lab.text.readers import lacking
+    from lab.text.formats.readers import lacking
 
     given = {override.partition("=")[0].strip() for override in overrides}
     if config.corpus.kind != "text" or not given & {"corpus", "corpus.path"}:

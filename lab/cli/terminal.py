@@ -236,6 +236,27 @@ def note_files(config: Any) -> None:
             warn(f"note: corpus {path}: {found.line()}")
 
 
+def note_reads(graph: Any) -> None:
+    """Say once which calls of the user's own code read what no key holds."""
+    from lab.errors import printable
+    from lab.lookup import reads
+
+    names = {value for step in graph.steps for value in _names(step.params)}
+    found = dict.fromkeys(call for name in sorted(names) for call in reads(name.partition(":")[0]))
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        warn(
+            f"note: your code reads what is in no key: {printable(next(iter(found)))}{more}; after a change to such a "
+            "file, rename the function, or the old results stay"
+        )
+
+
+def _names(params: Mapping[str, Any]) -> list[str]:
+    """Return the functions of the user's own that the parameters of a step name."""
+    given = [params.get("regime"), params.get("metric"), *(each["name"] for each in params.get("curators") or ())]
+    return [name for name in given if isinstance(name, str) and ":" in name]
+
+
 def note_overlap(graph: Any, store: Any) -> None:
     """Say what the held-out folds of a corpus that comes with its own splits share with its train fold."""
     from lab.metrics.contamination import shared_line

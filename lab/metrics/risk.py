@@ -40,7 +40,7 @@ def bits_per_byte(
     """Return total nats / (ln 2 x UTF-8 bytes of the tokens themselves).
 
     Unit: bits per byte of text.  Lower = better.  Comparable across tokenizers.
-    EOS and other special tokens add their nats and no bytes.  NaN for no bytes.  Source: Gao et al. 2020 (the Pile).
+    EOS adds its nats and no bytes.  NaN for no bytes.  Source: Gao et al. 2020 (the Pile).
     """
     if rows.shape != nats.shape:
         raise ValueError(f"rows {rows.shape} and nats {nats.shape} must have one shape: a loss for each token")

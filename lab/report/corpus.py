@@ -11,6 +11,7 @@ from lab.metrics.contamination import OVERLAP_N, grams, shared, shared_line
 from lab.metrics.letters import UNSPACED_NOTE, UNSPACED_SHARE, unspaced_share, words_of
 from lab.text.corpus import SHARES, Counts, read_counted
 from lab.text.files import find_files
+from lab.text.formats.marks import marks_line
 
 OWN_SPLITS = "the folds are the corpus's own; the reference fold is taken from its train split, 20 parts of 85 of it"
 UNEVEN = 0.5
@@ -48,6 +49,7 @@ def describe(config: CorpusConfig) -> dict[str, Any]:
     groups = {"groups": len(folds_of_group), "groups_on_two_sides": split}
     read = {"files": found.to_json(), "rows": counts.to_json()} if found.files else {"rows": counts.to_json()}
     lines = [*([found.line()] if found.files else []), _rows_line(counts)]
+    lines += [marks_line(counts.marks)] if counts.marks else []
     if config.splits is None:
         return {
             "domains": rows,

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.config.cost import reachable
+from lab.config.study import StudyConfig
 from lab.config.sweep import arms
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
 from lab.loop import Study
 from lab.run.worker import UNATTENDED, run_job
 from lab.steps import job_of
-from lab.steps.text import ROWS, TOKENIZER_KIND, check_sizes, fold_tokens
+from lab.steps.text import ROWS, TOKENIZER_KIND, bytes_per_token, check_sizes, fold_tokens
 from lab.steps.train import BASE
 from lab.store.step import Step
 from lab.store.store import Damaged, Job, Store
@@ -77,7 +79,7 @@ def check_text(study: Study, store: Store) -> None:
 
 
 def unread(study: Study, store: Store) -> list[str]:
-    """Say that human text is not read yet, and which folds will hardly hold what a study wants of them."""
+    """Say that human text is not read yet, and what of a study it will hardly be enough for."""
     if all(store.whole(job_of(step)) for step in study.steps if step.name == ROWS.name):
         return []
     lines = ["human text is not read yet: whether it holds all that is asked for is known after lab run has read it"]
@@ -94,7 +96,22 @@ def unread(study: Study, store: Store) -> list[str]:
             for field, (fold, tokens) in wanted.items()
             if tokens > fold_tokens(config, fold)
         ]
-    return list(dict.fromkeys(lines))
+    lines += [_small_text(arm.config) for arm in arms(study.config)]
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def _small_text(config: StudyConfig) -> str:
+    """Say that a text of known size is too short for the vocabulary that is asked for; "" where it may do."""
+    asked = config.tokenizer.vocab_size if config.tokenizer is not None else None
+    if asked is None or not isinstance(config.corpus, CorpusConfig):
+        return ""
+    entries = reachable(fold_tokens(config, "train") * bytes_per_token(config))
+    if asked <= entries:
+        return ""
+    return (
+        f"the vocabulary will have some {entries:,.0f} entries if {config.corpus.title} is prose: so short a text "
+        f"gives hardly more of tokenizer.vocab_size {asked:,}"
+    )
 
 
 def prepare_human(store: Store, human: Sequence[Step], say: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ from lab.errors import InputError
 from lab.hashing import digest
 from lab.store.atomic import file_sha256
 from lab.text import corpus
+from lab.text.formats.hub import hub_revision
 from lab.text.untrusted import check_untrusted_checkpoint, check_untrusted_tokenizer
 
 
@@ -43,7 +44,7 @@ def _tokenizer_identity(config: TokenizerConfig, revision: str | None) -> str:
             settings = json.loads((folder / "tokenizer.json").read_text("utf-8"), parse_constant=str)
             files["tokenizer.json"] = digest(settings | dict.fromkeys(("padding", "truncation")))
         return digest(files)
-    return corpus.hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
+    return hub_revision("model", config.pretrained, revision, "tokenizer.pretrained")
 
 
 def _model_identity(config: PretrainedConfig) -> str:
@@ -54,7 +55,7 @@ def _model_identity(config: PretrainedConfig) -> str:
             raise InputError(f"model.path {folder} holds no config.json with *.safetensors weights beside it")
         check_untrusted_checkpoint(folder)
         return digest(_hash_files(folder, "config.json", "*.safetensors"))
-    return corpus.hub_revision("model", config.path, config.revision, "model.path")
+    return hub_revision("model", config.path, config.revision, "model.path")
 
 
 def _hash_files(folder: Path, *patterns: str) -> dict[str, str]:

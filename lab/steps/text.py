@@ -28,13 +28,13 @@ from lab.text import rows as cutting
 from lab.text import tokenizer as tokenizers
 from lab.text.files import Found, find_files, text_bytes
 from lab.text.folds import OF_TRAIN
+from lab.text.spelled import spell_special_tokens
 
-_TEXT = (
-    *("columns", "corpus", "delimited", "files", "folds", "plain_tokenizer", "readers", "records", "rows"),
-    *("streams", "tokenizer", "canaries"),
-)
+_TEXT = (*("formats/*", "corpus", "files", "folds", "plain_tokenizer", "rows", "spelled", "tokenizer", "canaries"),)
 OVERLAP = "overlap.json"
 """File in the artifact of a corpus with its own splits: what its held-out folds share with the train fold."""
+MARKS = "marks.json"
+"""File in the artifact of a corpus from which byte order marks were dropped: how many."""
 MODULES = (
     "steps/text.py",
     "steps/place.py",
@@ -100,7 +100,9 @@ def _corpus(study: StudyConfig, identity: Mapping[str, str]) -> Step:
 
 def _run_corpus(params: CorpusParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
     config = CorpusConfig(path=params.path, revision=params.revision, **params.corpus, tokens=1)
-    corpora.write_documents(config, out / "documents.parquet")
+    counts = corpora.write_documents(config, out / "documents.parquet")
+    if counts.marks:
+        write_json(out / MARKS, {"dropped": counts.marks})
     if config.splits is not None:
         found = shared(lambda fold: (text for some in corpora.fold_texts(out, fold) for text in some))
         write_json(out / OVERLAP, found)
@@ -129,6 +131,7 @@ def _run_tokenizer(params: TokenizerParams, inputs: Folders, out: Path, attempt:
     else:
         assert params.path is not None
         tokenizers.copy_tokenizer(params.path, params.revision, out)
+        spell_special_tokens(out)
 
 
 @dataclass(frozen=True)

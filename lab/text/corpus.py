@@ -21,13 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lab.config.text import CorpusConfig
-from lab.errors import InputError, brief, plural
+from lab.errors import InputError, plural
 from lab.store import space
 from lab.text import files
-from lab.text.columns import FIELDS, ROWS, SPLIT
 from lab.text.folds import OF_TRAIN, assign_folds, first_copies, name_order
 from lab.text.folds import SHARES as SHARES
-from lab.text.readers import as_text, check_types, read_rows
+from lab.text.formats.columns import FIELDS, ROWS, SPLIT, of_split
+from lab.text.formats.hub import hub_batches, hub_revision
+from lab.text.formats.marks import Marks
+from lab.text.formats.readers import holds_marks, read_rows
 
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "domain", "author", "document", "group", "fold")])
 GROUP_BYTES = 1 << 24
@@ -38,10 +40,15 @@ DOCUMENTS_AT_ONCE = 32
 
 
 def identity(config: CorpusConfig) -> str:
-    """Return the identity of a corpus, a part of keys: a hash of its files' bytes, or a hub data set's commit."""
+    """Return the identity of a corpus, a part of keys: a hash of its files' bytes, or a hub data set's commit.
+
+    Files that hold a byte order mark after their start were once read with it. They have an identity of their own, so
+    that a run that trained on marks is not taken for one of today. Packed files are unpacked for this, and the named
+    columns of Parquet and Arrow are read. The commit of a hub data set does not tell: see lab/run/text_notes.py.
+    """
     found = files.find_files(config)
     if found.files:
-        return files.files_identity(found)
+        return files.files_identity(found, [holds_marks(file, _columns(config)) for file in found.files])
     return hub_revision("dataset", config.path, config.revision, "corpus.path")
 
 
@@ -77,31 +84,6 @@ def check_tokens(config: CorpusConfig, row: int) -> None:
         )
 
 
-def hub_revision(kind: str, name: str, revision: str | None, field: str) -> str:
-    """Return "name@commit" for the commit that a hub id refers to now.
-
-    Args:
-        kind: "dataset" or "model".
-        name: the hub id.
-        revision: a branch, a tag or a commit. None: the main branch.
-        field: the study's field that names the id, for the error message.
-
-    Raises:
-        InputError: the hub cannot be reached or does not know the id.
-    """
-    if revision and len(revision) == 40:
-        return f"{name}@{revision}"
-    from huggingface_hub import HfApi
-
-    try:
-        return f"{name}@{HfApi().repo_info(name, repo_type=kind, revision=revision).sha}"
-    except Exception as error:
-        raise InputError(
-            f"{field} {name} is no local path, and the hub could not resolve it ({type(error).__name__}: "
-            f"{brief(error, 120)}); offline, download it first and give the folder"
-        ) from error
-
-
 @dataclass
 class Counts:
     """What became of the rows of a corpus."""
@@ -111,6 +93,8 @@ class Counts:
     """Rows whose text is missing, empty or white space. They are left out."""
     copies: int = 0
     """Rows with the text of an earlier row. They are left out."""
+    marks: int = 0
+    """Byte order marks inside the text. They are dropped."""
 
     def to_json(self) -> dict[str, int]:
         """Return all fields."""
@@ -132,11 +116,16 @@ def read_counted(config: CorpusConfig) -> tuple[pa.Table, Counts]:
     return pa.concat_tables(_tables(config, counts)), counts
 
 
-def write_documents(config: CorpusConfig, path: Path) -> None:
-    """Write the table of `read_documents` as a Parquet file, with one row group in memory at a time."""
+def write_documents(config: CorpusConfig, path: Path) -> Counts:
+    """Write the table of `read_documents` as a Parquet file, with one row group in memory at a time.
+
+    Return what became of the rows.
+    """
+    counts = Counts()
     with pq.ParquetWriter(path, DOCUMENTS, compression="zstd") as writer:
-        for table in _tables(config, Counts()):
+        for table in _tables(config, counts):
             writer.write_table(table)
+    return counts
 
 
 def _tables(config: CorpusConfig, counts: Counts) -> Iterator[pa.Table]:
@@ -145,8 +134,10 @@ def _tables(config: CorpusConfig, counts: Counts) -> Iterator[pa.Table]:
     The text is read three times: first to find copies, then to assign folds by the sizes of the documents that are
     kept, then to yield them.
     """
-    with _loaded(config) as batches:
+    marks = Marks()
+    with _loaded(config, marks) as batches:
         new = _kept(batches, counts)
+        counts.marks = marks.dropped
         if not new.any():
             raise InputError(f"corpus {config.path} is empty: {len(new)} rows, none with text")
         domains: set[str] = set()
@@ -166,7 +157,7 @@ def _tables(config: CorpusConfig, counts: Counts) -> Iterator[pa.Table]:
 def read_labels(config: CorpusConfig, column: str) -> Iterator[tuple[str, str]]:
     """Yield the name of each document and its value in a column of the corpus; "" where it has none."""
     labelled = config.model_copy(update={"domain": column})
-    with _loaded(labelled) as loaded:
+    with _loaded(labelled, Marks()) as loaded:
 
         def batches() -> Iterator[pa.RecordBatch]:
             for batch in loaded():
@@ -281,15 +272,21 @@ _Batches = Callable[[], Iterator[pa.RecordBatch]]
 """The rows of a corpus as batches of the schema ROWS. They can be iterated more than once."""
 
 
-@contextlib.contextmanager
-def _loaded(config: CorpusConfig) -> Iterator[_Batches]:
-    """Read the columns of a corpus that the study names. Those of files lie in a temporary file until the exit."""
-    found = files.find_files(config).files
+def _columns(config: CorpusConfig) -> dict[str, str]:
+    """Return the name of the column for each of ROLES that a study names."""
     columns = {field: getattr(config, field) for field in FIELDS if getattr(config, field) is not None}
     if config.splits is not None and config.splits.column is not None:
         columns[SPLIT] = config.splits.column
+    return columns
+
+
+@contextlib.contextmanager
+def _loaded(config: CorpusConfig, marks: Marks) -> Iterator[_Batches]:
+    """Read the columns of a corpus that the study names. Those of files lie in a temporary file until the exit."""
+    found = files.find_files(config).files
+    columns = _columns(config)
     if not found:
-        yield _hub_batches(config, columns)
+        yield hub_batches(config, columns, marks)
         return
     if not any(file.path.stat().st_size for file in found):
         raise InputError(f"corpus {config.path} is empty: 0 bytes")
@@ -298,8 +295,8 @@ def _loaded(config: CorpusConfig) -> Iterator[_Batches]:
         with space.temporary_full_in_one_line("the text of a corpus"):
             with pa.ipc.new_stream(spool, ROWS) as writer:
                 for file in found:
-                    for batch in read_rows(file, columns):
-                        writer.write_batch(_of_split(batch, file.split))
+                    for batch in read_rows(file, columns, marks):
+                        writer.write_batch(of_split(batch, file.split))
             spool.flush()
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -311,48 +308,6 @@ def _loaded(config: CorpusConfig) -> Iterator[_Batches]:
     finally:
         with contextlib.suppress(OSError):  # a full disk does not take the rest now either
             spool.close()
-
-
-def _of_split(batch: pa.RecordBatch, split: str | None) -> pa.RecordBatch:
-    """Return the batch with the name of its split, where it has one."""
-    if split is None:
-        return batch
-    return batch.set_column(ROWS.get_field_index(SPLIT), ROWS.field(SPLIT), pa.repeat(split, len(batch)))
-
-
-def _hub_batches(config: CorpusConfig, columns: Mapping[str, str]) -> _Batches:
-    """Load a split of a hub data set, or its own splits, with `datasets`, which keeps it in its own cache."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors below say what goes wrong
-    parts = {}
-    for split in config.split_names or (config.split,):
-        with _one_line_errors(config):
-            data = datasets.load_dataset(config.path, config.subset, split=split, revision=config.revision)
-        check_types(config.path, data.features.arrow_schema, columns)
-        parts[split] = data
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        with _one_line_errors(config):
-            for split, data in parts.items():
-                for table in data.with_format("arrow").iter(batch_size=DOCUMENTS_AT_ONCE):
-                    for batch in table.combine_chunks().to_batches():
-                        yield _of_split(as_text(batch, columns), split if config.split_names else None)
-
-    return batches
-
-
-@contextlib.contextmanager
-def _one_line_errors(config: CorpusConfig) -> Iterator[None]:
-    """Turn any error of `datasets` into an InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        cause = error.__cause__ or error
-        raise InputError(f"corpus {config.path} cannot be read: {type(cause).__name__}: {brief(cause, 200)}") from error
 
 
 def _documents(batches: _Batches, config: CorpusConfig, new: np.ndarray) -> Iterator[dict[str, Any]]:

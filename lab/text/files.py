@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -271,9 +271,15 @@ def _names(file: Path, entry: str) -> list[str]:
     return names
 
 
-def files_identity(found: Found) -> str:
-    """Return the identity of local files by content: it changes with any byte, and with no name."""
-    kinds = [" ".join(filter(None, (READING[file.format], file.packing, file.split))) for file in found.files]
+def files_identity(found: Found, marked: Sequence[bool]) -> str:
+    """Return the identity of local files by content: it changes with any byte, and with no name.
+
+    `marked` tells which of them hold byte order marks that their reader drops.
+    """
+    kinds = [
+        " ".join(filter(None, (READING[file.format], file.packing, file.split, "without marks" if marks else None)))
+        for file, marks in zip(found.files, marked, strict=True)
+    ]
     return digest([[kind, file_sha256(file.path)] for kind, file in zip(kinds, found.files, strict=True)])
 
 

@@ -22,7 +22,8 @@ Refused, because text would lose or change bytes, or because taking them out wou
 - an added token that has the number of other bytes: "ñ" is the name of the byte F1 in GPT-2's alphabet.
 
 Added tokens stay as they are, also runs of spaces (GPT-NeoX) and words of other scripts; so do single_word and
-normalized, which only say where one is found. Special tokens that a text spells out are these tokens, not text.
+normalized, which only say where one is found. Special tokens that a text spells out are these tokens; see
+lab/text/spelled.py for their bytes.
 split_special_tokens is a setting of transformers that tokenizer.json does not hold: the lab does not read it.
 """
 

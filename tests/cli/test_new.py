@@ -95,6 +95,8 @@ def test_it_runs_as_it_is(desk: Path) -> None:
         (["s.yaml", "--corpus", "none.txt"], "--corpus none.txt"),
         (["s.yaml", "--corpus", "t.csv", "--text", "words"], '"words" (--text)'),
         (["s.yaml", "--corpus", "t.csv", "--text", "body", "--group", "who"], '"who" (--group)'),
+        (["s.yaml", "--group", "book"], "give it too, with --corpus"),
+        (["s.yaml", "--text", "body"], "give it too, with --corpus"),
         (["no/s.yaml"], "there is no folder no: make it"),
     ],
     ids=str,

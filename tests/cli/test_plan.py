@@ -78,6 +78,19 @@ def test_faults_of_fields_sweep_and_regimes_are_named_at_once(desk: Path) -> Non
     assert all(word in both(desk)[0].err for word in ("replce", '"kk"', "duplicats"))
 
 
+@pytest.mark.parametrize(("asked", "said"), [("5e4", True), ("300", False)])
+def test_a_vocabulary_that_so_short_a_text_will_not_fill_is_said_before_it_is_read(
+    desk: Path, asked: str, said: bool
+) -> None:
+    ended = call("plan", "s.yaml", "--set", f"tokenizer.vocab_size={asked}", cwd=desk)
+    assert ended.code == 0 and ended.unchanged
+    found = re.search(r"the vocabulary will have some ([\d,]+) entries if tales.jsonl is prose: so short", ended.err)
+    assert bool(found) == said
+    if found:
+        assert "hardly more of tokenizer.vocab_size 50,000" in ended.err
+        assert 257 < int(found[1].replace(",", "")) < 5_000
+
+
 @pytest.mark.slow
 def test_a_vocabulary_that_the_text_cannot_fill_is_said(desk: Path) -> None:
     """Run says it once, its caption and that of show repeat it, and so does a later plan; a small one is filled."""
@@ -180,3 +193,13 @@ def test_a_text_with_the_columns_keeps_them(desk: Path) -> None:
     before: Any = listing(desk)
     ended = call("plan", "s.yaml", "--set", "corpus.path=tales.jsonl", cwd=desk)
     assert ended.code == 0 and "left out" not in ended.err and listing(desk) == before
+
+
+def test_code_of_the_users_that_reads_a_file_is_said_once(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(desk)
+    (desk / "own_reads.py").write_text("def size(evidence):\n    return float(open('k.txt').read())\n")
+    (desk / "own_none.py").write_text("def size(evidence):\n    return 1.0\n")
+    for name, times in (("own_reads", 1), ("own_none", 0)):
+        ended = call("plan", "s.yaml", "--set", f"metrics.extra=[{name}:size]", cwd=desk)
+        assert ended.code == 0, ended.err
+        assert ended.err.count("your code reads what is in no key: own_reads.py:2 open('k.txt')") == times

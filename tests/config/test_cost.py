@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
-from support.tiny import tiny_config
+from support.tiny import PROJECT, tiny_config
 
-from lab.config.cost import UNKNOWN_PARAMETERS, model_bytes, operations, parameters, vocabulary
+from lab.config.cost import UNKNOWN_PARAMETERS, model_bytes, operations, parameters, reachable, vocabulary
 from lab.config.study import StudyConfig
 from lab.models.ngram import Ngram
 from lab.store.space import size_of
@@ -78,3 +79,11 @@ def test_counting_models_take_time() -> None:
     assert drawn > scored > 0
     assert operations(counting(order=1), 1000, 1, drawn=True) == pytest.approx(drawn / 3)
     assert operations(study, 2000, 1, drawn=True) == 2 * drawn
+
+
+@pytest.mark.parametrize("size", [3_000, 40_000])
+def test_the_vocabulary_that_a_text_can_fill_is_right_to_a_factor_of_one_and_a_half(size: int) -> None:
+    text = "\n".join(pq.read_table(PROJECT / "data" / "human-small.parquet")["text"].to_pylist()[:9])[:size]
+    made = train_tokenizer([text], 10**6).get_vocab_size()
+    assert len(text) == size and 2 / 3 < reachable(size) / made < 3 / 2
+    assert reachable(0) == 257 and reachable(float("inf")) == float("inf"), "the size of a hub's text is unknown"

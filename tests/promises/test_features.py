@@ -468,7 +468,7 @@ def test_a_checkpoint_begins_every_generation(run: Run, tmp_path: Path, kind: st
 
 
 def test_a_hub_models_tokenizer_has_its_revision(corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.text.corpus.hub_revision", lambda kind, name, revision, field: f"{name}@{revision}")
+    monkeypatch.setattr("lab.steps.identity.hub_revision", lambda kind, name, revision, field: f"{name}@{revision}")
     model = {"kind": "pretrained", "path": "org/name", "revision": "v2", "n_positions": T}
     study = build(tiny_config(corpus_file, model=model, tokenizer=None, train__start="base"))
     for step in steps_of(study, "tokenizer", "base"):

@@ -110,7 +110,7 @@ def test_lab_corpus_says_what_is_read_and_what_is_left_out(tmp_path: Path) -> No
     found = json.loads(call("corpus", "d", "--json", cwd=tmp_path).out)
     left = [{"why": "about the data, by name", "count": 1, "first": ["LICENSE.txt"]}]
     assert found["files"] == {"read": 1, "first": ["a.jsonl"], "left": left}
-    assert found["rows"] == {"rows": 46, "without_text": 3, "copies": 3}
+    assert found["rows"] == {"rows": 46, "without_text": 3, "copies": 3, "marks": 0}
 
 
 def test_one_domain_is_not_printed_twice(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
-from lab.text import records
 from lab.text.corpus import identity, read_documents
+from lab.text.formats import records
 
 TEXTS = [f"Note {i}: the ferry left the harbour {i * i} times." for i in range(40)]
 

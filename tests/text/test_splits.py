@@ -101,7 +101,7 @@ def test_copies_within_a_fold_are_left_out_and_those_between_folds_are_counted(t
     config = write(tmp_path / "again", leaky)
     assert folds(config)["test"] == sorted(leaky["score"])
     said = describe(config)
-    assert said["rows"] == {"rows": 63, "without_text": 0, "copies": 3} and said["groups_on_two_sides"] == 2
+    assert said["rows"] == {"rows": 63, "without_text": 0, "copies": 3, "marks": 0} and said["groups_on_two_sides"] == 2
     assert said["shared"]["validation"] == {"documents": 6, "copies": 0, "overlap": 0}
     assert said["shared"]["test"] == {"documents": 14, "copies": 2, "overlap": pytest.approx(2 / 14)}
     assert "of the test fold 2 of 14 documents and 14.29% of the 13-word sequences" in said["lines"][-2]

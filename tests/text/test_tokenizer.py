@@ -13,16 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 from support.tiny import WORDS
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from lab.config.text import TokenizerConfig
 from lab.errors import InputError
+from lab.metrics.risk import bits_per_byte
 from lab.run.preflight import prepare_human
 from lab.steps.identity import _tokenizer_identity
 from lab.steps.kind import make_step
 from lab.steps.text import TOKENIZER_KIND, TokenizerParams
 from lab.store.store import Store
 from lab.text.corpus import SHARES
+from lab.text.spelled import spell_special_tokens
 from lab.text.tokenizer import (
     LONGEST,
     _cut_long_words,
@@ -299,6 +301,30 @@ def test_a_special_token_that_text_spells_is_refused(word: str, place: str, tmp_
     step = make_step(TOKENIZER_KIND, params, {})
     with pytest.raises(InputError, match=re.escape(said)):
         prepare_human(Store(tmp_path / "store"), [step], lambda _: None)
+
+
+@pytest.mark.parametrize("word", ["<s>", "<|user|>", "[INST]", "<é>"])
+def test_a_special_token_in_marks_that_text_spells_has_its_bytes(word: str, tmp_path: Path) -> None:
+    """Also where it begins rows: the lab puts BOS before a row, so each one in a row is text."""
+    source = pretrained(tmp_path / "m", added=[AddedToken(word, special=True)])
+    settings = json.loads((source / "tokenizer_config.json").read_text()) | {"bos_token": word}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    given = Tokenizer.from_file(str(source / "tokenizer.json"))
+    number = given.token_to_id(word)
+    before = copied(source, tmp_path / "out")
+    spell_special_tokens(tmp_path / "out")
+    assert [name for name in before if before[name] != (tmp_path / "out" / name).read_bytes()] == ["tokenizer.json"]
+    tokenizer, special = load_tokenizer(tmp_path / "out")
+    text = f"old{word} {word}river"
+    ids = tokenizer.encode(text).ids
+    assert ids == given.encode(text).ids and ids.count(number) == 2, "its model knows the token"
+    entries = token_bytes(tokenizer)
+    assert b"".join(entries[i] for i in ids).decode() == text
+    nats = np.full((1, len(ids)), 0.5)
+    assert bits_per_byte(np.array([ids]), nats, entries) == pytest.approx(
+        0.5 * len(ids) / (np.log(2) * len(text.encode()))
+    )
+    assert special["bos"] == number and entries[special["eos"]] == b"", "EOS is no text: it ends documents"
 
 
 def test_an_added_token_that_is_the_name_of_a_byte_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from lab.steps.place import Place
 from lab.steps.text import CORPUS, MODULES
 from lab.store.step import Attempt, Step
 from lab.text.corpus import read_labels
-from lab.text.readers import lacking
+from lab.text.formats.readers import lacking
 
 FILE = "labels.parquet"
 

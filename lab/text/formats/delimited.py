@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from lab.errors import InputError
-from lab.text.columns import Row, check_columns, names_of
 from lab.text.files import File
+from lab.text.formats.columns import Row, check_columns, names_of
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 WORDS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars (|)"}

@@ -61,3 +61,10 @@ def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [pa.array(values, pa.string()) for values in zip(*rows, strict=True)], schema=ROWS
     )
+
+
+def of_split(batch: pa.RecordBatch, split: str | None) -> pa.RecordBatch:
+    """Return the batch with the name of its split, where it has one."""
+    if split is None:
+        return batch
+    return batch.set_column(ROWS.get_field_index(SPLIT), ROWS.field(SPLIT), pa.repeat(split, len(batch)))

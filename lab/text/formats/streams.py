@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lab.errors import InputError, brief
 from lab.text.files import MOST_UNPACKED, File
+from lab.text.formats.marks import ESCAPED, MARK_BYTES, Marks, Unmarked
 
 CHUNK = 1 << 20
 """Bytes that are unpacked at one time."""
@@ -107,8 +108,8 @@ def _unpacked(file: File) -> io.BufferedReader:
 
 
 @contextlib.contextmanager
-def opened(file: File) -> Iterator[TextIO]:
-    """Open a file as UTF-8 text without its byte order mark.
+def opened(file: File, marks: Marks) -> Iterator[TextIO]:
+    """Open a file as UTF-8 text without byte order marks. Those after its start are counted.
 
     Line ends of plain text become newlines. In the other formats they may be a part of a value.
 
@@ -124,8 +125,23 @@ def opened(file: File) -> Iterator[TextIO]:
             todo = "unpack it and give what is in it" if "archive" in kind else "save it as UTF-8"
             raise InputError(f"corpus file {file.path} cannot be read: it is a {kind}, not {_ends(file)}: {todo}")
         lines = {"text": None, "json": "\n"}.get(file.format, "")
-        with io.TextIOWrapper(binary, encoding="utf-8-sig", newline=lines) as stream:
+        with Unmarked(binary, lines, marks) as stream:
             yield stream
+
+
+def marked(file: File) -> bool:
+    """Return whether a file of text, JSON, CSV or TSV holds a byte order mark after its start.
+
+    In JSON one may be spelled as an escape. All of it is read, and unpacked where it is packed.
+    """
+    with _unpacked(file) as binary:
+        before = binary.read(len(MARK_BYTES)).removeprefix(MARK_BYTES)
+        while chunk := binary.read(CHUNK):
+            part = before + chunk
+            if MARK_BYTES in part or (file.format == "json" and ESCAPED in part.lower()):
+                return True
+            before = part[1 - len(ESCAPED) :]
+    return False
 
 
 def _ends(file: File) -> str:

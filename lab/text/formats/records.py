@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from lab.errors import InputError
-from lab.text.columns import Row, check_columns, names_of
 from lab.text.files import File
+from lab.text.formats.columns import Row, check_columns, names_of
 
 CHUNK = 1 << 20
 """Characters that are read at one time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
@@ -10,11 +11,12 @@ import pyarrow.parquet as pq
 
 from lab.config.text import CorpusConfig
 from lab.errors import InputError
-from lab.text.columns import ROLES, ROWS, Row, batched, check_columns, names_of
-from lab.text.delimited import table_rows
 from lab.text.files import File, find_files
-from lab.text.records import record_rows
-from lab.text.streams import one_line_errors, opened
+from lab.text.formats.columns import ROLES, ROWS, Row, batched, check_columns, names_of
+from lab.text.formats.delimited import table_rows
+from lab.text.formats.marks import Marks
+from lab.text.formats.records import record_rows
+from lab.text.formats.streams import marked, one_line_errors, opened
 
 ROWS_AT_ONCE = 64
 """Rows that are taken out of a Parquet file at one time. They may be long."""
@@ -22,25 +24,37 @@ ARROW_FILE = b"ARROW1"
 """The first bytes of an Arrow file that is no stream."""
 
 
-def read_rows(file: File, columns: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file as batches of the schema ROWS.
+def read_rows(file: File, columns: Mapping[str, str], marks: Marks) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file as batches of the schema ROWS, without byte order marks.
 
     Args:
         file: the file.
         columns: the name of the column for each field of CorpusConfig that names one.
+        marks: counts the marks that are dropped.
 
     Raises:
         InputError: the file is damaged, is not what its name says, or lacks a column. The message names it.
     """
     with one_line_errors(file):
-        if file.format == "parquet":
-            yield from _parquet_rows(file, columns)
-        elif file.format == "arrow":
-            yield from _arrow_rows(file, columns)
-        else:
-            rows = {"text": _document, "json": record_rows}.get(file.format, table_rows)
-            with opened(file) as stream:
-                yield from batched(rows(file, stream, columns))
+        if file.format in ARROWS:
+            yield from map(marks.out_of_batch, ARROWS[file.format](file, columns))
+            return
+        rows = {"text": _document, "json": record_rows}.get(file.format, table_rows)
+        with opened(file, marks) as stream:  # JSON may spell a mark as an escape, which its reader makes one
+            yield from map(marks.out_of_batch, batched(rows(file, stream, columns)))
+
+
+def holds_marks(file: File, columns: Mapping[str, str]) -> bool:
+    """Return whether `read_rows` drops a byte order mark. One in a part of JSON or CSV that is not read counts, too.
+
+    False for a file that cannot be read: its reader will say so.
+    """
+    with contextlib.suppress(Exception):
+        if file.format not in ARROWS:
+            return marked(file)
+        marks = Marks()
+        return any(marks.dropped for _ in read_rows(file, columns, marks))
+    return False
 
 
 def lacking(config: CorpusConfig, roles: Sequence[str]) -> list[str]:
@@ -50,11 +64,11 @@ def lacking(config: CorpusConfig, roles: Sequence[str]) -> list[str]:
     absent: list[str] = []
     for role, column in named.items() if found.files else ():
         try:
-            next(read_rows(found.files[0], {"text": config.text}), None)
+            next(read_rows(found.files[0], {"text": config.text}, Marks()), None)
         except InputError:  # what is wrong is not the column
             return []
         try:
-            next(read_rows(found.files[0], {"text": config.text, role: column}), None)
+            next(read_rows(found.files[0], {"text": config.text, role: column}, Marks()), None)
         except InputError:
             absent.append(role)
     return absent
@@ -88,6 +102,10 @@ def _arrow_rows(file: File, columns: Mapping[str, str]) -> Iterator[pa.RecordBat
         check_types(f"file {file.path}", reader.schema, columns)
         for batch in batches:
             yield as_text(batch, columns)
+
+
+ARROWS = {"parquet": _parquet_rows, "arrow": _arrow_rows}
+"""Formats that hold batches of Arrow -> their readers."""
 
 
 def check_types(what: str, schema: pa.Schema, columns: Mapping[str, str]) -> None:
