@@ -45,7 +45,7 @@ class Drawn:
 
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
-NEEDS = ("trusted", "decoy", "judge", "observer")
+NEEDS = ("trusted", "decoy", "judge", "observer", "candidates")
 """What a curator may ask for: see `needs`."""
 LEAST = 8
 """Fewest rows of its own, trusted ones or decoys, to which a curator fits anything."""
@@ -59,6 +59,8 @@ def needs(*what: str, by: Mapping[str, tuple[str, ...]] | None = None) -> Callab
     decoy: rows that the curator has the newest published model write (`table.decoy`), without a pool's labels.
     judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
+    candidates: the judge's likely tokens at each place of a row.  Whoever needs them is an editor, sees no table but a
+    Row (lab/curators/edits.py), and returns its tokens anew.
 
     Args:
         what: needed whatever the options are.

@@ -30,6 +30,15 @@ COLUMNS = (
         "Human rows dropped, or drawn never, divided by human rows on offer: the false positive rate.",
     ),
     Column(
+        "edited",
+        "share of the recipe's tokens that editors changed",
+        "share, 0 to 1",
+        None,
+        "Tokens of the recipe that an editor replaced by another, divided by its tokens of text.",
+        kinds=(),
+        missing="no editor worked on the pool",
+    ),
+    Column(
         "largest_repeat",
         "most times that one row is in the recipe",
         "times",

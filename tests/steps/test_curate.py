@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, TOLD
+from lab.curators import CURATORS, RELEASED, TOLD
 from lab.curators.detectors import STATISTICS
 from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
+from lab.run.folder import RunFolder
 from lab.steps.curate import CURATE, SCORES, CurateParams
 from lab.store.step import Attempt
 
@@ -94,7 +95,7 @@ BLIND: list[dict[str, Any]] = [
     {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
 """Every blind curator that needs no text, nor rows or scores of its own."""
-NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")}
+NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")} - {"toedit"}
 SCORED = [
     ("band", {"low": 0.2, "high": 0.8}),
     ("best", {"keep": 0.5}),
@@ -107,7 +108,8 @@ SCORED = [
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    assert {each["name"] for each in BLIND} == {name for name in set(CURATORS) - TOLD - NEEDING} - {"stop_words"}
+    alone = set(CURATORS) - TOLD - RELEASED - NEEDING - {"toedit"}
+    assert {each["name"] for each in BLIND} == alone - {"stop_words"}
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
     first = Recipe((Part(HUMAN, 0, 20), Part(0, 0, 20)))
@@ -285,3 +287,36 @@ def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"known source have none: use table\.tokens"):
         rule = {"name": "own_text_rule:short", "options": {}}
         decide(tmp_path / "run", Recipe((Part(0, 0, 2),)), {"human": rows, "synthetic-0": rows}, [rule])
+
+
+OWN = """
+import numpy as np
+from lab.curators import Drawn, Dropped, needs
+
+@needs("trusted", "decoy", "observer")
+def every(table, *, rng):
+    assert set(table.scores) == {"nats", "entropy", "variance", "cross"}
+    for rows in (table, table.own, table.decoy):
+        assert rows.scores["nats"].shape == (len(rows),) and rows.mean("cross").min() > 0
+        assert not rows.tokens.flags.writeable and not rows.scores["nats"].flags.writeable
+    return Drawn(np.array([0, 0, 1]), {"decoys": len(table.decoy)})
+"""
+
+
+def test_own_resampler_with_a_judge_end_to_end(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resampler of the user's own: its models are trained once, its row is trained on twice, it is counted."""
+    (tmp_path / "own_every.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    study = built(curators=["own_every:every"], regimes=["human", "replace", "accumulate"])
+    names = [step.name for step in study.steps]
+    assert names.count("scored") == 4  # of S_0 and H, of trusted rows and decoys, for both regimes
+    run_study(study, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").results()
+    last = of(study, "accumulate")[-1]
+    folder = store_at(tmp_path).folder(last.recipe.name, last.recipe.key)
+    recipe = load_recipe(folder)
+    assert recipe.rows == 3 and recipe.unique_rows == 2 and max(part.repeat for part in recipe.parts) == 2
+    assert json.loads((folder / "curation.json").read_text())["facts"] == [{"curator": "own_every:every", "decoys": 32}]
+    row = next(row for row in rows if row["regime"] == "accumulate" and row["generation"] == 1)
+    assert row["largest_repeat"] == 2 and row["human_pool"] == 0.5 and row["kept"] == 2 / 64
+    assert row["passes"] == 640 / 32 and row["human_curated"] == row["human_share"]
