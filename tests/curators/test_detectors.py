@@ -256,6 +256,23 @@ def test_a_detector_without_labels_is_refused() -> None:
         detected(table(few, scored(np.arange(20.0)), few), rng=generator(0), by="likelihood")
 
 
+def test_a_curator_that_does_not_ask_gets_none() -> None:
+    alone = scored(np.arange(9.0))
+    with pytest.raises(InputError, match=r'table\.written, the decoys: put @needs\("decoy"\) above the function'):
+        detected(table(alone, alone, alone.decoy), rng=generator(0), by="likelihood")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 64])
+def test_blocks_of_rows_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (rows(generator(seed).integers(seed, 30, (40, 9))) for seed in (1, 9))
+    shown = table(one, one, other)
+    whole = dsir(shown, rng=generator(0), keep=0.5), detected(shown, rng=generator(0), by="ngrams")
+    monkeypatch.setattr("lab.curators.detectors.ROWS_AT_ONCE", at_once)
+    parts = dsir(shown, rng=generator(0), keep=0.5), detected(shown, rng=generator(0), by="ngrams")
+    for a, b in zip(whole, parts, strict=True):
+        assert a.reasons == b.reasons and a.scores == pytest.approx(b.scores)
+
+
 def test_a_detector_among_curators() -> None:
     """Scores are written for the rows that it saw, and facts by name."""
     known = gaussians(50, 20)
