@@ -146,7 +146,7 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
     return order[start : start + count]
 
 
-def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
+def half_rows(owner: np.ndarray, half: int, count: int, among: np.ndarray | None = None) -> np.ndarray:
     """Return the indices of `count` rows of one half of the reference fold, or of all that it has, in random order.
 
     No document is in two of them.
@@ -155,6 +155,7 @@ def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
         owner: the document of each token, [N, T].
         half: 0 for half A, 1 for half B, 2 and 3 for two equal parts of half B.
         count: most rows to return.
+        among: which documents the rows may come from, bool [documents]; None means all.
 
     Raises:
         InputError: half A or B has no row, or a part fewer than curators are fitted to.
@@ -162,11 +163,14 @@ def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
     chosen = _half(owner, np.arange(len(owner)), second=half > 0)
     if half > 1:
         chosen = _dealt(owner, chosen, second=half > 2)
-        if len(chosen) < LEAST:
-            raise InputError(
-                f"the reference fold has {plural(len(chosen), 'row')} for curators to trust or to fit a model to, and "
-                f"{LEAST} are the least: give more text, or do without the curators that need them"
-            )
+    if among is not None:
+        chosen = chosen[among[owner[chosen, 0]] & among[owner[chosen, -1]]]
+    if half > 1 and len(chosen) < LEAST:
+        which = "" if among is None else " of this register"
+        raise InputError(
+            f"the reference fold has {plural(len(chosen), 'row')}{which} for curators to trust or to fit a model to, "
+            f"and {LEAST} are the least: give more text, or do without the curators that need them"
+        )
     if not len(chosen):
         raise InputError("the reference fold has no row for half A or B: give more text, or set profile.judge: false")
     return generator(derive_seed(0, half, "reference half")).permutation(chosen)[:count]
