@@ -26,6 +26,8 @@ BINS = 2**16
 """Places into which the n-grams of the trained detector are hashed."""
 DSIR_BINS = 10_000
 """The same for `dsir`: the number of Xie et al. 2023."""
+ROWS_AT_ONCE = 4096
+"""Rows whose n-grams are held at one time where there may be many."""
 PENALTY = 1e-4
 """Of the squared weights of the trained detector, per row."""
 UNIFORM = 0.1
@@ -125,9 +127,8 @@ def dsir(table: Table, *, rng: np.random.Generator, keep: float) -> Dropped:
     """
     if not _number(keep) or not 0 < keep <= 1:
         raise InputError(f"dsir: keep is {keep}; it is the share of rows that stay, above 0 and at most 1")
-    grams = hashed(table, DSIR_BINS)
-    wanted, given = (_law(each) for each in (hashed(table.own, DSIR_BINS), grams))
-    scores = np.asarray(grams @ np.log(given / wanted), np.float64)
+    costs = np.log(_law(table) / _law(table.own))
+    scores = np.concatenate([hashed(block, DSIR_BINS) @ costs for block in _blocks(table)])
     kept = np.zeros(len(table), np.bool_)
     kept[_successive(-scores, max(1, round(keep * len(table))), rng)] = True
     reasons = [None if stays else f"not drawn at {x:.1f} nats" for stays, x in zip(kept, scores, strict=True)]
@@ -203,7 +204,7 @@ def trained(human: Table, machine: Table) -> Statistic:
         return float(-(shares * log_expit(margins)).sum() + PENALTY / 2 * w @ w), x.T @ slopes + PENALTY * w
 
     weights = minimize(loss, np.zeros(BINS), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    return lambda table: np.asarray(_normed(table) @ weights, np.float64)
+    return lambda table: np.concatenate([_normed(block) @ weights for block in _blocks(table)])
 
 
 def _normed(table: Table) -> Any:
@@ -233,10 +234,18 @@ def hashed(table: Table, bins: int) -> Any:
     return counts
 
 
-def _law(grams: Any) -> Floats:
-    """Return the share of each bin in all rows, with a uniform part: float64 [bins]."""
-    counts = np.asarray(grams.sum(axis=0), np.float64).ravel()
-    return np.asarray((1 - UNIFORM) * counts / max(counts.sum(), 1) + UNIFORM / len(counts))
+def _law(table: Table) -> Floats:
+    """Return the share of each bin in the n-grams of all rows, with a uniform part: float64 [DSIR_BINS]."""
+    counts = np.zeros(DSIR_BINS)
+    for block in _blocks(table):
+        counts += hashed(block, DSIR_BINS).sum(axis=0)
+    return np.asarray((1 - UNIFORM) * counts / max(counts.sum(), 1) + UNIFORM / DSIR_BINS)
+
+
+def _blocks(table: Table) -> list[Table]:
+    """Divide a table into blocks of ROWS_AT_ONCE rows, whose n-grams exist at one time."""
+    starts = range(0, max(1, len(table)), ROWS_AT_ONCE)
+    return [table.take(np.arange(start, min(start + ROWS_AT_ONCE, len(table)))) for start in starts]
 
 
 def platt(human: Floats, machine: Floats) -> tuple[float, float]:

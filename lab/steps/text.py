@@ -201,7 +201,9 @@ def check_sizes(step: Step, rows: Path) -> None:
         cutting.check_held_out(np.load(rows / f"{fold}.npy", mmap_mode="r"), step.params["rows"], fold)
     elif step.name == HUMAN_ROWS.name and "half" in step.params:
         owner = np.load(rows / "reference-document.npy", mmap_mode="r")
-        cutting.half_rows(owner, step.params["half"], step.params["rows"])
+        names = corpora.names(rows / "reference-names.arrow")
+        among = _of_domain(names["domain"], step.params.get("domain"))
+        cutting.half_rows(owner, step.params["half"], step.params["rows"], among)
     elif step.name == HUMAN_ROWS.name:
         cutting.check_train(np.load(rows / "train.npy", mmap_mode="r"), step.params["after"] + step.params["rows"])
 

@@ -101,6 +101,20 @@ def test_platt_by_hand() -> None:
     assert platt(machine, human) == (0, pytest.approx(0, abs=1e-9)), "the slope is never negative"
 
 
+def test_platt_is_that_of_scikit_learn() -> None:
+    """Its _sigmoid_calibration, version 1.9.1, gives slope 0.4938585 and offset -1.6095048 for these scores."""
+    found = platt(np.array([0.0, 1, 2, 3, 4]), np.array([2.0, 3, 5, 6, 7]))
+    assert found == pytest.approx((0.4938585, -1.6095048), abs=1e-6)
+
+
+def test_the_prior_is_a_half_however_many_rows_there_are() -> None:
+    human, machine = generator(0).normal(0, 1, 40), generator(1).normal(1, 1, 40)
+    assert platt(human, np.tile(machine, 5)) == pytest.approx(platt(human, machine), abs=1e-6)
+    x = rows(generator(2).integers(0, 40, (60, 12)))
+    fake = generator(3).integers(5, 45, (60, 12))
+    assert trained(x, rows(np.tile(fake, (4, 1))))(x) == pytest.approx(trained(x, rows(fake))(x), abs=0.02)
+
+
 def test_ngrams_find_pairs() -> None:
     """Every row holds 1 to 30 once, the machine's in order and the human ones in any: no single token tells."""
     rng = generator(1)
@@ -112,6 +126,13 @@ def test_ngrams_find_pairs() -> None:
     found = detected(table(pool, rows(human[:200]), rows(machine[:200])), rng=generator(0), by="ngrams")
     kept = [reason is None for reason in found.reasons]
     assert sum(kept[:40]) >= 38 and not any(kept[40:])
+
+
+def test_what_was_fitted_is_measured_on_other_rows() -> None:
+    """Trusted rows and decoys of one law: the n-grams learn their own rows by heart, and the held-out ones say so."""
+    one, other = (rows(generator(seed).integers(0, 50, (200, 10))) for seed in (1, 2))
+    found = detected(table(one, one, other), rng=generator(0), by="ngrams")
+    assert found.facts["auc"] == pytest.approx(0.5, abs=0.12) and found.facts["held_out"] == 200
 
 
 def test_grams_end_with_the_text() -> None:
@@ -233,6 +254,23 @@ def test_a_detector_without_labels_is_refused() -> None:
     few = scored(np.arange(7.0))
     with pytest.raises(InputError, match="fitted to 8 trusted rows and 8 decoys at least, and there are 20 and 7"):
         detected(table(few, scored(np.arange(20.0)), few), rng=generator(0), by="likelihood")
+
+
+def test_a_curator_that_does_not_ask_gets_none() -> None:
+    alone = scored(np.arange(9.0))
+    with pytest.raises(InputError, match=r'table\.written, the decoys: put @needs\("decoy"\) above the function'):
+        detected(table(alone, alone, alone.decoy), rng=generator(0), by="likelihood")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 64])
+def test_blocks_of_rows_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (rows(generator(seed).integers(seed, 30, (40, 9))) for seed in (1, 9))
+    shown = table(one, one, other)
+    whole = dsir(shown, rng=generator(0), keep=0.5), detected(shown, rng=generator(0), by="ngrams")
+    monkeypatch.setattr("lab.curators.detectors.ROWS_AT_ONCE", at_once)
+    parts = dsir(shown, rng=generator(0), keep=0.5), detected(shown, rng=generator(0), by="ngrams")
+    for a, b in zip(whole, parts, strict=True):
+        assert a.reasons == b.reasons and a.scores == pytest.approx(b.scores)
 
 
 def test_a_detector_among_curators() -> None:

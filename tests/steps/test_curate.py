@@ -207,6 +207,32 @@ def spy(table, *, rng):
 """
 
 
+FULL_SPY = """
+from lab.curators import needs
+
+@needs("trusted", "decoy", by={"all": ("judge", "observer")})
+def spy(table, *, rng, by):
+    for each in (table, table.own, table.written):
+        assert set(vars(each)) == {"tokens", "lengths", "spell", "scores", "trusted", "decoy"}
+        assert set(each.scores) == {"nats", "entropy", "variance", "cross"}
+        assert not any(array.flags.writeable for array in (each.tokens, each.lengths, *each.scores.values()))
+    assert table.own.trusted is table.own.decoy is table.written.trusted is table.written.decoy is None
+    return [None] * len(table)
+"""
+
+
+def test_a_curator_of_ones_own_that_needs_all_sees_no_more_than_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_full_spy.py").write_text(FULL_SPY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    roles = ("human", "synthetic-0", "trusted", "decoy")
+    arrays = {role: np.ones((9, 4), np.uint16) for role in roles}
+    arrays |= {f"{SCORES}{role}": np.ones((9, 4)) for role in roles}
+    spy = {"name": "own_full_spy:spy", "options": {"by": "all"}}
+    assert set(decide(tmp_path / "run", Recipe((Part(HUMAN, 0, 9), Part(0, 0, 9))), arrays, [spy])) == {""}
+
+
 def area_under_curve(score: np.ndarray, label: np.ndarray) -> float:
     """Return the chance that a labelled row scores higher than another, ties counting half."""
     one, other = score[label], np.sort(score[~label])

@@ -33,5 +33,7 @@ def test_the_parts_of_curators_are_alike() -> None:
 def test_a_part_of_few_rows_is_refused() -> None:
     with pytest.raises(InputError, match="has 7 rows for curators to trust or to fit a model to, and 8 are the least"):
         half_rows(fold([8] * 30), 3, 100)
+    with pytest.raises(InputError, match="has 0 rows of this register for curators"):
+        half_rows(fold([100] * 80), 3, 100, np.arange(80) < 40)
     with pytest.raises(InputError, match="has no row for half A or B"):
         half_rows(fold([8]), 0, 100)
