@@ -93,6 +93,11 @@ def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators
         (folder / role).mkdir(parents=True)
         np.save(folder / role / "tokens.npy", tokens)
         inputs[role] = folder / role
+        for judge in ("score-", "score-of-sea-"):  # of the tokens alone, as a judge's are
+            (folder / f"{judge}{role}").mkdir()
+            sums = tokens.astype(np.float64) @ np.arange(1, tokens.shape[1] + 1) % (97 + len(judge))
+            np.save(folder / f"{judge}{role}" / "scores.npy", np.stack([sums, sums + 1, sums + 2], axis=1))
+            inputs[f"{judge}{role}"] = folder / f"{judge}{role}"
     (folder / "pool").mkdir()
     (folder / "out").mkdir()
     (folder / "law").mkdir()
@@ -111,7 +116,14 @@ BLIND: list[dict[str, Any]] = [
     {"name": "random", "options": {"keep": 0.7}},
     {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
-"""Every blind curator that needs no text."""
+"""Every blind curator that needs no text and no model."""
+JUDGING: list[dict[str, Any]] = [
+    {"name": "band", "options": {"low": 0.1, "high": 0.9}},
+    {"name": "best", "options": {"keep": 0.8}},
+    {"name": "best", "options": {"keep": 0.8, "register": "sea"}},
+    {"name": "weights", "options": {}},
+]
+"""Every curator that reads the judge or trusted rows."""
 
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
@@ -127,6 +139,25 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
     assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
     assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
+
+
+def test_scores_and_weights_hear_nothing_of_origins_either(tmp_path: Path) -> None:
+    """Human, machine and archived rows change places, and trusted rows stay: the same bytes, origins apart."""
+    needed = {name for name in set(CURATORS) - TOLD if {*needs_of(name)} & {"trusted", "judge"}}
+    assert {each["name"] for each in JUDGING} == {n for n in needed if not {*needs_of(n)} & {"decoy", "observer"}}
+    rows = np.random.default_rng(0).integers(0, 30, (60, 20)).astype(np.uint16)
+    kinds, tables = {HUMAN: "human", 0: "synthetic-0", ARCHIVE: "archive"}, []
+    for name, order in (("a", (HUMAN, 0, ARCHIVE)), ("b", (0, ARCHIVE, HUMAN))):
+        arrays = {kinds[corpus]: rows[20 * k : 20 * k + 20] for k, corpus in enumerate(order)}
+        trusted = np.random.default_rng(1).integers(0, 30, (30, 20)).astype(np.uint16)
+        recipe = Recipe(tuple(Part(corpus, 0, 20) for corpus in order))
+        reasons = decide(tmp_path / name, recipe, {**arrays, "trusted": trusted}, JUDGING)
+        tables.append(pq.read_table(tmp_path / name / "out" / "decisions.parquet"))
+    assert {reason.partition(":")[0] for reason in reasons} == {"", "band", "best"}
+    assert tables[0]["origin"] != tables[1]["origin"]
+    one, other = (repr(table.drop_columns(["origin"]).to_pydict()) for table in tables)  # NaN is equal to NaN in it
+    assert one == other
+    assert len(set(tables[0]["weight"].to_pylist())) > 3
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
