@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import archives, edits, filters, judged, minhash, oracle, repetition, watermark, weighting
+from lab.curators import archives, detectors, edits, filters, judged, minhash, oracle, repetition, watermark, weighting
 from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, Weighted, nats_of, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
@@ -51,6 +51,9 @@ CURATORS: dict[str, Curator] = {
     "random": filters.uniform,
     "band": judged.band,
     "best": judged.best,
+    "detected": detectors.detected,
+    "importance": detectors.importance,
+    "dsir": detectors.dsir,
     "watermarked": watermark.watermarked,
     "weights": weighting.weights,
     "toedit": edits.toedit,
@@ -73,19 +76,20 @@ def curator(name: str) -> Curator:
     return found
 
 
-def needs_of(name: str) -> tuple[str, ...]:
-    """Return what a curator reads beside the rows, some of NEEDS."""
-    return tuple(getattr(curator(name), "needs", ()))
+def needs_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a curator with these options reads beside the rows, some of NEEDS."""
+    asked = getattr(curator(name), "needs", None)
+    return tuple(asked(options)) if asked else ()
 
 
 def register_of(name: str, options: Mapping[str, Any]) -> str:
     """Return the domain to which the judge of a curator is to be fitted; "" for all, or where it needs no judge."""
-    return str(options.get("register", "")) if "judge" in needs_of(name) else ""
+    return str(options.get("register", "")) if "judge" in needs_of(name, options) else ""
 
 
 def stage_of(name: str) -> str:
     """Return the stage of a curator, one of STAGES."""
-    return STAGES[0] if name in RELEASED else STAGES[1] if "candidates" in needs_of(name) else STAGES[2]
+    return STAGES[0] if name in RELEASED else STAGES[1] if "candidates" in needs_of(name, {}) else STAGES[2]
 
 
 def check_order(names: Sequence[str]) -> None:
@@ -135,7 +139,8 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        stage, shown = stage_of(name), _shown(name, _sample(register_of(name, options)), np.arange(100) < 50)
+        stage, sample = stage_of(name), _sample(register_of(name, options))
+        shown = _shown(name, options, sample, np.arange(100) < 50)
         before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
         curator(name)(before.get(stage, shown), rng=generator(0), **options)
 
@@ -171,7 +176,7 @@ def curate(
     weights: np.ndarray | None = None
     for name, options in wanted:
         kept = np.flatnonzero(times)
-        answer = _answer(name, _shown(name, table.take(kept), human[kept]), rng, options)
+        answer = _answer(name, _shown(name, options, table.take(kept), human[kept]), rng, options)
         if isinstance(answer, Drawn):
             drawn = np.bincount(answer.rows, minlength=len(kept))
             times[kept] *= drawn
@@ -212,9 +217,9 @@ def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
     return f"{name}_{again + 1}" if again else name
 
 
-def _shown(name: str, table: Table, human: np.ndarray) -> Table:
+def _shown(name: str, options: Mapping[str, Any], table: Table, human: np.ndarray) -> Table:
     """Return what the curator of this name is shown: what it needs, and who wrote the rows if it is in TOLD."""
-    needed = needs_of(name)
+    needed = needs_of(name, options)
     scored = {"judge", "observer"} & set(needed)
     scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
     trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))

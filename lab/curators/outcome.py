@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 
 def outcome(
-    times: np.ndarray, human: np.ndarray, dropped: np.ndarray, weights: np.ndarray | None = None
+    times: np.ndarray,
+    human: np.ndarray,
+    dropped: np.ndarray,
+    evaluations: Mapping[str, Mapping[str, Any]],
+    weights: np.ndarray | None = None,
 ) -> dict[str, float | None]:
     """Return the columns of a curated pool; None for a share of no rows.
 
@@ -14,6 +21,8 @@ def outcome(
         times: how often each row is trained on, [N].
         human: whether a human wrote it, [N].
         dropped: whether a curator dropped it, or drew it never, [N].
+        evaluations: curator -> how well its score tells machine rows from human ones (lab.curators.evaluation), in the
+            order in which they were applied.
         weights: how much it counts in the loss, [N]; None: all count the same.
     """
 
@@ -28,4 +37,5 @@ def outcome(
         "fpr": share(dropped, human),
         "human_curated": float(used[human].sum() / used.sum()),
         "largest_repeat": float(times.max()),
+        "detector_auc": next((each["auc"] for each in list(evaluations.values())[::-1]), None),
     }

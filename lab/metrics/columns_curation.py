@@ -49,6 +49,16 @@ COLUMNS = (
         missing=MISSING,
     ),
     Column(
+        "detector_auc",
+        "area under the ROC of the last curator with a score",
+        "chance, 0 to 1",
+        None,
+        "The chance that a machine row on offer has a higher score than a human one; 0.5 is blind, and below it the "
+        "score points the other way.",
+        kinds=(),
+        missing="the pool has rows of one kind, or no curator has a score",
+    ),
+    Column(
         "passes",
         "passes over the rows of the recipe",
         "times",

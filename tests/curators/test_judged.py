@@ -1,63 +1,113 @@
-"""Verifiers by hand: what they keep, and where a chain that they curate comes to rest."""
+"""Curators that read a judge, and what resamplers may answer, by hand."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lab.curators import check_curator, curate, register_of
-from lab.curators.judged import best
-from lab.curators.table import Table, nats_of
+from lab.curators import Drawn, Dropped, Table, curate, needs
+from lab.curators.judged import band, best
 from lab.errors import InputError
 from lab.seeds import generator
 
-
-def scored(**scores: Any) -> Table:
-    """Return rows of one token with these scores; a name with _ has a space in its place."""
-    columns = {name.replace("_", " "): np.asarray(values, np.float64) for name, values in scores.items()}
-    rows = len(next(iter(columns.values())))
-    return Table(np.zeros((rows, 1), np.uint16), np.ones(rows, np.int64), lambda some: [""] * len(some), columns)
+RNG = generator(0)
+MACHINE = np.zeros(4, np.bool_)
 
 
-def test_a_narrow_verifier_reads_the_judge_of_its_register() -> None:
-    table = scored(nats=[1, 2, 3, 4], nats_sea=[4, 3, 2, 1])
-    kept = {register: best(table, rng=generator(0), keep=0.5, register=register).reasons for register in ("", "sea")}
-    assert [reason is None for reason in kept[""]] == [True, True, False, False]
-    assert [reason is None for reason in kept["sea"]] == [False, False, True, True]
-    assert register_of("best", {"keep": 1, "register": "sea"}) == "sea" and nats_of("sea") == "nats sea"
-    assert register_of("best", {"keep": 1}) == register_of("random", {"keep": 1}) == ""
+def table(nats: list[float], length: int = 2, trusted: Table | None = None) -> Table:
+    tokens = np.arange(len(nats) * length).reshape(-1, length)
+    scores = {"nats": np.array(nats)}
+    return Table(tokens, np.full(len(nats), length), lambda some: [""] * len(some), scores, trusted)
 
 
-def generations(centre: float, wanted: tuple[str, dict[str, Any]], start: float = 3.0, count: int = 20) -> list[float]:
-    """Return the means of a chain of normal laws of spread 1, each fitted to what a curator keeps of its draws.
+def test_a_band_is_of_trusted_text_per_token() -> None:
+    """Trusted rows of 10 tokens cost 10 to 110 nats: 1 to 11 a token; the middle eight tenths are 2 to 10."""
+    own = table([10.0 * i for i in range(1, 12)], 10)
+    found = band(table([2.0, 6.0, 20.0, 24.0], trusted=own), rng=RNG, low=0.1, high=0.9)
+    assert found.facts == {"low": pytest.approx(2), "high": pytest.approx(10)}
+    assert found.reasons == ["loss 1.00 < 2.00", None, None, "loss 12.00 > 10.00"]
+    assert found.scores is not None and found.scores.tolist() == [1, 3, 10, 12]
+    low = band(table([2.0, 24.0], trusted=own), rng=RNG, low=0.1, high=1)
+    assert [bool(each) for each in low.reasons] == [True, False] and set(low.facts) == {"low"}
+    high = band(table([2.0, 24.0], trusted=own), rng=RNG, low=0, high=0.9)
+    assert [bool(each) for each in high.reasons] == [False, True]
 
-    A row is a number x, and costs a verifier centred at c  (x - c)^2 / 2.
-    """
-    mean, means, rng = start, [], np.random.default_rng(0)
-    for t in range(count):
-        drawn = rng.normal(mean, 1, 4_000)
-        found = curate(scored(nats=(drawn - centre) ** 2 / 2), [wanted], generator(t), np.zeros(4_000, np.bool_))
-        mean = float(drawn[found.kept].mean())
-        means.append(mean)
-    return means
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (-0.1, 1), (0, 1.1), (True, 1)])
+def test_a_band_has_two_quantiles(low: Any, high: Any) -> None:
+    with pytest.raises(InputError, match="0 <= low < high <= 1"):
+        band(table([1.0], trusted=table([1.0])), rng=RNG, low=low, high=high)
 
 
-@pytest.mark.parametrize("centre", [-1.0, 0.0, 5.0])
-def test_the_fixed_point_of_a_verified_chain_is_the_verifiers_centre(centre: float) -> None:
-    """Wherever it starts (Yi et al. 2026); a random choice of as many rows leaves the mean where it was."""
-    means = generations(centre, ("best", {"keep": 0.25}))
-    assert abs(means[0] - centre) < abs(3 - centre) and np.mean(means[-5:]) == pytest.approx(centre, abs=0.03)
-    assert generations(centre, ("random", {"keep": 0.25}))[-1] == pytest.approx(3, abs=0.6)  # a walk of 20 x 1/32
+def test_the_best_cost_the_judge_least() -> None:
+    found = best(table([8.0, 2.0, 6.0, 2.0]), rng=RNG, keep=0.5)
+    assert [each is None for each in found.reasons] == [False, True, False, True]
+    assert found.reasons[0] == "loss 4.00 > 1.00"
+    with pytest.raises(InputError, match="above 0 and at most 1"):
+        best(table([1.0]), rng=RNG, keep=0)
+
+
+def twice(table: Table, *, rng: np.random.Generator) -> Drawn:
+    return Drawn(np.array([3, 1, 3]), {"drawn": 3.0}, np.arange(len(table)))
+
+
+def not_the_first(table: Table, *, rng: np.random.Generator) -> Dropped:
+    return Dropped(["first", *[None] * (len(table) - 1)])
+
+
+def test_a_resampler_draws_rows_with_repeats() -> None:
+    """Of what it draws, rows 1, 3 and 3, the next curator sees rows 1 and 3 once."""
+    wanted = [(f"{__name__}:twice", {}), (f"{__name__}:not_the_first", {})]
+    found = curate(table([1.0] * 4), wanted, RNG, MACHINE)
+    assert found.times.tolist() == [0, 0, 0, 2]
+    assert found.reasons == [
+        f"{__name__}:twice: not drawn",
+        f"{__name__}:not_the_first: first",
+        f"{__name__}:twice: not drawn",
+        "",
+    ]
+    assert found.facts == ({"curator": f"{__name__}:twice", "drawn": 3.0},)
+    assert found.scores[f"{__name__}:twice"].tolist() == [0, 1, 2, 3]
+
+
+def test_decisions_return_to_the_order_of_the_pool() -> None:
+    order = np.array([2, 0, 3, 1])
+    found = curate(table([1.0] * 4), [(f"{__name__}:twice", {})], RNG, MACHINE).back(order)
+    assert found.times.tolist() == [1, 2, 0, 0]  # rows 1 and 3 of the shuffled table were rows 0 and 1
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("answer", "said"),
     [
-        ({"keep": 0.5, "register": 3}, "best: register is 3; it is the name of a domain of the corpus"),
-        ({"keep": 0, "register": "sea"}, "best: keep is 0"),
+        (lambda n: Drawn(np.array([n])), "must draw rows by whole numbers from 0 to 3"),
+        (lambda n: Drawn(np.array([0.5])), "must draw rows by whole numbers"),
+        (lambda n: Drawn(np.array([], np.int64)), "dropped every row"),
+        (lambda n: Dropped([None] * (n - 1)), "one reason or None for each of 4 rows"),
+        (lambda n: Dropped([None] * n, scores=np.zeros(n + 1)), "one score for each of 4 rows"),
+        (lambda n: 7, "one reason or None for each of 4 rows"),
     ],
 )
-def test_bad_options_are_refused_before_anything_runs(options: dict[str, Any], said: str) -> None:
-    check_curator("best", {"keep": 0.5, "register": "sea"})
+def test_other_answers_are_refused(answer: Callable[[int], Any], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.twice", lambda table, *, rng: answer(len(table)))
     with pytest.raises(InputError, match=said):
-        check_curator("best", options)
+        curate(table([1.0] * 4), [(f"{__name__}:twice", {})], RNG, MACHINE)
+
+
+@needs("trusted", "judge")
+def reads(table: Table, *, rng: np.random.Generator) -> Dropped:
+    assert table.trusted is not None and table.decoy is None and set(table.scores) == {"nats"}
+    return Dropped([None] * len(table))
+
+
+def blind(table: Table, *, rng: np.random.Generator) -> Any:
+    assert table.trusted is None and not table.scores
+    return table.own
+
+
+def test_a_curator_sees_what_it_needs_and_no_more() -> None:
+    rows = table([1.0] * 4, trusted=table([1.0]))
+    full = Table(rows.tokens, rows.lengths, rows.spell, {**rows.scores, "cross": rows.scores["nats"]}, rows, rows)
+    curate(full, [(f"{__name__}:reads", {})], RNG, MACHINE)
+    with pytest.raises(InputError, match=r'put @needs\("trusted"\) above the function'):
+        curate(full, [(f"{__name__}:blind", {})], RNG, MACHINE)

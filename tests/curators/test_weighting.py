@@ -81,7 +81,7 @@ def test_weights_have_a_mean_of_1_over_what_is_trained_on() -> None:
 
 def test_the_human_share_is_of_what_counts() -> None:
     human, dropped = np.array([True, False, False]), np.zeros(3, np.bool_)
-    found = outcome(np.ones(3, np.int64), human, dropped, np.array([2.0, 0.5, 0.5]))
+    found = outcome(np.ones(3, np.int64), human, dropped, {}, np.array([2.0, 0.5, 0.5]))
     assert found["human_curated"] == pytest.approx(2 / 3) and found["human_pool"] == pytest.approx(1 / 3)
 
 

@@ -17,6 +17,7 @@ from lab.config.cost import FILES
 from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, register_of, stage_of
+from lab.curators.evaluation import evaluated
 from lab.curators.outcome import outcome
 from lab.curators.table import SCORES as NAMES
 from lab.curators.table import Table, nats_of
@@ -33,7 +34,7 @@ from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora, corpora_of
 from lab.store.step import Attempt, Step
 
-FILE = "curation.json"
+FILE, DECISIONS = "curation.json", "decisions.parquet"
 SCORES = "score-"
 """Prefix of an input's role: score-synthetic-3 holds the scores of the sample of generation 3."""
 
@@ -94,7 +95,7 @@ def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], b
     Scores belong to a corpus, so that a sample is scored once for all regimes and curators.
     """
     rules = [each for each in place.study.curators if stage_of(each.name) == STAGES[2]]
-    asked = {need for each in rules for need in needs_of(each.name)}
+    asked = {need for each in rules for need in needs_of(each.name, each.options)}
     own = {"trusted": trusted(place)} if asked else {}
     if "decoy" in asked:
         own["decoy"] = decoy(place, before)
@@ -110,7 +111,8 @@ def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], b
 
 def _registers(rules: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return the registers to which the judges of these curators are fitted, "" for the judge of all text."""
-    return sorted({register_of(name, options) for name, options in rules if {"judge", "observer"} & {*needs_of(name)}})
+    needed = [(each, {*needs_of(*each)}) for each in rules]
+    return sorted({register_of(*each) for each, needs in needed if needs & {"judge", "observer"}})
 
 
 def _scores(register: str) -> str:
@@ -148,17 +150,17 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     # two streams: from the state of its own a curator could draw the order again, and with it who wrote what
     order = generator(derive_seed(params.seed, params.generation, "curate-order")).permutation(len(tokens))
     rng = generator(derive_seed(params.seed, params.generation, "curate"))
-    table = _table(params, inputs, tokens, scores).take(order)
+    whole = _table(params, inputs, tokens, scores)
     own = {role: _own(params, inputs, role, list(scores)) for role in ("trusted", "decoy") if role in inputs}
     human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
-    table = replace(table, trusted=own.get("trusted"), decoy=own.get("decoy"))
+    table = replace(whole.take(order), trusted=own.get("trusted"), decoy=own.get("decoy"))
     decisions = curate(table, wanted, rng, human[order]).back(order)
     kept, weights = _kept(recipe, numbers, decisions)
     save_recipe(kept, out, weights)
     _write_decisions(out, recipe, numbers, decisions)
-    account = _account(decisions, _origins(recipe, numbers), human)
+    account = _account(decisions, _origins(recipe, numbers), human, whole.lengths)
     account["facts"] = [*archive_facts(inputs["pool"]), *decisions.facts]
-    account["columns"] |= _edits(inputs, recipe, numbers, table.take(np.argsort(order)).lengths, decisions.times)
+    account["columns"] |= _edits(inputs, recipe, numbers, whole.lengths, decisions.times)
     write_json(out / FILE, account)
 
 
@@ -230,15 +232,19 @@ def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], d
         "copy_of": pa.array(decisions.copies, pa.uint32(), mask=decisions.copies < 0),
         **{f"score {name}": pa.array(scores.astype(np.float32)) for name, scores in decisions.scores.items()},
     }
-    pq.write_table(pa.table(columns), out / "decisions.parquet", compression="zstd")
+    pq.write_table(pa.table(columns), out / DECISIONS, compression="zstd")
 
 
-def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray) -> dict[str, Any]:
-    """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv."""
+def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+    """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv.
+
+    `detectors` says how well the scores of curators tell who wrote the rows.  No curator hears of it.
+    """
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origins.tolist(), decisions.reasons, strict=True))
     kept = {"offered": len(origins), "kept": int(decisions.kept.sum()), "fed": int(decisions.times.sum())}
-    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", decisions.weights)
-    return {**kept, "rows": counts, "columns": columns}
+    found = {name: evaluated(scores, human, origins, lengths) for name, scores in decisions.scores.items()}
+    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", found, decisions.weights)
+    return {**kept, "rows": counts, "detectors": found, "columns": columns}
 
 
 def _edits(
@@ -268,7 +274,11 @@ CURATE = Kind(
     "curate",
     CurateParams,
     _run_curate,
-    ("steps/curation/curate.py", "curators/__init__.py", "curators/table.py", "curators/outcome.py", "models/feed.py"),
-    version="3",
+    (
+        "steps/curation/curate.py",
+        *(f"curators/{name}.py" for name in ("__init__", "table", "outcome", "evaluation")),
+        "models/feed.py",
+    ),
+    version="4",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )
