@@ -143,7 +143,7 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
     return order[start : start + count]
 
 
-def half_rows(owner: np.ndarray, half: int, count: int, among: np.ndarray | None = None) -> np.ndarray:
+def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
     """Return the indices of `count` rows of one half of the reference fold, or of all that it has, in random order.
 
     Documents stand in the order of their hashes, so either half is a sample of all.  No document is in both.
@@ -152,16 +152,13 @@ def half_rows(owner: np.ndarray, half: int, count: int, among: np.ndarray | None
         owner: the document of each token, [N, T].
         half: 0 for half A, 1 for half B, 2 and 3 for the first and the second half of half B.
         count: most rows to return.
-        among: which documents the rows may come from, bool [documents]; None means all.
 
     Raises:
-        InputError: the half has no such row.
+        InputError: the half has no row.
     """
     chosen = _half(owner, np.arange(len(owner)), second=half > 0)
     if half > 1:
         chosen = _half(owner, chosen, second=half > 2)
-    if among is not None:
-        chosen = chosen[among[owner[chosen, 0]] & among[owner[chosen, -1]]]
     if not len(chosen):
         what = "a curator's own rows" if half > 1 else "half A or B"
         mend = "do without the curators that need them" if half > 1 else "set profile.judge: false"

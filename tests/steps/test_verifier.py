@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.hostile import call
@@ -14,7 +15,7 @@ from support.tiny import run_study, steps_of, store_at, tiny, write_study
 from lab.config.files import parse_study
 from lab.errors import InputError
 from lab.loop import Study, build
-from lab.text.rows import half_rows
+from lab.steps.text import _of_domain
 
 Built = Callable[..., Study]
 NGRAM = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
@@ -58,19 +59,19 @@ def test_an_unknown_register_is_named_before_anything_is_trained(corpus_file: Pa
     study = tiny(corpus_file, **NGRAM, curators=[{"best": {"keep": 0.25, "register": "scripture"}}])
     ended = call("run", write_study(tmp_path / "a.yaml", study), "--workers", "0", cwd=tmp_path)
     assert ended.code == 2 and not ended.out
-    said = 'a curator asks for the register "scripture", and the domains of the corpus are: land, sea'
+    said = 'a curator asks for the register "scripture"; those that curators have rows of: land, sea'
     assert said in ended.err.splitlines()[-1]
     assert not list((tmp_path / "checkpoints" / "store").glob("train/*"))
 
 
-def test_rows_of_a_half_that_come_from_some_documents() -> None:
-    """Rows of documents 0 0, 0 1, 1 1, 2 2, 2 3, 3 3: a row that begins or ends in another document is left out."""
-    owner = np.array([[0, 0], [0, 1], [1, 1], [2, 2], [2, 3], [3, 3]])
-    assert sorted(half_rows(owner, 0, 9, np.array([True, False, True, True]))) == [0]
-    assert sorted(half_rows(owner, 1, 9, np.array([True, False, True, True]))) == [3, 4, 5]
-    assert sorted(half_rows(owner, 1, 9, np.array([True, False, True, False]))) == [3]
-    with pytest.raises(InputError, match="no row for half A or B"):
-        half_rows(owner, 0, 9, np.array([False, False, True, True]))
+def test_rows_of_one_domain_begin_and_end_in_it() -> None:
+    """Documents 0 and 2 are of the sea, 1 of land, 3 of none."""
+    owner = np.array([[0, 0], [0, 1], [1, 1], [2, 2], [2, 3], [0, 2]])
+    domains = pa.chunked_array([["sea", "land", "sea", None]])
+    assert _of_domain(np.array([5, 3, 1, 0]), owner, domains, "sea").tolist() == [5, 3, 0]
+    assert _of_domain(np.array([5, 1]), owner, domains, None).tolist() == [5, 1]
+    with pytest.raises(InputError, match='register "land"; those that curators have rows of: sea'):
+        _of_domain(np.array([5, 3, 1, 0]), owner, domains, "land")
 
 
 def test_what_has_no_domains_is_refused_before_anything_runs(built: Built) -> None:
