@@ -22,7 +22,7 @@ from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
 from lab.steps.curation.archived import ARCHIVED, archived, check_archive, released
-from lab.steps.curation.curate import check_registers, curated
+from lab.steps.curation.curate import check_own_rows, check_registers, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
@@ -289,7 +289,8 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
         options = _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
         order = partial(check_order, [curator.name for curator in study.curators])
         # what curators ask of a study is read from options that are right
-        faults += options or _faults([order, partial(check_archive, study), partial(check_registers, study)])
+        asked = [partial(check, study) for check in (check_archive, check_registers, check_own_rows)]
+        faults += options or _faults([order, *asked])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:

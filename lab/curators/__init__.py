@@ -139,10 +139,12 @@ def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        stage, sample = stage_of(name), _sample(register_of(name, options))
-        shown = _shown(name, options, sample, np.arange(100) < 50)
+        sample = _sample(register_of(name, options))
+        stage, shown = stage_of(name), _shown(name, options, sample, np.arange(100) < 50)
         before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
         curator(name)(before.get(stage, shown), rng=generator(0), **options)
+    if name == "oracle":  # not in the oracle itself: its code is in the keys of what is trained behind it
+        oracle.check_shares(**options)
 
 
 def _sample(register: str) -> Table:

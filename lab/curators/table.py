@@ -58,6 +58,8 @@ SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
 NEEDS = ("trusted", "decoy", "judge", "observer", "candidates")
 """What a curator may ask for: see `needs`."""
+LEAST = 8
+"""Fewest rows of its own, trusted ones or decoys, to which a curator fits anything."""
 F = TypeVar("F", bound=Callable[..., object])
 
 

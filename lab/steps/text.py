@@ -196,6 +196,9 @@ def check_sizes(step: Step, rows: Path) -> None:
     if step.name == HELDOUT_ROWS.name:
         fold = step.params["fold"]
         cutting.check_held_out(np.load(rows / f"{fold}.npy", mmap_mode="r"), step.params["rows"], fold)
+    elif step.name == HUMAN_ROWS.name and "half" in step.params:
+        owner = np.load(rows / "reference-document.npy", mmap_mode="r")
+        cutting.half_rows(owner, step.params["half"], step.params["rows"])
     elif step.name == HUMAN_ROWS.name:
         cutting.check_train(np.load(rows / "train.npy", mmap_mode="r"), step.params["after"] + step.params["rows"])
 

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, RELEASED, TOLD, needs_of
+from lab.curators import CURATORS, RELEASED, TOLD, stage_of
+from lab.curators.detectors import STATISTICS
 from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import RecipeRows, load_recipe, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.run.folder import RunFolder
-from lab.steps.curation.curate import CURATE, CurateParams
+from lab.steps.curation.curate import CURATE, SCORES, CurateParams
 from lab.store.step import Attempt
 
 Built = Callable[..., Study]
@@ -97,17 +98,12 @@ def test_weights_are_trained_on(built: Built, tmp_path: Path, changes: dict[str,
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
-    """Run the step on stub corpora of a known source, whose rows have no text; return the reasons."""
+    """Run the step on stub corpora of a known source, whose rows have no text, and scores; return the reasons."""
     inputs = {}
-    for role, tokens in arrays.items():
+    for role, array in arrays.items():
         (folder / role).mkdir(parents=True)
-        np.save(folder / role / "tokens.npy", tokens)
+        np.save(folder / role / ("scores.npy" if role.startswith(SCORES) else "tokens.npy"), array)
         inputs[role] = folder / role
-        for judge in ("score-", "score-of-sea-"):  # of the tokens alone, as a judge's are
-            (folder / f"{judge}{role}").mkdir()
-            sums = tokens.astype(np.float64) @ np.arange(1, tokens.shape[1] + 1) % (97 + len(judge))
-            np.save(folder / f"{judge}{role}" / "scores.npy", np.stack([sums, sums + 1, sums + 2], axis=1))
-            inputs[f"{judge}{role}"] = folder / f"{judge}{role}"
     (folder / "pool").mkdir()
     (folder / "out").mkdir()
     (folder / "law").mkdir()
@@ -126,20 +122,23 @@ BLIND: list[dict[str, Any]] = [
     {"name": "random", "options": {"keep": 0.7}},
     {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
-"""Every blind curator that needs no text and no model."""
-JUDGING: list[dict[str, Any]] = [
-    {"name": "band", "options": {"low": 0.1, "high": 0.9}},
-    {"name": "best", "options": {"keep": 0.8}},
-    {"name": "best", "options": {"keep": 0.8, "register": "sea"}},
-    {"name": "dsir", "options": {"keep": 0.8}},
-    {"name": "weights", "options": {}},
+"""Every blind curator that needs no text, nor rows or scores of its own."""
+NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")}
+SCORED = [
+    ("band", {"low": 0.2, "high": 0.8}),
+    ("best", {"keep": 0.5}),
+    ("best", {"keep": 0.5, "register": "sea"}),
+    *(("detected", {"by": by, "fpr": 0.2}) for by in STATISTICS),
+    *(("importance", {"by": by, "power": 2}) for by in STATISTICS),
+    ("dsir", {"keep": 0.5}),
+    ("weights", {}),
 ]
-"""Every curator that reads the judge or trusted rows."""
+"""Every curator that reads rows or scores of its own, with options under which it drops some of the rows below."""
 
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    alone = {name for name in set(CURATORS) - TOLD - RELEASED if not needs_of(name, {})}
+    alone = set(CURATORS) - TOLD - RELEASED - NEEDING
     assert {each["name"] for each in BLIND} == alone - {"stop_words"}
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
@@ -152,23 +151,42 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
 
 
-def test_scores_and_weights_hear_nothing_of_origins_either(tmp_path: Path) -> None:
-    """Human, machine and archived rows change places, and trusted rows stay: the same bytes, origins apart."""
-    needed = {name for name in set(CURATORS) - TOLD if {*needs_of(name, {})} & {"trusted", "judge"}}
-    assert {each["name"] for each in JUDGING} == {n for n in needed if not {*needs_of(n, {})} & {"decoy", "observer"}}
-    rows = np.random.default_rng(0).integers(0, 30, (60, 20)).astype(np.uint16)
-    kinds, tables = {HUMAN: "human", 0: "synthetic-0", ARCHIVE: "archive"}, []
-    for name, order in (("a", (HUMAN, 0, ARCHIVE)), ("b", (0, ARCHIVE, HUMAN))):
-        arrays = {kinds[corpus]: rows[20 * k : 20 * k + 20] for k, corpus in enumerate(order)}
-        trusted = np.random.default_rng(1).integers(0, 30, (30, 20)).astype(np.uint16)
-        recipe = Recipe(tuple(Part(corpus, 0, 20) for corpus in order))
-        reasons = decide(tmp_path / name, recipe, {**arrays, "trusted": trusted}, JUDGING)
-        tables.append(pq.read_table(tmp_path / name / "out" / "decisions.parquet"))
-    assert {reason.partition(":")[0] for reason in reasons} == {"", "band", "best", "dsir"}
-    assert tables[0]["origin"] != tables[1]["origin"]
-    one, other = (repr(table.drop_columns(["origin"]).to_pydict()) for table in tables)  # NaN is equal to NaN in it
-    assert one == other
-    assert len(set(tables[0]["weight"].to_pylist())) > 3
+def test_every_curator_is_among_those_of_these_tests() -> None:
+    editors = {name for name in NEEDING if stage_of(name) == "editor"}  # tests/steps/test_edited.py
+    assert {name for name, _ in SCORED} == NEEDING - editors
+
+
+@pytest.mark.parametrize(("name", "options"), SCORED, ids=str)
+def test_scores_trusted_rows_and_decoys_say_nothing_of_origins(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    """The same with rows and scores of the curator's own, which do differ between trusted rows and decoys."""
+    rng = np.random.default_rng(0)
+    looks = rng.random(80) < 0.5  # like the machine's; not who wrote it
+    pool, scores = rng.integers(20 * looks[:, None], 30, (80, 20)), rng.normal(50 + 10 * looks, 4, (4, 80)).T
+    own = {
+        "trusted": rng.integers(0, 30, (40, 20)),
+        "decoy": rng.integers(20, 30, (40, 20)),
+        f"{SCORES}trusted": rng.normal(50, 4, (40, 4)),
+        f"{SCORES}decoy": rng.normal(60, 4, (40, 4)),
+    }
+    parts = [(pool[half], scores[half]) for half in (slice(40), slice(40, 80))]
+    for folder, recipe, (one, other) in (
+        ("a", Recipe((Part(HUMAN, 0, 40), Part(0, 0, 40))), parts),
+        ("b", Recipe((Part(0, 0, 40), Part(HUMAN, 0, 40))), parts[::-1]),
+    ):
+        arrays = {"human": one[0], f"{SCORES}human": one[1], "synthetic-0": other[0], f"{SCORES}synthetic-0": other[1]}
+        arrays |= own
+        arrays |= {role.replace(SCORES, f"{SCORES}of-sea-"): each for role, each in arrays.items() if SCORES in role}
+        decide(tmp_path / folder, recipe, arrays, [{"name": name, "options": options}])
+    a, b = (pq.read_table(tmp_path / folder / "out" / "decisions.parquet") for folder in "ab")
+    assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
+    decided = a["weight" if name == "weights" else "times"].to_numpy()
+    assert decided.max() > decided.min()
+    found = [json.loads((tmp_path / folder / "out" / "curation.json").read_text()) for folder in "ab"]
+    assert found[0]["facts"] == found[1]["facts"] and f"score {name}" in a.column_names
+    auc = [each["columns"]["detector_auc"] for each in found]
+    assert sum(auc) == pytest.approx(1) and auc[0] == found[0]["detectors"][name]["generations"]["0"]["auc"]
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
@@ -296,6 +314,33 @@ def test_bad_curators_are_refused_before_anything_runs(built: Built, curators: l
 def test_values_of_options_are_refused_before_anything_runs_too(built: Built) -> None:
     with pytest.raises(InputError, match="random: keep is 2; it is the share"):
         built(curators=[{"random": {"keep": 2}}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"corpus__tokens": 112},
+            "curator detected needs 8 trusted rows at least, and corpus.tokens allows 7: raise it",
+        ),
+        ({"sample__tokens": 112}, "curator detected needs 8 decoys at least, and the sample allows 7: raise it"),
+    ],
+)
+def test_a_detector_without_labels_is_refused_before_anything_runs(
+    built: Built, changes: dict[str, Any], said: str
+) -> None:
+    fewer = {"metrics__tokens": 64, "curators": [{"detected": {"by": "ngrams"}}]}
+    with pytest.raises(InputError, match=f"^{said}$"):
+        built(**changes, **fewer)
+
+
+def test_no_judge_is_trained_that_no_detector_asks_for(built: Built) -> None:
+    for by, judges, scores in (("ngrams", 0, 0), ("likelihood", 1, 4), ("binoculars", 2, 4)):
+        study = built(curators=[{"detected": {"by": by}}], regimes=["replace"])
+        steps = [step.label for step in study.steps]
+        assert sum("curators' judge" in label and label.startswith("train") for label in steps) == judges, by
+        roles = of(study, "replace")[1].recipe.inputs
+        assert {"trusted", "decoy"} < set(roles) and sum(role.startswith(SCORES) for role in roles) == scores
 
 
 def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from lab.config.text import SourceConfig
 from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, register_of, stage_of
 from lab.curators.evaluation import evaluated
 from lab.curators.outcome import outcome
+from lab.curators.table import LEAST, Table, nats_of
 from lab.curators.table import SCORES as NAMES
-from lab.curators.table import Table, nats_of
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
@@ -77,6 +77,18 @@ def _named(place: Place, stage: str) -> list[dict[str, Any]]:
     ]
 
 
+def check_own_rows(study: StudyConfig) -> None:
+    """Raise InputError if curators would be fitted to fewer rows of their own than they need, whatever the text is."""
+    most = {"trusted": study.rows(study.corpus.tokens), "decoy": min(DECOYS, study.sample_rows)}
+    for each in study.curators:
+        for need in needs_of(each.name, each.options):
+            if most.get(need, LEAST) < LEAST:
+                what, field = ("decoys", "the sample") if need == "decoy" else ("trusted rows", "corpus.tokens")
+                raise InputError(
+                    f"curator {each.name} needs {LEAST} {what} at least, and {field} allows {most[need]}: raise it"
+                )
+
+
 def _edited(place: Place, corpora: Mapping[str, Step], began: Step | None) -> Mapping[str, Step]:
     """Declare the corpora as editors leave them, by role: all of them, because an editor is not told who wrote what."""
     editors, counts = _named(place, STAGES[1]), _rows_of(place)
@@ -111,8 +123,9 @@ def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], b
 
 def _registers(rules: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return the registers to which the judges of these curators are fitted, "" for the judge of all text."""
-    needed = [(each, {*needs_of(*each)}) for each in rules]
-    return sorted({register_of(*each) for each, needs in needed if needs & {"judge", "observer"}})
+    return sorted(
+        {register_of(name, options) for name, options in rules if {"judge", "observer"} & {*needs_of(name, options)}}
+    )
 
 
 def _scores(register: str) -> str:
