@@ -15,6 +15,7 @@ import pyarrow as pa
 from lab.config.cost import FILES, tokenizer_bytes, vocabulary
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
+from lab.curators.table import LEAST
 from lab.errors import InputError, printable
 from lab.metrics.contamination import shared
 from lab.recipe import ARCHIVE, HUMAN
@@ -298,16 +299,20 @@ def _of_domain(rows: np.ndarray, owner: np.ndarray, domains: pa.ChunkedArray, wa
         wanted: the domain.
 
     Raises:
-        InputError: there is no such row.
+        InputError: there are fewer than a curator's judge is fitted to.
     """
     if wanted is None:
         return rows
     named = np.array([str(domain) for domain in domains.to_pylist()])
     first, last = (named[owner[rows, place]] for place in (0, -1))
     found = rows[(first == wanted) & (last == wanted)]
-    if not len(found):
-        there = ", ".join(printable(name) for name in np.unique(first[first == last])[:20])
-        raise InputError(f'a curator asks for the register "{wanted}"; those that curators have rows of: {there}')
+    if len(found) < LEAST:
+        whole = zip(*np.unique(first[first == last], return_counts=True), strict=True)
+        there = ", ".join(f"{printable(name)} {count:,}" for name, count in list(whole)[:20])
+        raise InputError(
+            f'a curator asks for the register "{wanted}", of which there are {len(found)} rows to fit a judge to, and '
+            f"{LEAST} are the least; rows by register: {there}"
+        )
     return np.asarray(found)
 
 
