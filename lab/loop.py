@@ -122,11 +122,30 @@ class Generation:
 
     @property
     def steps(self) -> list[Step]:
-        """The steps of this generation alone, in order, with its shards and, where it is curated, the pool before."""
-        pools = [step for role, step in self.recipe.inputs.items() if role == "pool"]
+        """The steps of this generation alone, in order, with its shards and what its curators ask for."""
         shards = [step for step in self.synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
         probes = [step for steps in self.probes.values() for step in steps]
-        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, *self._profiled(), *self.ends]
+        return [
+            *self._curated(),
+            self.recipe,
+            *self.models,
+            *shards,
+            self.synthetic,
+            *probes,
+            *self._profiled(),
+            *self.ends,
+        ]
+
+    def _curated(self) -> list[Step]:
+        """Return the steps between the text that a pool may choose from and its curated recipe, the pool among them."""
+        pool, beside = self.recipe, list[Step]()
+        while "pool" in pool.inputs:
+            pool = pool.inputs["pool"]
+            beside += [pool.inputs["before"]] if "before" in pool.inputs else []
+        if pool == self.recipe:
+            return []
+        known = {self.recipe, *in_order([*pool.inputs.values(), *beside])}
+        return [step for step in in_order([self.recipe]) if step not in known]
 
     def _profiled(self) -> list[Step]:
         """Return the steps that only the profile of this generation needs: its evidence, and models on nested sizes."""

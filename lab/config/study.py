@@ -155,8 +155,9 @@ class StudyConfig(Frozen):
     """The regimes to compare, by name or with options: [human, replace, {mix: {human: 0.25}}].  A regime decides what
     the next generation is trained on; human is the control."""
     curators: tuple[CuratorConfig, ...] = ()
-    """Rules that drop rows of every pool with synthetic text, in this order, by name or with options.  The pools of the
-    regime human hold none to drop.  Default: no curators."""
+    """What is done to every pool with synthetic text, in this order, by name or with options: the archive adds human
+    rows, editors change tokens, rules drop rows, and others draw or weigh them.  The pools of the regime human stay as
+    they are.  Default: no curators."""
     corpus: Annotated[CorpusConfig | SourceConfig, Field(discriminator="kind"), kind_or("text")]
     """Human text, or a known distribution in its place."""
     tokenizer: TokenizerConfig | None = None

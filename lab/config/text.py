@@ -70,7 +70,7 @@ class CorpusConfig(Frozen):
     """Tokens of human text that each seed draws for itself from the train fold (n_0 in the literature)."""
     archive_tokens: Tokens | None = None
     """Further tokens of the train fold, kept apart for regimes that ask for fresh human text, such as mix with fresh:
-    true.  Default: no archive."""
+    true, and for the curator archive, whose rows no regime is given.  Default: no archive."""
     canaries: Annotated[tuple[Literal[1, 4, 16, 64, 256], ...], Field(min_length=1)] | None = None
     """Copies of canaries, such as [1, 4, 16, 64, 256]: for each number a row of random tokens takes the place of so
     many of the seed's human rows.  They change what is trained on, so a finished run cannot gain them.
@@ -115,8 +115,8 @@ class SourceConfig(Frozen):
     tokens: Tokens
     """Tokens that each seed draws for itself (n_0 in the literature)."""
     archive_tokens: Tokens | None = None
-    """Further tokens, kept apart for regimes that ask for fresh ones, such as mix with fresh: true.  Default: no
-    archive."""
+    """Further tokens, kept apart for regimes that ask for fresh ones, such as mix with fresh: true, and for the curator
+    archive, whose rows no regime is given.  Default: no archive."""
     layout: Literal["blocks"] = "blocks"
     """A source has rows without documents, so blocks is the only layout."""
 

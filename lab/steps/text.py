@@ -15,6 +15,7 @@ import pyarrow as pa
 from lab.config.cost import FILES, tokenizer_bytes, vocabulary
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
+from lab.curators.table import LEAST
 from lab.errors import InputError, printable
 from lab.metrics.contamination import shared
 from lab.recipe import ARCHIVE, HUMAN
@@ -266,7 +267,8 @@ def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt
     if params.half is None:
         drawn = cutting.draw_rows(tokens, params.seed, params.after, params.rows)
     else:
-        drawn = cutting.half_rows(owner, params.half, params.rows, _of_domain(names["domain"], params.domain))
+        drawn = cutting.half_rows(owner, params.half, len(owner))
+        drawn = _of_domain(drawn, owner, names["domain"], params.domain)[: params.rows]
     if "beside" in inputs:
         assert params.tokens is not None and params.prompt is not None
         drawn = cutting.enough_rows(
@@ -292,14 +294,30 @@ def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt
     cutting.write_rows(out, (len(drawn), tokens.shape[1]), block, origin=params.origin)
 
 
-def _of_domain(domains: pa.ChunkedArray, wanted: str | None) -> np.ndarray | None:
-    """Return which documents are of a domain, [documents]; None where all are wanted.  InputError if none is."""
+def _of_domain(rows: np.ndarray, owner: np.ndarray, domains: pa.ChunkedArray, wanted: str | None) -> np.ndarray:
+    """Return those of some rows that begin and end in documents of a domain, in order; all where it is None.
+
+    Args:
+        rows: numbers of rows.
+        owner: the document of each token of all rows, [N, T].
+        domains: the domain of each document.
+        wanted: the domain.
+
+    Raises:
+        InputError: there are fewer than a curator's judge is fitted to.
+    """
     if wanted is None:
-        return None
+        return rows
     named = np.array([str(domain) for domain in domains.to_pylist()])
-    if not (found := named == wanted).any():
-        there = ", ".join(printable(name) for name in np.unique(named)[:20])
-        raise InputError(f'a curator asks for the register "{wanted}", and the domains of the corpus are: {there}')
+    first, last = (named[owner[rows, place]] for place in (0, -1))
+    found = rows[(first == wanted) & (last == wanted)]
+    if len(found) < LEAST:
+        whole = zip(*np.unique(first[first == last], return_counts=True), strict=True)
+        there = ", ".join(f"{printable(name)} {count:,}" for name, count in list(whole)[:20])
+        raise InputError(
+            f'a curator asks for the register "{wanted}", of which there are {len(found)} rows to fit a judge to, and '
+            f"{LEAST} are the least; rows by register: {there}"
+        )
     return np.asarray(found)
 
 

@@ -146,7 +146,7 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
     return order[start : start + count]
 
 
-def half_rows(owner: np.ndarray, half: int, count: int, among: np.ndarray | None = None) -> np.ndarray:
+def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
     """Return the indices of `count` rows of one half of the reference fold, or of all that it has, in random order.
 
     No document is in two of them.
@@ -155,7 +155,6 @@ def half_rows(owner: np.ndarray, half: int, count: int, among: np.ndarray | None
         owner: the document of each token, [N, T].
         half: 0 for half A, 1 for half B, 2 and 3 for two equal parts of half B.
         count: most rows to return.
-        among: which documents the rows may come from, bool [documents]; None means all.
 
     Raises:
         InputError: half A or B has no row, or a part fewer than curators are fitted to.

@@ -1,6 +1,7 @@
 """The step `archived`: reserved human rows that join the pools of later generations, disjoint from all others."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,20 @@ def test_need_reads_validation_rows_and_never_test_rows(built: Built) -> None:
         assert judged["first-0"].inputs["model"] == of(study, "replace")[0].models[0]
         assert judged["now-0"].inputs["model"] == of(study, "replace")[1].models[0]
         assert judged["now-0"].inputs["rows"].params["fold"] == "validation"
+
+
+def test_a_plan_counts_what_curators_ask_for(built: Built) -> None:
+    """Of generation 2: its pool, the archive's, and the losses of model 1; with a judge its training and scores."""
+    study = built(**NGRAM, regimes=["replace"], generations=3, curators=asked(release="need"))
+    names = Counter(step.name for step in study.generations[2].steps)
+    assert (names["pool"], names["archived"], names["curate"], names["judged"]) == (1, 1, 1, 1)
+    assert names["train"] == names["record"] == 1
+    more = built(**NGRAM, regimes=["replace"], generations=3, curators=[*asked(), "band"])
+    names = Counter(step.name for step in more.generations[1].steps)
+    assert (names["train"], names["pool"], names["scored"]) == (2, 2, 4)
+    assert sum((Counter(step.name for step in g.steps) for g in more.generations), Counter()) >= Counter(
+        step.name for step in more.steps if step.name in ("pool", "archived", "scored", "curate", "train")
+    )
 
 
 def test_no_regime_is_given_the_reserved_rows(built: Built) -> None:

@@ -127,6 +127,7 @@ NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "nee
 SCORED = [
     ("band", {"low": 0.2, "high": 0.8}),
     ("best", {"keep": 0.5}),
+    ("best", {"keep": 0.5, "register": "sea"}),
     *(("detected", {"by": by, "fpr": 0.2}) for by in STATISTICS),
     *(("importance", {"by": by, "power": 2}) for by in STATISTICS),
     ("dsir", {"keep": 0.5}),
@@ -175,7 +176,9 @@ def test_scores_trusted_rows_and_decoys_say_nothing_of_origins(
         ("b", Recipe((Part(0, 0, 40), Part(HUMAN, 0, 40))), parts[::-1]),
     ):
         arrays = {"human": one[0], f"{SCORES}human": one[1], "synthetic-0": other[0], f"{SCORES}synthetic-0": other[1]}
-        decide(tmp_path / folder, recipe, arrays | own, [{"name": name, "options": options}])
+        arrays |= own
+        arrays |= {role.replace(SCORES, f"{SCORES}of-sea-"): each for role, each in arrays.items() if SCORES in role}
+        decide(tmp_path / folder, recipe, arrays, [{"name": name, "options": options}])
     a, b = (pq.read_table(tmp_path / folder / "out" / "decisions.parquet") for folder in "ab")
     assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
     decided = a["weight" if name == "weights" else "times"].to_numpy()

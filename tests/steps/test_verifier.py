@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.hostile import call
 from support.tiny import run_study, steps_of, store_at, tiny, write_study
 
 from lab.config.files import parse_study
+from lab.curators.table import LEAST
 from lab.errors import InputError
 from lab.loop import Study, build
-from lab.text.rows import half_rows
+from lab.steps.text import _of_domain
 
 Built = Callable[..., Study]
 NGRAM = {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
@@ -58,19 +60,20 @@ def test_an_unknown_register_is_named_before_anything_is_trained(corpus_file: Pa
     study = tiny(corpus_file, **NGRAM, curators=[{"best": {"keep": 0.25, "register": "scripture"}}])
     ended = call("run", write_study(tmp_path / "a.yaml", study), "--workers", "0", cwd=tmp_path)
     assert ended.code == 2 and not ended.out
-    said = 'a curator asks for the register "scripture", and the domains of the corpus are: land, sea'
-    assert said in ended.err.splitlines()[-1]
+    said = 'a curator asks for the register "scripture", of which there are 0 rows to fit a judge to'
+    assert said in ended.err.splitlines()[-1] and "; rows by register: land " in ended.err
     assert not list((tmp_path / "checkpoints" / "store").glob("train/*"))
 
 
-def test_rows_of_a_half_that_come_from_some_documents() -> None:
-    """Rows of documents 0 0, 0 1, 1 1, 2 2, 2 3, 3 3: a row that begins or ends in another document is left out."""
-    owner = np.array([[0, 0], [0, 1], [1, 1], [2, 2], [2, 3], [3, 3]])
-    assert sorted(half_rows(owner, 0, 9, np.array([True, False, True, True]))) == [0]
-    assert sorted(half_rows(owner, 1, 9, np.array([True, False, True, True]))) == [3, 4, 5]
-    assert sorted(half_rows(owner, 1, 9, np.array([True, False, True, False]))) == [3]
-    with pytest.raises(InputError, match="no row for half A or B"):
-        half_rows(owner, 0, 9, np.array([False, False, True, True]))
+def test_rows_of_one_domain_begin_and_end_in_it() -> None:
+    """Documents 0 and 2 are of the sea, 1 of land, 3 of none."""
+    owner = np.array([[0, 0], [0, 1], [1, 1], [2, 2], [2, 3], [0, 2]] * LEAST)
+    domains, every = pa.chunked_array([["sea", "land", "sea", None]]), np.arange(len(owner))[::-1]
+    assert _of_domain(every, owner, domains, "sea").tolist() == [row for row in every if row % 6 in (0, 3, 5)]
+    assert _of_domain(every, owner, domains, None).tolist() == every.tolist()
+    few = every[every % 6 != 2][: 2 * LEAST]
+    with pytest.raises(InputError, match=f'"land", of which there are 0 rows .* {LEAST} are the least; .*: sea '):
+        _of_domain(few, owner, domains, "land")
 
 
 def test_what_has_no_domains_is_refused_before_anything_runs(built: Built) -> None:
