@@ -16,6 +16,7 @@ from lab.config.files import parse_study, study_fields
 from lab.config.named import CuratorConfig, RegimeConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms, faults_beside
+from lab.config.watermark import WatermarkConfig
 from lab.curators import check_curator
 from lab.environment import instructions
 from lab.errors import InputError
@@ -230,7 +231,7 @@ def load_whole(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
         faults = [str(error), *faults_beside(fields, str(error))]
     for name, kind, check in (
         ("regimes", RegimeConfig, regimes.check_regime),
-        ("curators", CuratorConfig, check_curator),
+        ("curators", CuratorConfig, partial(check_curator, mark=WatermarkConfig(scheme="kgw").settings)),
     ):
         given = fields.get(name)
         for each in given if isinstance(given, list) else ():
@@ -259,7 +260,8 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
     faults = []
     for study in swept:
         faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
-        faults += _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+        mark = study.sample.mark
+        faults += _faults(partial(check_curator, curator.name, curator.options, mark) for curator in study.curators)
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:

@@ -78,18 +78,22 @@ class Decisions:
         return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, scores)
 
 
-def check_curator(name: str, options: Mapping[str, Any]) -> None:
-    """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
+def check_curator(name: str, options: Mapping[str, Any], mark: Mapping[str, Any] | None = None) -> None:
+    """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses.
+
+    `mark` holds the settings of the study's watermark, if it has one.
+    """
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        curator(name)(_shown(name, _sample(), np.arange(100) < 50), rng=generator(0), **options)
+        shown = _shown(name, replace(_sample(), mark=mark or {}), np.arange(100) < 50)
+        curator(name)(shown, rng=generator(0), **options)
 
 
 def _sample() -> Table:
     """Return a hundred rows, with all that a curator may need, on which options are tried."""
     rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
     scores = {name: np.linspace(1, 2, 100) for name in SCORES}
-    alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores)
+    alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores, vocabulary=1024)
     return replace(alone, trusted=alone, decoy=alone)
 
 
@@ -144,7 +148,8 @@ def _shown(name: str, table: Table, human: np.ndarray) -> Table:
     scored = {"judge", "observer"} & set(needed)
     scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
     trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))
-    shown = replace(table, scores=scores, trusted=trusted, decoy=decoy)
+    mark, vocabulary = (table.mark, table.vocabulary) if "mark" in needed else ({}, 0)
+    shown = replace(table, scores=scores, trusted=trusted, decoy=decoy, mark=mark, vocabulary=vocabulary)
     if name not in TOLD:
         return shown
     human.flags.writeable = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Drawn:
 
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
-NEEDS = ("trusted", "decoy", "judge", "observer")
+NEEDS = ("trusted", "decoy", "judge", "observer", "mark")
 """What a curator may ask for: see `needs`."""
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -57,6 +57,7 @@ def needs(*what: str) -> Callable[[F], F]:
     decoy: rows that the curator has the newest published model write (`table.decoy`), without a pool's labels.
     judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
+    mark: the watermark that the study says it writes with (`table.mark`), and the size of the vocabulary.
     """
     assert set(what) <= set(NEEDS), what
 
@@ -84,6 +85,10 @@ class Table:
     """Human rows of the curator's own, with the same scores, for one that needs them."""
     decoy: Table | None = None
     """Machine rows that the curator had written, with the same scores, for one that needs them."""
+    mark: Mapping[str, Any] = field(default_factory=dict)
+    """Of a curator that needs it: the settings of the study's watermark; {} where its text bears none."""
+    vocabulary: int = 0
+    """Entries of the vocabulary, for one that needs the mark."""
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -28,6 +28,7 @@ from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora, corpora_of
 from lab.steps.scored import DECOYS, decoy, judges, scored, trusted
 from lab.store.step import Attempt, Step
+from lab.text import tokenizer as tokenizers
 
 FILE = "curation.json"
 SCORES = "score-"
@@ -41,6 +42,8 @@ class CurateParams:
     layout: str
     seed: int
     generation: int
+    mark: Mapping[str, Any] | None = None
+    """The watermark of the study, {} where it has none.  None where no curator needs it."""
 
 
 def curated(place: Place, recipe: Step, before: Sequence[Step], began: Step | None) -> Step:
@@ -60,11 +63,17 @@ def curated(place: Place, recipe: Step, before: Sequence[Step], began: Step | No
         }
         for each in wanted
     ]
-    params = CurateParams(named, place.study.corpus.layout, place.seed, place.t)
+    mark = place.study.sample.mark if "mark" in _asked(place) else None
+    params = CurateParams(named, place.study.corpus.layout, place.seed, place.t, mark)
     inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer}
     inputs |= _needed(place, recipe, before, began)
     label = f"curate {recipe.chain}"
     return make_step(CURATE, params, inputs, label=label, disk=FILES + 8 * place.study.sample_rows)
+
+
+def _asked(place: Place) -> set[str]:
+    """Return what the curators of a study need, some of NEEDS."""
+    return {need for each in place.study.curators for need in needs_of(each.name)}
 
 
 def _needed(place: Place, recipe: Step, before: Sequence[Step], began: Step | None) -> dict[str, Step]:
@@ -72,7 +81,7 @@ def _needed(place: Place, recipe: Step, before: Sequence[Step], began: Step | No
 
     Scores belong to a corpus, so that a sample is scored once for all regimes and curators.
     """
-    asked = {need for each in place.study.curators for need in needs_of(each.name)}
+    asked = _asked(place) - {"mark"}
     own = {"trusted": trusted(place)} if asked else {}
     if "decoy" in asked:
         own["decoy"] = decoy(place, before)
@@ -106,9 +115,13 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     rng = generator(derive_seed(params.seed, params.generation, "curate"))
     table = _table(params, inputs, tokens, scores).take(order)
     trusted, decoys = (_own(params, inputs, role) if role in inputs else None for role in ("trusted", "decoy"))
+    table = replace(table, trusted=trusted, decoy=decoys)
+    if params.mark is not None:
+        vocabulary = tokenizers.load_special(inputs["tokenizer"])["vocab_size"]
+        table = replace(table, mark=params.mark, vocabulary=vocabulary)
     human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
     wanted = [(each["name"], each["options"]) for each in params.curators]
-    decisions = curate(replace(table, trusted=trusted, decoy=decoys), wanted, rng, human[order]).back(order)
+    decisions = curate(table, wanted, rng, human[order]).back(order)
     save_recipe(_kept(recipe, numbers, decisions.times), out)
     _write_decisions(out, recipe, numbers, decisions)
     write_json(out / FILE, _account(decisions, _origins(recipe, numbers), human))
