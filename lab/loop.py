@@ -24,6 +24,7 @@ from lab.recipe import Lineage
 from lab.steps import STEPS, probed
 from lab.steps.curate import curated
 from lab.steps.evidence.profile import SHARE, nested, profile
+from lab.steps.evidence.radioactivity import READING_ROLE, SAMPLE_ROLE, radioactivity
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
 from lab.steps.identity import identities
@@ -60,14 +61,16 @@ def chain(
         recipe = curated(place, pool(place, regime, samples), before, start)
         rows, began = _recipe_rows(study, regime, seed, t), _began(study, start, generations)
         models = train(place, recipe, rows, began)
-        sampled = marked(study, sample(place, models))
+        unmarked = sample(place, models)
+        sampled = marked(study, unmarked)
         probes = probed(place, models, sampled)
         numbers = voiced(study, record(place, models, sampled, probes))
         own = tuple(voiced(study, metric) for metric in extras(place, numbers))
         sizes = nested(place, recipe, rows, began[0], sampled) if regime.name != CONTROL or not t else {}
         profiled = marked_profile(study, profile(place, models, sampled, numbers, start, sizes))
+        traces = radioactivity(place, models, unmarked)
         generations.append(
-            Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled)
+            Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled, traces)
         )
         samples[t] = sampled
     return generations
@@ -107,6 +110,8 @@ class Generation:
     """One step per metric of the user's own."""
     profile: Step | None = None
     """What the definitions of collapse need; None where the study asks for none."""
+    radioactivity: Step | None = None
+    """Traces of a mark in what the models write without one; None where the study does not ask."""
 
     @property
     def chain(self) -> str:
@@ -117,9 +122,21 @@ class Generation:
     def steps(self) -> list[Step]:
         """The steps of this generation alone, in order, with its shards and, where it is curated, the pool before."""
         pools = [step for role, step in self.recipe.inputs.items() if role == "pool"]
-        shards = [step for step in self.synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
         probes = [step for steps in self.probes.values() for step in steps]
-        return [*pools, self.recipe, *self.models, *shards, self.synthetic, *probes, *self._profiled(), *self.ends]
+        own = [*self._written(self.synthetic), *probes, *self._profiled(), *self._traced()]
+        return [*pools, self.recipe, *self.models, *own, *self.ends]
+
+    def _written(self, synthetic: Step) -> list[Step]:
+        """Return a sample of this generation's models after its shards."""
+        shards = [step for step in synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
+        return [*shards, synthetic]
+
+    def _traced(self) -> list[Step]:
+        """Return the steps that only the radioactivity of this generation needs: readings, and an unmarked sample."""
+        given = {} if self.radioactivity is None else self.radioactivity.inputs
+        readings = [step for role, step in given.items() if role.startswith(READING_ROLE)]
+        unmarked = given.get(SAMPLE_ROLE, self.synthetic)
+        return readings if unmarked == self.synthetic else [*self._written(unmarked), *readings]
 
     def _profiled(self) -> list[Step]:
         """Return the steps that only the profile of this generation needs: its evidence, and models on nested sizes."""
@@ -132,14 +149,16 @@ class Generation:
     @property
     def ends(self) -> tuple[Step, ...]:
         """The steps that no other step needs: what was measured."""
-        return (self.record, *self.extras, *([self.profile] if self.profile else []))
+        asked = [step for step in (self.profile, self.radioactivity) if step]
+        return (self.record, *self.extras, *asked)
 
     @property
     def artifacts(self) -> dict[str, Step]:
         """What a run's folder links to, by name."""
         several = len(self.models) > 1
         links = {"synthetic": self.synthetic, "record": self.record}
-        links |= {"profile": self.profile} if self.profile else {}
+        beside = {"profile": self.profile, "radioactivity": self.radioactivity}
+        links |= {name: step for name, step in beside.items() if step}
         evidence = {"evidence" if name == HELDOUT.name else name: steps for name, steps in self.probes.items()}
         for name, made in {"model": self.models, **evidence}.items():
             links |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}

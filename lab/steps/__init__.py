@@ -17,7 +17,7 @@ from lab.steps import (
     text,
     train,
 )
-from lab.steps.evidence import entropy, judge, labels, plurality, profile, voices
+from lab.steps.evidence import entropy, judge, labels, plurality, profile, radioactivity, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
@@ -49,6 +49,8 @@ STEPS: dict[str, Kind] = {
         voices.VOICED_EXTRA,
         entropy.ENTROPY,
         plurality.PLURALITY,
+        radioactivity.READING,
+        radioactivity.RADIOACTIVITY,
         judge.JUDGED,
         labels.LABELS,
         MEMORY,
