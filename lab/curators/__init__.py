@@ -4,6 +4,9 @@ A curator is a function (table, *, rng, **options).  A rule returns a reason for
 or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  What a curator reads beside the rows it
 says by `needs`.  To add one, write a function like those in filters.py and give it a row in CURATORS, or name it
 "module:function".  The oracle alone, a bound and no remedy, is told who wrote what.
+
+Two stages come before these and see no table: the archive (archives.py), whose human rows join the pool, and editors
+(edits.py), which need "candidates" and return the tokens of a row anew.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import filters, judged, minhash, oracle, repetition, watermark
+from lab.curators import archives, detectors, edits, filters, judged, minhash, oracle, repetition, watermark
 from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
@@ -23,7 +26,8 @@ from lab.seeds import generator
 __all__ = ["CURATORS", "NEEDS", "CopyOf", "Drawn", "Dropped", "Table", "curate", "curator", "needs", "needs_of"]
 Answer = str | CopyOf | None
 """Why a row is dropped; None keeps it."""
-Curator = Callable[..., Sequence[Answer] | Dropped | Drawn]
+Curator = Callable[..., Any]
+"""A rule returns a sequence of Answer or Dropped, a resampler Drawn, an editor an array, the archive Released."""
 CURATORS: dict[str, Curator] = {
     "duplicates": filters.duplicates,
     "near_duplicates": minhash.near_duplicates,
@@ -32,11 +36,22 @@ CURATORS: dict[str, Curator] = {
     "random": filters.uniform,
     "band": judged.band,
     "best": judged.best,
+    "detected": detectors.detected,
+    "importance": detectors.importance,
+    "dsir": detectors.dsir,
     "watermarked": watermark.watermarked,
+    "toedit": edits.toedit,
+    "archive": archives.archive,
     "oracle": oracle.oracle,
 }
 TOLD = frozenset({"oracle"})
 """Curators that learn who wrote each row, by name: they are bounds, and no user's own is among them."""
+
+
+RELEASED = frozenset({"archive"})
+"""Curators that add human rows to a pool, by name."""
+STAGES = ("archive", "editor", "rule or resampler")
+"""The stages of curation, in order."""
 
 
 def curator(name: str) -> Curator:
@@ -45,9 +60,27 @@ def curator(name: str) -> Curator:
     return found
 
 
-def needs_of(name: str) -> tuple[str, ...]:
-    """Return what a curator reads beside the rows, some of NEEDS."""
-    return tuple(getattr(curator(name), "needs", ()))
+def needs_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a curator with these options reads beside the rows, some of NEEDS."""
+    asked = getattr(curator(name), "needs", None)
+    return tuple(asked(options)) if asked else ()
+
+
+def stage_of(name: str) -> str:
+    """Return the stage of a curator, one of STAGES."""
+    return STAGES[0] if name in RELEASED else STAGES[1] if "candidates" in needs_of(name, {}) else STAGES[2]
+
+
+def check_order(names: Sequence[str]) -> None:
+    """Check that curators stand in the order of their stages.  InputError names the first that does not."""
+    before = ""
+    for name in names:
+        if before and STAGES.index(stage_of(name)) < STAGES.index(stage_of(before)):
+            order = ", then ".join(f"every {stage}" for stage in STAGES[1:])
+            raise InputError(f'curators: "{name}" stands after "{before}"; the order is the archive, then {order}')
+        before = name
+    if (archives := sum(name in RELEASED for name in names)) > 1:
+        raise InputError(f'curators: "archive" is named {archives} times; name it once')
 
 
 @dataclass(frozen=True)
@@ -85,8 +118,10 @@ def check_curator(name: str, options: Mapping[str, Any], mark: Mapping[str, Any]
     """
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        shown = _shown(name, replace(_sample(), mark=mark or {}), np.arange(100) < 50)
-        curator(name)(shown, rng=generator(0), **options)
+        stage = stage_of(name)
+        shown = _shown(name, options, replace(_sample(), mark=mark or {}), np.arange(100) < 50)
+        before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
+        curator(name)(before.get(stage, shown), rng=generator(0), **options)
 
 
 def _sample() -> Table:
@@ -95,6 +130,12 @@ def _sample() -> Table:
     scores = {name: np.linspace(1, 2, 100) for name in SCORES}
     alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores, vocabulary=1024)
     return replace(alone, trusted=alone, decoy=alone)
+
+
+def _row() -> edits.Row:
+    """Return a row on which the options of an editor are tried."""
+    candidates = np.arange(2).repeat(4).reshape(2, 4).T  # the row of tokens 0, 0, 0, 0, and two candidates at each
+    return edits.Row(candidates[:, 0], np.zeros(4), candidates, np.log([[0.9, 0.1]] * 4))
 
 
 def curate(
@@ -113,7 +154,7 @@ def curate(
     scores: dict[str, np.ndarray] = {}
     for name, options in wanted:
         kept = np.flatnonzero(times)
-        answer = _answer(name, _shown(name, table.take(kept), human[kept]), rng, options)
+        answer = _answer(name, _shown(name, options, table.take(kept), human[kept]), rng, options)
         if isinstance(answer, Drawn):
             drawn = np.bincount(answer.rows, minlength=len(kept))
             times[kept] *= drawn
@@ -142,9 +183,9 @@ def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
     return f"{name}_{again + 1}" if again else name
 
 
-def _shown(name: str, table: Table, human: np.ndarray) -> Table:
+def _shown(name: str, options: Mapping[str, Any], table: Table, human: np.ndarray) -> Table:
     """Return what the curator of this name is shown: what it needs, and who wrote the rows if it is in TOLD."""
-    needed = needs_of(name)
+    needed = needs_of(name, options)
     scored = {"judge", "observer"} & set(needed)
     scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
     trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))
@@ -159,7 +200,7 @@ def _shown(name: str, table: Table, human: np.ndarray) -> Table:
 def _answer(name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]) -> Dropped | Drawn:
     """Ask one curator.  InputError where it fails, or answers with anything but what it may."""
     try:
-        answer = curator(name)(table, rng=rng, **options)
+        answer: Sequence[Answer] | Dropped | Drawn = curator(name)(table, rng=rng, **options)
     except InputError as error:
         raise error if name in CURATORS else InputError(f'curator "{name}": {error}') from error
     except Exception as error:  # a user's own function may raise anything

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 
-def outcome(times: np.ndarray, human: np.ndarray, dropped: np.ndarray) -> dict[str, float | None]:
+def outcome(
+    times: np.ndarray, human: np.ndarray, dropped: np.ndarray, evaluations: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float | None]:
     """Return the columns of a curated pool; None for a share of no rows.
 
     Args:
         times: how often each row is trained on, [N].
         human: whether a human wrote it, [N].
         dropped: whether a curator dropped it, or drew it never, [N].
+        evaluations: curator -> how well its score tells machine rows from human ones (lab.curators.evaluation), in the
+            order in which they were applied.
     """
 
     def share(which: np.ndarray, of: np.ndarray) -> float | None:
@@ -24,4 +31,5 @@ def outcome(times: np.ndarray, human: np.ndarray, dropped: np.ndarray) -> dict[s
         "fpr": share(dropped, human),
         "human_curated": float(times[human].sum() / times.sum()),
         "largest_repeat": float(times.max()),
+        "detector_auc": next((each["auc"] for each in list(evaluations.values())[::-1]), None),
     }

@@ -26,7 +26,7 @@ class Dropped:
 
     reasons: Sequence[str | CopyOf | None]
     """Why each row is dropped; None keeps it."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
     """What was fitted or measured, by name, such as a threshold.  It is written into curation.json."""
     scores: NDArray[np.float64] | None = None
     """The score [N] by which rows were dropped.  It is written beside the decisions."""
@@ -38,19 +38,19 @@ class Drawn:
 
     rows: NDArray[np.int64]
     """Row numbers of the table, repeats allowed: int64 [K].  A row that is not among them is dropped."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
     scores: NDArray[np.float64] | None = None
     """The score [N] by which rows were drawn."""
 
 
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
-NEEDS = ("trusted", "decoy", "judge", "observer", "mark")
+NEEDS = ("trusted", "decoy", "judge", "observer", "candidates", "mark")
 """What a curator may ask for: see `needs`."""
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def needs(*what: str) -> Callable[[F], F]:
+def needs(*what: str, by: Mapping[str, tuple[str, ...]] | None = None) -> Callable[[F], F]:
     """Say what a curator reads beside the rows: any of NEEDS.  The step `curate` makes it, and the table holds it.
 
     trusted: human rows of the curator's own, which no generation is trained on or measured by (`table.trusted`).
@@ -58,11 +58,18 @@ def needs(*what: str) -> Callable[[F], F]:
     judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
     mark: the watermark that the study says it writes with (`table.mark`), and the size of the vocabulary.
+    candidates: the judge's likely tokens at each place of a row.  Whoever needs them is an editor, sees no table but a
+    Row (lab/curators/edits.py), and returns its tokens anew.
+
+    Args:
+        what: needed whatever the options are.
+        by: value of the option `by` -> what it needs beside, so that no model is trained that no value asks for.
     """
-    assert set(what) <= set(NEEDS), what
+    more = dict(by or {})
+    assert {*what, *(need for each in more.values() for need in each)} <= set(NEEDS), (what, by)
 
     def mark(function: F) -> F:
-        vars(function)["needs"] = what
+        vars(function)["needs"] = lambda options: (*what, *more.get(str(options.get("by")), ()))
         return function
 
     return mark
@@ -115,6 +122,13 @@ class Table:
         if self.trusted is None:
             raise InputError('it reads table.own, the trusted rows: put @needs("trusted") above the function')
         return self.trusted
+
+    @property
+    def written(self) -> Table:
+        """Return the decoys.  InputError where the curator did not say that it needs them."""
+        if self.decoy is None:
+            raise InputError('it reads table.written, the decoys: put @needs("decoy") above the function')
+        return self.decoy
 
 
 @dataclass(frozen=True)

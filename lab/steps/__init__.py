@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.steps import (
+    archived,
     curate,
+    edited,
     extra,
     marked,
     pool,
@@ -17,7 +19,7 @@ from lab.steps import (
     text,
     train,
 )
-from lab.steps.evidence import entropy, judge, labels, plurality, profile, radioactivity, voices
+from lab.steps.evidence import entropy, judge, labels, plurality, profile, radioactivity, telephone, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
@@ -35,6 +37,8 @@ STEPS: dict[str, Kind] = {
         source.SOURCE,
         source.SOURCE_ROWS,
         pool.POOL,
+        archived.ARCHIVED,
+        edited.EDITED,
         curate.CURATE,
         scored.SCORED,
         train.BASE,
@@ -54,6 +58,8 @@ STEPS: dict[str, Kind] = {
         judge.JUDGED,
         labels.LABELS,
         MEMORY,
+        telephone.CONTINUED,
+        telephone.TOLD,
         profile.LEXICON,
         profile.PROFILE,
     )

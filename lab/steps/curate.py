@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lab.config.cost import FILES
-from lab.curators import CURATORS, Decisions, curate, curator, needs_of
+from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, stage_of
+from lab.curators.evaluation import evaluated
 from lab.curators.outcome import outcome
 from lab.curators.table import SCORES as NAMES
 from lab.curators.table import Table
@@ -23,6 +24,8 @@ from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Recipe, RowNumbers
 from lab.seeds import derive_seed, generator
+from lab.steps.archived import archive_facts
+from lab.steps.edited import COUNTS, edited
 from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
 from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora, corpora_of
@@ -30,7 +33,7 @@ from lab.steps.scored import DECOYS, decoy, judges, scored, trusted
 from lab.store.step import Attempt, Step
 from lab.text import tokenizer as tokenizers
 
-FILE = "curation.json"
+FILE, DECISIONS = "curation.json", "decisions.parquet"
 SCORES = "score-"
 """Prefix of an input's role: score-synthetic-3 holds the scores of the sample of generation 3."""
 
@@ -52,32 +55,50 @@ def curated(place: Place, recipe: Step, before: Sequence[Step], began: Step | No
     A pool of human rows alone stays as it is, so that all arms share generation 0 and the human control.  `before`:
     the models of the generation before; `began`: what generations start from.
     """
-    wanted = place.study.curators
-    if not wanted or not any(role.startswith(SYNTHETIC) for role in recipe.inputs):
+    if not place.study.curators or not any(role.startswith(SYNTHETIC) for role in recipe.inputs):
         return recipe
-    named = [
+    corpora = _edited(place, corpora_of(recipe), began)
+    mark = place.study.sample.mark if "mark" in _asked(place) else None
+    params = CurateParams(_named(place, STAGES[2]), place.study.corpus.layout, place.seed, place.t, mark)
+    inputs = {**corpora, "pool": recipe, "tokenizer": place.human.tokenizer}
+    inputs |= _needed(place, corpora, before, began)
+    label = f"curate {recipe.chain}"
+    return make_step(CURATE, params, inputs, label=label, disk=FILES + 8 * place.study.sample_rows)
+
+
+def _named(place: Place, stage: str) -> list[dict[str, Any]]:
+    """Return the name, the options and the hash of the code of the study's curators of a stage, in order."""
+    return [
         {
             "name": each.name,
             "options": each.options,
             "source": function_hash("curator", each.name, curator(each.name), own=each.name in CURATORS),
         }
-        for each in wanted
+        for each in place.study.curators
+        if stage_of(each.name) == stage
     ]
-    mark = place.study.sample.mark if "mark" in _asked(place) else None
-    params = CurateParams(named, place.study.corpus.layout, place.seed, place.t, mark)
-    inputs = {**recipe.inputs, "pool": recipe, "tokenizer": place.human.tokenizer}
-    inputs |= _needed(place, recipe, before, began)
-    label = f"curate {recipe.chain}"
-    return make_step(CURATE, params, inputs, label=label, disk=FILES + 8 * place.study.sample_rows)
+
+
+def _edited(place: Place, corpora: Mapping[str, Step], began: Step | None) -> Mapping[str, Step]:
+    """Declare the corpora as editors leave them, by role: all of them, because an editor is not told who wrote what."""
+    editors, counts = _named(place, STAGES[1]), _rows_of(place)
+    if not editors:
+        return corpora
+    judge = judges(place, began, both=False)["judge"]
+    return {
+        role: edited(place, editors, judge, step, counts.get(role, counts["synthetic"]))
+        for role, step in corpora.items()
+    }
 
 
 def _asked(place: Place) -> set[str]:
-    """Return what the curators of a study need, some of NEEDS."""
-    return {need for each in place.study.curators for need in needs_of(each.name)}
+    """Return what the rules of a study need, some of NEEDS."""
+    rules = [each for each in place.study.curators if stage_of(each.name) == STAGES[2]]
+    return {need for each in rules for need in needs_of(each.name, each.options)}
 
 
-def _needed(place: Place, recipe: Step, before: Sequence[Step], began: Step | None) -> dict[str, Step]:
-    """Declare what the curators of a study need beside the pool, by role; {} where they read rows alone.
+def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], began: Step | None) -> dict[str, Step]:
+    """Declare what the rules of a study need beside the pool, by role; {} where they read rows alone.
 
     Scores belong to a corpus, so that a sample is scored once for all regimes and curators.
     """
@@ -87,15 +108,14 @@ def _needed(place: Place, recipe: Step, before: Sequence[Step], began: Step | No
         own["decoy"] = decoy(place, before)
     if not asked & {"judge", "observer"}:
         return own
-    models, counts = judges(place, began, both="observer" in asked), _rows_of(place, before)
-    corpora = {**corpora_of(recipe), **own}
+    models, counts = judges(place, began, both="observer" in asked), _rows_of(place)
     return own | {
         f"{SCORES}{role}": scored(place, models, step, counts.get(role, counts["synthetic"]))
-        for role, step in corpora.items()
+        for role, step in {**corpora, **own}.items()
     }
 
 
-def _rows_of(place: Place, before: Sequence[Step]) -> dict[str, int]:
+def _rows_of(place: Place) -> dict[str, int]:
     """Return role -> the most rows that it has, for estimates."""
     study = place.study
     archive = study.rows(study.corpus.archive_tokens or 0)
@@ -113,9 +133,9 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     # two streams: from the state of its own a curator could draw the order again, and with it who wrote what
     order = generator(derive_seed(params.seed, params.generation, "curate-order")).permutation(len(tokens))
     rng = generator(derive_seed(params.seed, params.generation, "curate"))
-    table = _table(params, inputs, tokens, scores).take(order)
+    whole = _table(params, inputs, tokens, scores)
     trusted, decoys = (_own(params, inputs, role) if role in inputs else None for role in ("trusted", "decoy"))
-    table = replace(table, trusted=trusted, decoy=decoys)
+    table = replace(whole.take(order), trusted=trusted, decoy=decoys)
     if params.mark is not None:
         vocabulary = tokenizers.load_special(inputs["tokenizer"])["vocab_size"]
         table = replace(table, mark=params.mark, vocabulary=vocabulary)
@@ -124,7 +144,10 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     decisions = curate(table, wanted, rng, human[order]).back(order)
     save_recipe(_kept(recipe, numbers, decisions.times), out)
     _write_decisions(out, recipe, numbers, decisions)
-    write_json(out / FILE, _account(decisions, _origins(recipe, numbers), human))
+    account = _account(decisions, _origins(recipe, numbers), human, whole.lengths)
+    account["facts"] = [*archive_facts(inputs["pool"]), *decisions.facts]
+    account["columns"] |= _edits(inputs, recipe, numbers, whole.lengths, decisions.times)
+    write_json(out / FILE, account)
 
 
 def _table(params: CurateParams, inputs: Folders, tokens: np.ndarray, scores: np.ndarray | None) -> Table:
@@ -146,8 +169,7 @@ def _own(params: CurateParams, inputs: Folders, role: str) -> Table:
 
 def _pooled_scores(inputs: Folders, recipe: Recipe, numbers: Sequence[np.ndarray]) -> np.ndarray | None:
     """Return the scores of the rows of all parts in order, [N, K]; None where no curator asked for them."""
-    names = {HUMAN: "human", ARCHIVE: "archive"}
-    roles = [SCORES + names.get(part.corpus, f"{SYNTHETIC}{part.corpus}") for part in recipe.parts]
+    roles = [SCORES + role for role in _roles(recipe)]
     if not all(role in inputs for role in roles):
         return None
     loaded = {role: np.load(inputs[role] / "scores.npy") for role in set(roles)}
@@ -191,15 +213,37 @@ def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], d
         "copy_of": pa.array(decisions.copies, pa.uint32(), mask=decisions.copies < 0),
         **{f"score {name}": pa.array(scores.astype(np.float32)) for name, scores in decisions.scores.items()},
     }
-    pq.write_table(pa.table(columns), out / "decisions.parquet", compression="zstd")
+    pq.write_table(pa.table(columns), out / DECISIONS, compression="zstd")
 
 
-def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray) -> dict[str, Any]:
-    """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv."""
+def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+    """Return what curation.json holds: rows by origin and reason, what was fitted, and the columns of results.csv.
+
+    `detectors` says how well the scores of curators tell who wrote the rows.  No curator hears of it.
+    """
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origins.tolist(), decisions.reasons, strict=True))
     kept = {"offered": len(origins), "kept": int(decisions.kept.sum()), "fed": int(decisions.times.sum())}
-    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "")
-    return {**kept, "rows": counts, "facts": decisions.facts, "columns": columns}
+    found = {name: evaluated(scores, human, origins, lengths) for name, scores in decisions.scores.items()}
+    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", found)
+    return {**kept, "rows": counts, "detectors": found, "columns": columns}
+
+
+def _edits(
+    inputs: Folders, recipe: Recipe, numbers: Sequence[np.ndarray], lengths: np.ndarray, times: np.ndarray
+) -> dict[str, float]:
+    """Return the column `edited`: the share of the recipe's tokens that editors changed; {} where there were none."""
+    counts = {role: inputs[role] / COUNTS for role in _roles(recipe)}
+    if not all(file.exists() for file in counts.values()):
+        return {}
+    files = zip(_roles(recipe), numbers, strict=True)
+    changed = np.concatenate([np.load(counts[role])[rows] for role, rows in files])
+    return {"edited": float((times * changed).sum() / max(1, (times * lengths).sum()))}
+
+
+def _roles(recipe: Recipe) -> list[str]:
+    """Return the role of the corpus of each part."""
+    names = {HUMAN: "human", ARCHIVE: "archive"}
+    return [names.get(part.corpus, f"{SYNTHETIC}{part.corpus}") for part in recipe.parts]
 
 
 def _origins(recipe: Recipe, numbers: Sequence[np.ndarray]) -> np.ndarray:
@@ -211,7 +255,11 @@ CURATE = Kind(
     "curate",
     CurateParams,
     _run_curate,
-    ("steps/curate.py", "curators/__init__.py", "curators/table.py", "curators/outcome.py", "models/feed.py"),
-    version="3",
+    (
+        "steps/curate.py",
+        *(f"curators/{name}.py" for name in ("__init__", "table", "outcome", "evaluation")),
+        "models/feed.py",
+    ),
+    version="4",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )

@@ -169,6 +169,17 @@ def _held_out(study: StudyConfig, rows: Step, fold: str, tokens: int) -> Step:
     return make_step(HELDOUT_ROWS, params, {"rows": rows}, label=f"{fold} rows", disk=6 * tokens + 10_000)
 
 
+def spare_validation(study: StudyConfig, human: Human) -> Step:
+    """Return the validation rows; of a study of text without a learning curve, half as many as there are test rows.
+
+    The validation fold holds half as much text as the test fold.
+    """
+    if human.validation is not None:
+        return human.validation
+    tokens = max(study.model.n_positions, study.metrics.test_tokens // 2)
+    return _held_out(study, human.human.inputs["rows"], "validation", tokens)
+
+
 def _run_heldout_rows(params: HeldoutRowsParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
     fold = params.fold
     rows = cutting.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))

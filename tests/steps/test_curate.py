@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, TOLD, needs_of
+from lab.curators import CURATORS, RELEASED, TOLD, needs_of
 from lab.errors import InputError
 from lab.loop import Generation, Study
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
+from lab.run.folder import RunFolder
 from lab.steps.curate import CURATE, CurateParams
 from lab.store.step import Attempt
 from lab.text.tokenizer import save_special
@@ -55,8 +56,17 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     assert decisions["copy_of"] == [None] * 32
     counts = json.loads((folder / "curation.json").read_text())
     columns = {"human_pool": 0.0, "human_curated": 0.0, "kept": 0.5, "tpr": 0.5, "fpr": None, "largest_repeat": 1.0}
+    columns |= {"detector_auc": None}
     rows = {"0": 16, "0 random: not drawn": 16}
-    assert counts == {"kept": 16, "fed": 16, "offered": 32, "rows": rows, "facts": [], "columns": columns}
+    assert counts == {
+        "kept": 16,
+        "fed": 16,
+        "offered": 32,
+        "rows": rows,
+        "facts": [],
+        "detectors": {},
+        "columns": columns,
+    }
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
@@ -84,13 +94,14 @@ BLIND: list[dict[str, Any]] = [
     {"name": "repetition", "options": {"scale": 2}},
     {"name": "random", "options": {"keep": 0.7}},
     {"name": "watermarked", "options": {"fpr": 0.1, "key": 5}},
+    {"name": "dsir", "options": {"keep": 0.9}},
 ]
 """Every blind curator that needs neither text nor a model."""
 
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    cheap = {name for name in set(CURATORS) - TOLD if not set(needs_of(name)) - {"trusted", "mark"}}
+    cheap = {name for name in set(CURATORS) - TOLD - RELEASED if not set(needs_of(name, {})) - {"trusted", "mark"}}
     assert {each["name"] for each in BLIND} == cheap - {"stop_words"}
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
@@ -102,7 +113,7 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
     assert a["origin"] != b["origin"]
     assert a.drop_columns(["origin"]).to_pandas().equals(b.drop_columns(["origin"]).to_pandas())
-    assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
+    assert len({reason.partition(":")[0] for reason in one}) == 6  # near_duplicates finds duplicates gone
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
@@ -211,3 +222,36 @@ def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"known source have none: use table\.tokens"):
         rule = {"name": "own_text_rule:short", "options": {}}
         decide(tmp_path / "run", Recipe((Part(0, 0, 2),)), {"human": rows, "synthetic-0": rows}, [rule])
+
+
+OWN = """
+import numpy as np
+from lab.curators import Drawn, Dropped, needs
+
+@needs("trusted", "decoy", "observer")
+def every(table, *, rng):
+    assert set(table.scores) == {"nats", "entropy", "variance", "cross"}
+    for rows in (table, table.own, table.decoy):
+        assert rows.scores["nats"].shape == (len(rows),) and rows.mean("cross").min() > 0
+        assert not rows.tokens.flags.writeable and not rows.scores["nats"].flags.writeable
+    return Drawn(np.array([0, 0, 1]), {"decoys": len(table.decoy)})
+"""
+
+
+def test_own_resampler_with_a_judge_end_to_end(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resampler of the user's own: its models are trained once, its row is trained on twice, it is counted."""
+    (tmp_path / "own_every.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    study = built(curators=["own_every:every"], regimes=["human", "replace", "accumulate"])
+    names = [step.name for step in study.steps]
+    assert names.count("scored") == 4  # of S_0 and H, of trusted rows and decoys, for both regimes
+    run_study(study, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").results()
+    last = of(study, "accumulate")[-1]
+    folder = store_at(tmp_path).folder(last.recipe.name, last.recipe.key)
+    recipe = load_recipe(folder)
+    assert recipe.rows == 3 and recipe.unique_rows == 2 and max(part.repeat for part in recipe.parts) == 2
+    assert json.loads((folder / "curation.json").read_text())["facts"] == [{"curator": "own_every:every", "decoys": 32}]
+    row = next(row for row in rows if row["regime"] == "accumulate" and row["generation"] == 1)
+    assert row["largest_repeat"] == 2 and row["human_pool"] == 0.5 and row["kept"] == 2 / 64
+    assert row["passes"] == 640 / 32 and row["human_curated"] == row["human_share"]
