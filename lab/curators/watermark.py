@@ -76,6 +76,13 @@ def count_bits(texts: Sequence[NDArray[np.integer]], *, layers: int, key: int) -
     return Counts(np.array(scored, np.int64), np.array(found, np.int64), bits.mean)
 
 
+def counted(texts: Sequence[NDArray[np.integer]], settings: Mapping[str, Any], vocabulary: int) -> Counts:
+    """Count texts under the settings of a mark (`WatermarkConfig.settings`)."""
+    if settings["scheme"] == "kgw":
+        return count_green(texts, vocabulary=vocabulary, ratio=settings["ratio"], key=settings["key"])
+    return count_bits(texts, layers=settings["layers"], key=settings["key"])
+
+
 def rows_as_texts(rows: NDArray[np.integer], lengths: NDArray[np.integer] | None = None) -> list[NDArray[np.integer]]:
     """Return the text of each row: its first tokens."""
     return [row if lengths is None else row[: lengths[number]] for number, row in enumerate(rows)]
@@ -95,15 +102,21 @@ def corpus_z(rows: NDArray[np.integer], *, vocabulary: int, ratio: float, key: i
 
 
 def power(
-    human: NDArray[np.integer], marked: NDArray[np.integer], lengths: Sequence[int], fpr: float, **settings: Any
+    human: NDArray[np.integer],
+    marked: NDArray[np.integer],
+    lengths: Sequence[int],
+    fpr: float,
+    *,
+    settings: Mapping[str, Any],
+    vocabulary: int,
 ) -> list[dict[str, float]]:
     """Return, for rows cut to each length, the threshold on human rows at this FPR and the share of marked rows found.
 
-    `settings` are those of `count_green`.
+    `settings` are those of the mark: `WatermarkConfig.settings`.
     """
     found = []
     for length in lengths:
-        ours, theirs = (count_green(rows_as_texts(rows[:, :length]), **settings).z for rows in (human, marked))
+        ours, theirs = (counted(rows_as_texts(rows[:, :length]), settings, vocabulary).z for rows in (human, marked))
         cut = threshold(ours, fpr)
         found.append(
             {"length": length, "threshold": cut, "tpr": float((theirs > cut).mean()), "auc": auc(ours, theirs)}
@@ -147,7 +160,7 @@ def watermarked(
         raise InputError("watermarked has no trusted row to compare with: raise corpus.tokens, or add text")
 
     def scored(some: Sequence[NDArray[np.integer]]) -> Floats:
-        return _counted(some, settings, table.vocabulary).z
+        return counted(some, settings, table.vocabulary).z
 
     sizes = {size_of(text) for text in (*texts, *trusted)}
     cuts = dict.fromkeys(sizes, float(z)) if z is not None else thresholds(trusted, sizes, level, scored)
@@ -155,7 +168,7 @@ def watermarked(
     above = [x > cuts[size_of(text)] for x, text in zip(human, trusted, strict=True)]
     facts = {"trusted_rows": len(trusted), "trusted_above": float(np.mean(above)), **_named(cuts)}
     reasons = [
-        f"z {x:.2f} > {cuts[size_of(text)]:.2f}" if x > cuts[size_of(text)] else None
+        f"z > {cuts[size_of(text)]:.2f}" if x > cuts[size_of(text)] else None  # z itself is the score of the row
         for x, text in zip(mine, texts, strict=True)
     ]
     return Dropped(reasons, facts if z is not None else {"fpr": level, **facts}, mine)
@@ -196,13 +209,6 @@ def _named(cuts: Mapping[int, float]) -> dict[str, float]:
     """Return thresholds by name: threshold where all rows are of one size, else threshold_64 for 64 to 127 tokens."""
     finite = {size: cut for size, cut in cuts.items() if math.isfinite(cut)}
     return {"threshold" if len(cuts) == 1 else f"threshold_{size}": cut for size, cut in sorted(finite.items())}
-
-
-def _counted(texts: Sequence[NDArray[np.integer]], settings: Mapping[str, Any], vocabulary: int) -> Counts:
-    """Count texts under the settings of a mark."""
-    if settings["scheme"] == "kgw":
-        return count_green(texts, vocabulary=vocabulary, ratio=settings["ratio"], key=settings["key"])
-    return count_bits(texts, layers=settings["layers"], key=settings["key"])
 
 
 def _settings(table: Table, **given: Any) -> dict[str, Any]:
