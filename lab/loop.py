@@ -22,8 +22,8 @@ from lab.environment import instructions
 from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
-from lab.steps.archived import ARCHIVED, archived, check_archive, released
-from lab.steps.curate import curated
+from lab.steps.curation.archived import ARCHIVED, archived, check_archive, released
+from lab.steps.curation.curate import check_own_rows, check_registers, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.radioactivity import READING_ROLE, SAMPLE_ROLE, radioactivity
 from lab.steps.evidence.voices import voiced
@@ -288,12 +288,11 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
     for study in swept:
         faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
         mark = study.sample.mark
-        curators = [partial(check_curator, curator.name, curator.options, mark) for curator in study.curators]
-        own = _faults(curators)
-        # what they ask of a study is read from options that are right
-        faults += own or _faults(
-            [partial(check_order, [c.name for c in study.curators]), partial(check_archive, study)]
-        )
+        options = _faults(partial(check_curator, curator.name, curator.options, mark) for curator in study.curators)
+        order = partial(check_order, [curator.name for curator in study.curators])
+        # what curators ask of a study is read from options that are right
+        asked = [partial(check, study) for check in (check_archive, check_registers, check_own_rows)]
+        faults += options or _faults([order, *asked])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:

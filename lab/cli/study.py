@@ -38,7 +38,7 @@ def prepare(
     from lab.loop import build, check_own_regimes, load_whole
     from lab.run.folder import RunFolder
     from lab.steps import STEPS
-    from lab.steps.archived import used_up
+    from lab.steps.curation.archived import used_up
     from lab.steps.evidence.labels import check_labels
 
     if study is None:

@@ -1,7 +1,8 @@
 """Curators: functions that decide which rows of a pool are trained on.  They see text, and never who wrote it.
 
 A curator is a function (table, *, rng, **options).  A rule returns a reason for each row, or None to keep it, in a list
-or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  What a curator reads beside the rows it
+or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  Weighted says how much each row counts in
+the loss of training.  What a curator reads beside the rows it
 says by `needs`.  To add one, write a function like those in filters.py and give it a row in CURATORS, or name it
 "module:function".  The oracle alone, a bound and no remedy, is told who wrote what.
 
@@ -17,17 +18,31 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import archives, detectors, edits, filters, judged, minhash, oracle, repetition, watermark
-from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, needs
+from lab.curators import archives, detectors, edits, filters, judged, minhash, oracle, repetition, watermark, weighting
+from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, Weighted, nats_of, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
 from lab.seeds import generator
 
-__all__ = ["CURATORS", "NEEDS", "CopyOf", "Drawn", "Dropped", "Table", "curate", "curator", "needs", "needs_of"]
+__all__ = [
+    "CURATORS",
+    "NEEDS",
+    "CopyOf",
+    "Drawn",
+    "Dropped",
+    "Table",
+    "Weighted",
+    "curate",
+    "curator",
+    "needs",
+    "needs_of",
+    "register_of",
+]
 Answer = str | CopyOf | None
 """Why a row is dropped; None keeps it."""
 Curator = Callable[..., Any]
-"""A rule returns a sequence of Answer or Dropped, a resampler Drawn, an editor an array, the archive Released."""
+"""A rule returns a sequence of Answer or Dropped, a resampler Drawn, one that weighs rows Weighted, an editor an array,
+and the archive Released."""
 CURATORS: dict[str, Curator] = {
     "duplicates": filters.duplicates,
     "near_duplicates": minhash.near_duplicates,
@@ -40,6 +55,7 @@ CURATORS: dict[str, Curator] = {
     "importance": detectors.importance,
     "dsir": detectors.dsir,
     "watermarked": watermark.watermarked,
+    "weights": weighting.weights,
     "toedit": edits.toedit,
     "archive": archives.archive,
     "oracle": oracle.oracle,
@@ -64,6 +80,11 @@ def needs_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a curator with these options reads beside the rows, some of NEEDS."""
     asked = getattr(curator(name), "needs", None)
     return tuple(asked(options)) if asked else ()
+
+
+def register_of(name: str, options: Mapping[str, Any]) -> str:
+    """Return the domain to which the judge of a curator is to be fitted; "" for all, or where it needs no judge."""
+    return str(options.get("register", "")) if "judge" in needs_of(name, options) else ""
 
 
 def stage_of(name: str) -> str:
@@ -95,6 +116,8 @@ class Decisions:
     """The row of the table that a dropped row is a copy of: int64 [N], -1 where its reason names none."""
     facts: tuple[Mapping[str, Any], ...] = ()
     """What each curator that says so has found: its name as "curator", and numbers by name."""
+    weights: np.ndarray | None = None
+    """How much each row counts in the loss: float64 [N], 0 where it was dropped.  None: all count the same."""
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Curator -> the score by which it decided: float64 [N], NaN for rows that it did not see."""
 
@@ -108,7 +131,8 @@ class Decisions:
         place = np.argsort(order)
         scores = {name: values[place] for name, values in self.scores.items()}
         copies = np.where(self.copies < 0, -1, order[self.copies])[place]
-        return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, scores)
+        weights = None if self.weights is None else self.weights[place]
+        return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, weights, scores)
 
 
 def check_curator(name: str, options: Mapping[str, Any], mark: Mapping[str, Any] | None = None) -> None:
@@ -118,16 +142,16 @@ def check_curator(name: str, options: Mapping[str, Any], mark: Mapping[str, Any]
     """
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        stage = stage_of(name)
-        shown = _shown(name, options, replace(_sample(), mark=mark or {}), np.arange(100) < 50)
+        sample = replace(_sample(register_of(name, options)), mark=mark or {})
+        stage, shown = stage_of(name), _shown(name, options, sample, np.arange(100) < 50)
         before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
         curator(name)(before.get(stage, shown), rng=generator(0), **options)
 
 
-def _sample() -> Table:
+def _sample(register: str) -> Table:
     """Return a hundred rows, with all that a curator may need, on which options are tried."""
     rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
-    scores = {name: np.linspace(1, 2, 100) for name in SCORES}
+    scores = {name: np.linspace(1, 2, 100) for name in (*SCORES, nats_of(register))}
     alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores, vocabulary=1024)
     return replace(alone, trusted=alone, decoy=alone)
 
@@ -152,6 +176,7 @@ def curate(
     times, reasons, copies = np.ones(len(table), np.int64), [""] * len(table), np.full(len(table), -1)
     facts: list[Mapping[str, Any]] = []
     scores: dict[str, np.ndarray] = {}
+    weights: np.ndarray | None = None
     for name, options in wanted:
         kept = np.flatnonzero(times)
         answer = _answer(name, _shown(name, options, table.take(kept), human[kept]), rng, options)
@@ -159,6 +184,9 @@ def curate(
             drawn = np.bincount(answer.rows, minlength=len(kept))
             times[kept] *= drawn
             why: Sequence[Answer] = ["not drawn" if not count else None for count in drawn]
+        elif isinstance(answer, Weighted):
+            weights, why = np.ones(len(table)) if weights is None else weights, [None] * len(kept)
+            weights[kept] *= answer.weights
         else:
             why = answer.reasons
         for row, reason in zip(kept, why, strict=True):
@@ -174,7 +202,16 @@ def curate(
             own[kept] = answer.scores
         if not times.any():
             raise InputError(f'curator "{name}" dropped every row that was left of {len(table):,}: loosen its options')
-    return Decisions(times, reasons, copies, tuple(facts), scores)
+    return Decisions(times, reasons, copies, tuple(facts), _scaled(weights, times), scores)
+
+
+def _scaled(weights: np.ndarray | None, times: np.ndarray) -> np.ndarray | None:
+    """Return weights with a mean of 1 over all rows as often as they are trained on.  InputError where all are 0."""
+    if weights is None:
+        return None
+    if not (total := float((weights * times).sum())):
+        raise InputError("curators gave every row that is left the weight 0: loosen their options")
+    return np.asarray(weights * (times > 0) * (times.sum() / total))
 
 
 def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
@@ -197,23 +234,30 @@ def _shown(name: str, options: Mapping[str, Any], table: Table, human: np.ndarra
     return Labelled(**vars(shown), human=human)
 
 
-def _answer(name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]) -> Dropped | Drawn:
+def _answer(
+    name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]
+) -> Dropped | Drawn | Weighted:
     """Ask one curator.  InputError where it fails, or answers with anything but what it may."""
     try:
-        answer: Sequence[Answer] | Dropped | Drawn = curator(name)(table, rng=rng, **options)
+        answer: Sequence[Answer] | Dropped | Drawn | Weighted = curator(name)(table, rng=rng, **options)
     except InputError as error:
         raise error if name in CURATORS else InputError(f'curator "{name}": {error}') from error
     except Exception as error:  # a user's own function may raise anything
         raise InputError(f'curator "{name}" failed: {type(error).__name__}: {brief(error, 200)}') from error
-    if not isinstance(answer, Dropped | Drawn):
+    if not isinstance(answer, Dropped | Drawn | Weighted):
         answer = Dropped(answer)
     _check_answer(name, answer, len(table))
     return answer
 
 
-def _check_answer(name: str, answer: Dropped | Drawn, rows: int) -> None:
+def _check_answer(name: str, answer: Dropped | Drawn | Weighted, rows: int) -> None:
     if answer.scores is not None and np.shape(answer.scores) != (rows,):
         raise InputError(f'curator "{name}" must give one score for each of {rows:,} rows, or none')
+    if isinstance(answer, Weighted):
+        given = np.asarray(answer.weights)
+        if given.shape != (rows,) or given.dtype.kind != "f" or not (np.isfinite(given) & (given >= 0)).all():
+            raise InputError(f'curator "{name}" must give one finite weight of at least 0 for each of {rows:,} rows')
+        return
     if isinstance(answer, Drawn):
         drawn = np.asarray(answer.rows)
         if drawn.ndim != 1 or drawn.dtype.kind not in "iu" or not ((drawn >= 0) & (drawn < rows)).all():

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
 from lab.curators.evaluation import auc, threshold
-from lab.curators.table import Drawn, Dropped, Table, needs
+from lab.curators.table import LEAST, Drawn, Dropped, Table, needs
 from lab.errors import InputError
 from lab.lookup import suggestion
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Table], Floats]
-LEAST = 8
-"""Fewest trusted rows, and fewest decoys, on which a detector is fitted."""
 BINS = 2**16
 """Places into which the n-grams of the trained detector are hashed."""
 DSIR_BINS = 10_000

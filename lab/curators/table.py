@@ -43,10 +43,23 @@ class Drawn:
     """The score [N] by which rows were drawn."""
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """What a curator returns that drops nothing: how much each row counts in the loss of training."""
+
+    weights: NDArray[np.float64]
+    """The weight of each row, at least 0 and not all 0: [N].  The step scales them to a mean of 1."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    scores: NDArray[np.float64] | None = None
+    """The score [N] by which rows were weighed."""
+
+
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
 NEEDS = ("trusted", "decoy", "judge", "observer", "candidates", "mark")
 """What a curator may ask for: see `needs`."""
+LEAST = 8
+"""Fewest rows of its own, trusted ones or decoys, to which a curator fits anything."""
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -55,7 +68,8 @@ def needs(*what: str, by: Mapping[str, tuple[str, ...]] | None = None) -> Callab
 
     trusted: human rows of the curator's own, which no generation is trained on or measured by (`table.trusted`).
     decoy: rows that the curator has the newest published model write (`table.decoy`), without a pool's labels.
-    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
+    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).  Where the
+    curator is given an option `register`, the model is fitted to rows of that domain, and the score is `nats_of` it.
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
     mark: the watermark that the study says it writes with (`table.mark`), and the size of the vocabulary.
     candidates: the judge's likely tokens at each place of a row.  Whoever needs them is an editor, sees no table but a
@@ -73,6 +87,11 @@ def needs(*what: str, by: Mapping[str, tuple[str, ...]] | None = None) -> Callab
         return function
 
     return mark
+
+
+def nats_of(register: str) -> str:
+    """Return the name of the score of a judge that was fitted to one register; of the judge of all where it is ""."""
+    return f"nats {register}" if register else "nats"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ COLUMNS = (
     _share(
         "human_curated",
         "human share of the rows kept",
-        "Share of human rows in the recipe that curators left, each row as often as it is trained on.",
+        "Share of human rows in the recipe that curators left, each row as often as it is trained on, by its weight.",
     ),
     _share("kept", "share of the rows on offer that curators kept", "Rows kept, each once, divided by rows on offer."),
     _share(

@@ -25,7 +25,7 @@ from lab.metrics.columns_curation import NAMES as CURATION
 from lab.metrics.columns_profile import names as profile_names
 from lab.metrics.columns_radioactivity import NAMES as RADIOACTIVITY
 from lab.run.records import read_curation, read_profile, read_record, read_traces
-from lab.steps.curate import CURATE
+from lab.steps.curation.curate import CURATE
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points

@@ -9,7 +9,7 @@ from typing import Any
 from lab.loop import Generation
 from lab.metrics.columns_curation import NAMES
 from lab.metrics.columns_radioactivity import NAMES as RADIOACTIVITY
-from lab.steps.curate import CURATE, FILE
+from lab.steps.curation.curate import CURATE, FILE
 from lab.steps.evidence.profile import load_profile
 from lab.steps.evidence.radioactivity import load_radioactivity
 from lab.store.store import Store

@@ -28,7 +28,7 @@ from lab.run import timings
 from lab.run.folder import RunFolder
 from lab.run.profile import points
 from lab.run.records import read_curation, read_record
-from lab.steps.curate import CURATE, DECISIONS
+from lab.steps.curation.curate import CURATE, DECISIONS
 from lab.store.step import Step, in_order
 from lab.store.store import Store
 

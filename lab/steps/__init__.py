@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.steps import (
-    archived,
-    curate,
-    edited,
     extra,
     marked,
     pool,
     probes,
     record,
     sample,
-    scored,
     source,
     text,
     train,
 )
+from lab.steps.curation import archived, curate, edited, scored
 from lab.steps.evidence import entropy, judge, labels, plurality, profile, radioactivity, telephone, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash

@@ -17,7 +17,7 @@ from lab.errors import InputError
 from lab.loop import Generation, Study, build
 from lab.models.feed import load_recipe
 from lab.recipe import ARCHIVE
-from lab.steps.archived import released, used_up
+from lab.steps.curation.archived import released, used_up
 
 Built = Callable[..., Study]
 NGRAM = {

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, RELEASED, TOLD, needs_of
+from lab.curators import CURATORS, RELEASED, TOLD, stage_of
+from lab.curators.detectors import STATISTICS
 from lab.errors import InputError
 from lab.loop import Generation, Study
-from lab.models.feed import load_recipe, save_recipe
+from lab.models.feed import RecipeRows, load_recipe, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.run.folder import RunFolder
-from lab.steps.curate import CURATE, CurateParams
+from lab.steps.curation.curate import CURATE, SCORES, CurateParams
 from lab.store.step import Attempt
 from lab.text.tokenizer import save_special
 
@@ -69,12 +70,40 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     }
 
 
+NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(
+            {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
+        ),
+        pytest.param({}, marks=pytest.mark.slow),
+    ],
+    ids=["ngram", "gpt2"],
+)
+def test_weights_are_trained_on(built: Built, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A generation whose rows are weighed becomes another model; the key alone does not make it one."""
+    study = built(curators=["weights"], **changes)
+    run_study(study, tmp_path / "run")
+    last, store = of(study, "replace")[-1], store_at(tmp_path)
+    weights = load_weights(store.folder(last.recipe.name, last.recipe.key))
+    assert weights is not None and weights.mean() == pytest.approx(1) and weights.max() / weights.min() > 2
+    model = store.folder(last.models[0].name, last.models[0].key)
+    plain = built(**changes)
+    run_study(plain, tmp_path / "plain")
+    other = of(plain, "replace")[-1].models[0]
+    files = [next(folder.glob("*.safetensors")) for folder in (model, store.folder(other.name, other.key))]
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
-    """Run the step on stub corpora of a known source, whose rows have no text; return the reasons."""
+    """Run the step on stub corpora of a known source, whose rows have no text, and scores; return the reasons."""
     inputs = {}
-    for role, tokens in arrays.items():
+    for role, array in arrays.items():
         (folder / role).mkdir(parents=True)
-        np.save(folder / role / "tokens.npy", tokens)
+        np.save(folder / role / ("scores.npy" if role.startswith(SCORES) else "tokens.npy"), array)
         inputs[role] = folder / role
     (folder / "pool").mkdir()
     (folder / "out").mkdir()
@@ -93,27 +122,70 @@ BLIND: list[dict[str, Any]] = [
     {"name": "near_duplicates", "options": {}},
     {"name": "repetition", "options": {"scale": 2}},
     {"name": "random", "options": {"keep": 0.7}},
-    {"name": "watermarked", "options": {"fpr": 0.1, "key": 5}},
-    {"name": "dsir", "options": {"keep": 0.9}},
 ]
-"""Every blind curator that needs neither text nor a model."""
+"""Every blind curator that needs no text, nor rows or scores of its own."""
+NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")}
+SCORED = [
+    ("band", {"low": 0.2, "high": 0.8}),
+    ("best", {"keep": 0.5}),
+    *(("detected", {"by": by, "fpr": 0.2}) for by in STATISTICS),
+    *(("importance", {"by": by, "power": 2}) for by in STATISTICS),
+    ("dsir", {"keep": 0.5}),
+    ("weights", {}),
+    ("watermarked", {"fpr": 0.2, "key": 5}),
+]
+"""Every curator that reads rows or scores of its own, with options under which it drops some of the rows below."""
 
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    cheap = {name for name in set(CURATORS) - TOLD - RELEASED if not set(needs_of(name, {})) - {"trusted", "mark"}}
-    assert {each["name"] for each in BLIND} == cheap - {"stop_words"}
+    alone = set(CURATORS) - TOLD - RELEASED - NEEDING
+    assert {each["name"] for each in BLIND} == alone - {"stop_words"}
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
     first = Recipe((Part(HUMAN, 0, 20), Part(0, 0, 20)))
     swapped = Recipe((Part(0, 0, 20), Part(HUMAN, 0, 20)))
-    own = {"trusted": np.random.default_rng(1).integers(0, 30, (40, 20)).astype(np.uint16)}
-    one = decide(tmp_path / "a", first, {"human": rows[:20], "synthetic-0": rows[20:], **own}, BLIND)
-    decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20], **own}, BLIND)
+    one = decide(tmp_path / "a", first, {"human": rows[:20], "synthetic-0": rows[20:]}, BLIND)
+    decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20]}, BLIND)
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
-    assert a["origin"] != b["origin"]
-    assert a.drop_columns(["origin"]).to_pandas().equals(b.drop_columns(["origin"]).to_pandas())
-    assert len({reason.partition(":")[0] for reason in one}) == 6  # near_duplicates finds duplicates gone
+    assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
+    assert len({reason.partition(":")[0] for reason in one}) == 4  # near_duplicates finds duplicates gone
+
+
+def test_every_curator_is_among_those_of_these_tests() -> None:
+    editors = {name for name in NEEDING if stage_of(name) == "editor"}  # tests/steps/test_edited.py
+    assert {name for name, _ in SCORED} == NEEDING - editors
+
+
+@pytest.mark.parametrize(("name", "options"), SCORED, ids=str)
+def test_scores_trusted_rows_and_decoys_say_nothing_of_origins(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    """The same with rows and scores of the curator's own, which do differ between trusted rows and decoys."""
+    rng = np.random.default_rng(0)
+    looks = rng.random(80) < 0.5  # like the machine's; not who wrote it
+    pool, scores = rng.integers(20 * looks[:, None], 30, (80, 20)), rng.normal(50 + 10 * looks, 4, (4, 80)).T
+    own = {
+        "trusted": rng.integers(0, 30, (40, 20)),
+        "decoy": rng.integers(20, 30, (40, 20)),
+        f"{SCORES}trusted": rng.normal(50, 4, (40, 4)),
+        f"{SCORES}decoy": rng.normal(60, 4, (40, 4)),
+    }
+    parts = [(pool[half], scores[half]) for half in (slice(40), slice(40, 80))]
+    for folder, recipe, (one, other) in (
+        ("a", Recipe((Part(HUMAN, 0, 40), Part(0, 0, 40))), parts),
+        ("b", Recipe((Part(0, 0, 40), Part(HUMAN, 0, 40))), parts[::-1]),
+    ):
+        arrays = {"human": one[0], f"{SCORES}human": one[1], "synthetic-0": other[0], f"{SCORES}synthetic-0": other[1]}
+        decide(tmp_path / folder, recipe, arrays | own, [{"name": name, "options": options}])
+    a, b = (pq.read_table(tmp_path / folder / "out" / "decisions.parquet") for folder in "ab")
+    assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
+    decided = a["weight" if name == "weights" else "times"].to_numpy()
+    assert decided.max() > decided.min()
+    found = [json.loads((tmp_path / folder / "out" / "curation.json").read_text()) for folder in "ab"]
+    assert found[0]["facts"] == found[1]["facts"] and f"score {name}" in a.column_names
+    auc = [each["columns"]["detector_auc"] for each in found]
+    assert sum(auc) == pytest.approx(1) and auc[0] == found[0]["detectors"][name]["generations"]["0"]["auc"]
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
@@ -150,7 +222,7 @@ def test_origin_follows_from_nothing_that_a_curator_sees(tmp_path: Path, monkeyp
     (tmp_path / "own_spy.py").write_text(SPY)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lab.steps.curate.end_of", lambda layout, tokenizer: 0)
+    monkeypatch.setattr("lab.steps.curation.curate.end_of", lambda layout, tokenizer: 0)
     rows = np.random.default_rng(1).integers(0, 8, (6000, 12)).astype(np.uint16)
     rows[:, 0] = np.arange(1, 6001)  # what the row is known by afterwards; no feature below reads it
     arrays = {"human": rows[:3000], "synthetic-0": rows[3000:].astype(np.uint32)}
@@ -191,6 +263,37 @@ def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
     assert named in ([None, None, None, 0], [3, None, None, None])
 
 
+WEIGHING = """
+from lab.curators import Drawn, Weighted
+import numpy as np
+
+def twice(table, *, rng):
+    return Drawn(np.concatenate([np.arange(len(table)), np.flatnonzero(table.tokens[:, 0] > 6)]))
+
+def heavy(table, *, rng):
+    return Weighted(table.tokens[:, 0] * 1.0)
+"""
+
+
+def test_weights_stand_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are split by how often a row is drawn, and each row keeps its weight in this new order."""
+    (tmp_path / "own_weighing.py").write_text(WEIGHING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = np.arange(1, 13, dtype=np.uint16)[:, None] + np.array([0, 1], np.uint16)
+    rows = rows[np.random.default_rng(0).permutation(12)]
+    recipe, arrays = Recipe((Part(HUMAN, 0, 6), Part(0, 0, 6))), {"human": rows[:6], "synthetic-0": rows[6:]}
+    wanted = [{"name": f"own_weighing:{name}", "options": {}} for name in ("twice", "heavy")]
+    decide(tmp_path / "run", recipe, arrays, wanted)
+    out = tmp_path / "run" / "out"
+    fed = RecipeRows(load_recipe(out), {HUMAN: rows[:6], 0: rows[6:]}, weights=load_weights(out))
+    every = np.arange(len(fed))
+    weights, tokens = fed.weights(every), fed.take(every)[:, 0]
+    assert len(fed) == 18 and weights is not None and weights.mean() == pytest.approx(1)
+    assert weights / weights[0] == pytest.approx(tokens / tokens[0])
+    decided = pq.read_table(out / "decisions.parquet").to_pydict()
+    assert np.array(decided["weight"]) / decided["weight"][0] == pytest.approx(rows[:, 0] / rows[0, 0])
+
+
 @pytest.mark.parametrize(
     ("curators", "said"),
     [
@@ -211,6 +314,33 @@ def test_bad_curators_are_refused_before_anything_runs(built: Built, curators: l
 def test_values_of_options_are_refused_before_anything_runs_too(built: Built) -> None:
     with pytest.raises(InputError, match="random: keep is 2; it is the share"):
         built(curators=[{"random": {"keep": 2}}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"corpus__tokens": 112},
+            "curator detected needs 8 trusted rows at least, and corpus.tokens allows 7: raise it",
+        ),
+        ({"sample__tokens": 112}, "curator detected needs 8 decoys at least, and the sample allows 7: raise it"),
+    ],
+)
+def test_a_detector_without_labels_is_refused_before_anything_runs(
+    built: Built, changes: dict[str, Any], said: str
+) -> None:
+    fewer = {"metrics__tokens": 64, "curators": [{"detected": {"by": "ngrams"}}]}
+    with pytest.raises(InputError, match=f"^{said}$"):
+        built(**changes, **fewer)
+
+
+def test_no_judge_is_trained_that_no_detector_asks_for(built: Built) -> None:
+    for by, judges, scores in (("ngrams", 0, 0), ("likelihood", 1, 4), ("binoculars", 2, 4)):
+        study = built(curators=[{"detected": {"by": by}}], regimes=["replace"])
+        steps = [step.label for step in study.steps]
+        assert sum("curators' judge" in label and label.startswith("train") for label in steps) == judges, by
+        roles = of(study, "replace")[1].recipe.inputs
+        assert {"trusted", "decoy"} < set(roles) and sum(role.startswith(SCORES) for role in roles) == scores
 
 
 def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

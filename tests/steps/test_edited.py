@@ -12,7 +12,7 @@ from support.tiny import run_study, steps_of, store_at
 
 from lab.loop import Generation, Study
 from lab.models import counting
-from lab.steps.edited import EDITED, EditedParams
+from lab.steps.curation.edited import EDITED, EditedParams
 from lab.store.step import Attempt
 from lab.text.rows import write_rows
 

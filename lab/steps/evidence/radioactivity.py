@@ -19,9 +19,9 @@ from lab.config.cost import FILES, operations
 from lab.curators.radioactivity import evidence, read_pairs, written_pairs
 from lab.metrics.columns_radioactivity import NAMES
 from lab.metrics.texts import is_text
+from lab.steps.curation.scored import ROWS
 from lab.steps.kind import Cost, Folders, Kind, make_step, write_json
 from lab.steps.place import Place, end_of
-from lab.steps.scored import ROWS
 from lab.steps.train import MODELS
 from lab.store.step import Attempt, Step
 from lab.text import rows as cutting

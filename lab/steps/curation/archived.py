@@ -166,7 +166,7 @@ ARCHIVED = Kind(
     "archived",
     ArchivedParams,
     _run_archived,
-    ("steps/archived.py", "curators/archives.py", "models/feed.py", "seeds.py", "recipe.py"),
+    ("steps/curation/archived.py", "curators/archives.py", "models/feed.py", "seeds.py", "recipe.py"),
     version="1",
     libraries=frozenset({"pyarrow"}),
     reads_weights=False,

@@ -17,10 +17,10 @@ from lab.curators.edits import CANDIDATES, Row
 from lab.errors import InputError, brief
 from lab.metrics.texts import is_text
 from lab.seeds import derive_seed, generator
+from lab.steps.curation.scored import GENERATION, ROWS
 from lab.steps.evidence.judge import SEED
 from lab.steps.kind import Cost, Folders, Kind, make_step, write_json
 from lab.steps.place import Place, end_of, speller
-from lab.steps.scored import GENERATION, ROWS
 from lab.steps.train import MODELS
 from lab.store.step import Attempt, Step
 from lab.text import rows as cutting
@@ -131,7 +131,14 @@ EDITED = Kind(
     "edited",
     EditedParams,
     _run_edited,
-    ("steps/edited.py", "steps/place.py", "curators/edits.py", "models/moments.py", "metrics/texts.py", *MODELS),
+    (
+        "steps/curation/edited.py",
+        "steps/place.py",
+        "curators/edits.py",
+        "models/moments.py",
+        "metrics/texts.py",
+        *MODELS,
+    ),
     version="1",
     cost=Cost(cpu=4e10, cuda=4e13),
     takes="samples",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,22 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lab.config.cost import FILES
-from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, stage_of
+from lab.config.named import CuratorConfig
+from lab.config.study import StudyConfig
+from lab.config.text import SourceConfig
+from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, register_of, stage_of
 from lab.curators.evaluation import evaluated
 from lab.curators.outcome import outcome
+from lab.curators.table import LEAST, Table, nats_of
 from lab.curators.table import SCORES as NAMES
-from lab.curators.table import Table
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models.feed import load_recipe, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Recipe, RowNumbers
 from lab.seeds import derive_seed, generator
-from lab.steps.archived import archive_facts
-from lab.steps.edited import COUNTS, edited
+from lab.steps.curation.archived import archive_facts
+from lab.steps.curation.edited import COUNTS, edited
+from lab.steps.curation.scored import DECOYS, decoy, judges, scored, trusted
 from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
 from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora, corpora_of
-from lab.steps.scored import DECOYS, decoy, judges, scored, trusted
 from lab.store.step import Attempt, Step
 from lab.text import tokenizer as tokenizers
 
@@ -79,22 +82,38 @@ def _named(place: Place, stage: str) -> list[dict[str, Any]]:
     ]
 
 
+def check_own_rows(study: StudyConfig) -> None:
+    """Raise InputError if curators would be fitted to fewer rows of their own than they need, whatever the text is."""
+    most = {"trusted": study.rows(study.corpus.tokens), "decoy": min(DECOYS, study.sample_rows)}
+    for each in study.curators:
+        for need in needs_of(each.name, each.options):
+            if most.get(need, LEAST) < LEAST:
+                what, field = ("decoys", "the sample") if need == "decoy" else ("trusted rows", "corpus.tokens")
+                raise InputError(
+                    f"curator {each.name} needs {LEAST} {what} at least, and {field} allows {most[need]}: raise it"
+                )
+
+
 def _edited(place: Place, corpora: Mapping[str, Step], began: Step | None) -> Mapping[str, Step]:
     """Declare the corpora as editors leave them, by role: all of them, because an editor is not told who wrote what."""
     editors, counts = _named(place, STAGES[1]), _rows_of(place)
     if not editors:
         return corpora
-    judge = judges(place, began, both=False)["judge"]
+    judge = judges(place, began)["judge"]
     return {
         role: edited(place, editors, judge, step, counts.get(role, counts["synthetic"]))
         for role, step in corpora.items()
     }
 
 
+def _rules(place: Place) -> list[CuratorConfig]:
+    """Return the curators of a study that decide about the rows of a pool, in order."""
+    return [each for each in place.study.curators if stage_of(each.name) == STAGES[2]]
+
+
 def _asked(place: Place) -> set[str]:
-    """Return what the rules of a study need, some of NEEDS."""
-    rules = [each for each in place.study.curators if stage_of(each.name) == STAGES[2]]
-    return {need for each in rules for need in needs_of(each.name, each.options)}
+    """Return what they need, some of NEEDS."""
+    return {need for each in _rules(place) for need in needs_of(each.name, each.options)}
 
 
 def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], began: Step | None) -> dict[str, Step]:
@@ -106,13 +125,37 @@ def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], b
     own = {"trusted": trusted(place)} if asked else {}
     if "decoy" in asked:
         own["decoy"] = decoy(place, before)
-    if not asked & {"judge", "observer"}:
-        return own
-    models, counts = judges(place, began, both="observer" in asked), _rows_of(place)
-    return own | {
-        f"{SCORES}{role}": scored(place, models, step, counts.get(role, counts["synthetic"]))
-        for role, step in {**corpora, **own}.items()
-    }
+    found, counts = dict(own), _rows_of(place)
+    for register in _registers((each.name, each.options) for each in _rules(place)):
+        models = judges(place, began, both=not register and "observer" in asked, register=register)
+        found |= {
+            _scores(register) + role: scored(place, models, step, counts.get(role, counts["synthetic"]))
+            for role, step in {**corpora, **own}.items()
+        }
+    return found
+
+
+def _registers(rules: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Return the registers to which the judges of these curators are fitted, "" for the judge of all text."""
+    return sorted(
+        {register_of(name, options) for name, options in rules if {"judge", "observer"} & {*needs_of(name, options)}}
+    )
+
+
+def _scores(register: str) -> str:
+    """Return the prefix of the roles of the scores under the judge of a register."""
+    return f"{SCORES}of-{register}-" if register else SCORES
+
+
+def check_registers(study: StudyConfig) -> None:
+    """Raise InputError if a curator asks for a judge of one register and the text has no domains."""
+    for each in study.curators:
+        if (register := register_of(each.name, each.options)) == "":
+            continue
+        if isinstance(study.corpus, SourceConfig):
+            raise InputError(f'{each.name}: register "{register}" is a domain, and a known source has none')
+        if study.corpus.domain is None:
+            raise InputError(f'{each.name}: register "{register}" is a domain: name the column of it as corpus.domain')
 
 
 def _rows_of(place: Place) -> dict[str, int]:
@@ -129,20 +172,21 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     arrays = corpora(inputs)
     numbers = [part.numbers(np.arange(part.distinct_rows)) for part in recipe.parts]
     tokens = np.concatenate([arrays[part.corpus][rows] for part, rows in zip(recipe.parts, numbers, strict=True)])
-    scores = _pooled_scores(inputs, recipe, numbers)
+    wanted = [(each["name"], each["options"]) for each in params.curators]
+    scores = {register: _pooled_scores(inputs, recipe, numbers, register) for register in _registers(wanted)}
     # two streams: from the state of its own a curator could draw the order again, and with it who wrote what
     order = generator(derive_seed(params.seed, params.generation, "curate-order")).permutation(len(tokens))
     rng = generator(derive_seed(params.seed, params.generation, "curate"))
     whole = _table(params, inputs, tokens, scores)
-    trusted, decoys = (_own(params, inputs, role) if role in inputs else None for role in ("trusted", "decoy"))
-    table = replace(whole.take(order), trusted=trusted, decoy=decoys)
+    own = {role: _own(params, inputs, role, list(scores)) for role in ("trusted", "decoy") if role in inputs}
+    human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
+    table = replace(whole.take(order), trusted=own.get("trusted"), decoy=own.get("decoy"))
     if params.mark is not None:
         vocabulary = tokenizers.load_special(inputs["tokenizer"])["vocab_size"]
         table = replace(table, mark=params.mark, vocabulary=vocabulary)
-    human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
-    wanted = [(each["name"], each["options"]) for each in params.curators]
     decisions = curate(table, wanted, rng, human[order]).back(order)
-    save_recipe(_kept(recipe, numbers, decisions.times), out)
+    kept, weights = _kept(recipe, numbers, decisions)
+    save_recipe(kept, out, weights)
     _write_decisions(out, recipe, numbers, decisions)
     account = _account(decisions, _origins(recipe, numbers), human, whole.lengths)
     account["facts"] = [*archive_facts(inputs["pool"]), *decisions.facts]
@@ -150,28 +194,30 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     write_json(out / FILE, account)
 
 
-def _table(params: CurateParams, inputs: Folders, tokens: np.ndarray, scores: np.ndarray | None) -> Table:
-    """Return rows as a curator sees them; `scores` [N, K] are in the order of NAMES."""
+def _table(params: CurateParams, inputs: Folders, tokens: np.ndarray, scores: Mapping[str, np.ndarray]) -> Table:
+    """Return rows as a curator sees them; `scores`: register -> [N, K] in the order of NAMES."""
     eos = end_of(params.layout, inputs["tokenizer"])
     lengths = np.full(len(tokens), tokens.shape[1]) if eos is None else before_end(tokens, eos).sum(axis=1)
     spell = speller(params.layout, inputs["tokenizer"])
-    named = {} if scores is None else dict(zip(NAMES, scores.T, strict=False))
+    named = {
+        nats_of(register) if register else name: column
+        for register, values in scores.items()
+        for name, column in zip(NAMES[:1] if register else NAMES, values.T, strict=False)
+    }
     return Table(tokens, lengths, partial(_texts, spell), named)
 
 
-def _own(params: CurateParams, inputs: Folders, role: str) -> Table:
+def _own(params: CurateParams, inputs: Folders, role: str, registers: Sequence[str]) -> Table:
     """Return rows that no pool holds, trusted ones or decoys."""
     tokens = np.load(inputs[role] / "tokens.npy")
-    scored = inputs.get(f"{SCORES}{role}")
-    rows = _table(params, inputs, tokens, None if scored is None else np.load(scored / "scores.npy"))
+    scores = {register: np.load(inputs[_scores(register) + role] / "scores.npy") for register in registers}
+    rows = _table(params, inputs, tokens, scores)
     return rows.take(np.arange(len(rows)))  # read-only
 
 
-def _pooled_scores(inputs: Folders, recipe: Recipe, numbers: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Return the scores of the rows of all parts in order, [N, K]; None where no curator asked for them."""
-    roles = [SCORES + role for role in _roles(recipe)]
-    if not all(role in inputs for role in roles):
-        return None
+def _pooled_scores(inputs: Folders, recipe: Recipe, numbers: Sequence[np.ndarray], register: str) -> np.ndarray:
+    """Return the scores of the rows of all parts in order, under the judge of a register: [N, K]."""
+    roles = [_scores(register) + role for role in _roles(recipe)]
     loaded = {role: np.load(inputs[role] / "scores.npy") for role in set(roles)}
     return np.concatenate([loaded[role][rows] for role, rows in zip(roles, numbers, strict=True)])
 
@@ -183,33 +229,36 @@ def _texts(spell: Callable[[np.ndarray], dict[str, list[str]]], rows: np.ndarray
     raise InputError("a curator asked for text, and rows of a known source have none: use table.tokens")
 
 
-def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], times: np.ndarray) -> Recipe:
-    """Return the recipe with each row as often as `times` says, over the rows of all parts in order.
+def _kept(recipe: Recipe, numbers: Sequence[np.ndarray], decisions: Decisions) -> tuple[Recipe, np.ndarray | None]:
+    """Return the recipe with each row as often as it was chosen, and the weights of its rows, if curators gave some.
 
     A part with rows of several counts becomes a part for each count, because a part has one `repeat`.
     """
     bounds = np.cumsum([0, *map(len, numbers)])
-    parts = [
-        replace(part, chosen=RowNumbers(rows[times[start:stop] == count]), repeat=part.repeat * int(count))
-        for part, rows, start, stop in zip(recipe.parts, numbers, bounds[:-1], bounds[1:], strict=True)
-        for count in np.unique(times[start:stop])
-        if count
-    ]
-    return Recipe(tuple(parts))
+    parts, places = [], [np.empty(0, np.int64)]
+    for part, rows, start, stop in zip(recipe.parts, numbers, bounds[:-1], bounds[1:], strict=True):
+        times = decisions.times[start:stop]
+        for count in np.unique(times[times > 0]).tolist():
+            chosen = np.flatnonzero(times == count)
+            parts.append(replace(part, chosen=RowNumbers(rows[chosen]), repeat=part.repeat * count))
+            places.append(start + chosen)
+    weights = None if decisions.weights is None else decisions.weights[np.concatenate(places)]
+    return Recipe(tuple(parts)), weights
 
 
 def _write_decisions(out: Path, recipe: Recipe, numbers: Sequence[np.ndarray], decisions: Decisions) -> None:
     """Write decisions.parquet, one row per row on offer.
 
-    `times` says how often it is trained on.  `copy_of` is the line of decisions.parquet, from 0, of the row that a
-    dropped one is a copy of.  A curator's scores have its name.  Origins are written here, from the pool: of all
-    curators the oracle alone has heard of them.
+    `times` says how often it is trained on, and `weight`, where curators weigh rows, how much it counts.  `copy_of` is
+    the line of decisions.parquet, from 0, of the row that a dropped one is a copy of.  A curator's scores have its
+    name.  Origins are written here, from the pool: of all curators the oracle alone has heard of them.
     """
     columns = {
         "origin": pa.array(_origins(recipe, numbers), pa.int16()),
         "row": pa.array(np.concatenate(numbers), pa.uint32()),
         "times": pa.array(decisions.times, pa.uint32()),
         "reason": pa.array(decisions.reasons, pa.string()),
+        **({} if decisions.weights is None else {"weight": pa.array(decisions.weights.astype(np.float32))}),
         "copy_of": pa.array(decisions.copies, pa.uint32(), mask=decisions.copies < 0),
         **{f"score {name}": pa.array(scores.astype(np.float32)) for name, scores in decisions.scores.items()},
     }
@@ -224,7 +273,7 @@ def _account(decisions: Decisions, origins: np.ndarray, human: np.ndarray, lengt
     counts = Counter(f"{who} {why}".strip() for who, why in zip(origins.tolist(), decisions.reasons, strict=True))
     kept = {"offered": len(origins), "kept": int(decisions.kept.sum()), "fed": int(decisions.times.sum())}
     found = {name: evaluated(scores, human, origins, lengths) for name, scores in decisions.scores.items()}
-    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", found)
+    columns = outcome(decisions.times, human, np.array(decisions.reasons) != "", found, decisions.weights)
     return {**kept, "rows": counts, "detectors": found, "columns": columns}
 
 
@@ -256,7 +305,7 @@ CURATE = Kind(
     CurateParams,
     _run_curate,
     (
-        "steps/curate.py",
+        "steps/curation/curate.py",
         *(f"curators/{name}.py" for name in ("__init__", "table", "outcome", "evaluation")),
         "models/feed.py",
     ),
