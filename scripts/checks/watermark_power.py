@@ -5,9 +5,9 @@
 
 A trigram model of half of the shipped documents writes rows of 256 tokens with each mark.  The threshold of a mark and
 a length is the z above which 1 % of human rows lie, rows of the other half.  Edits replace a share of all tokens by
-uniform ones.  A row of a network of equal entropy carries as much of a mark: what counts is how free the next token is.
+uniform ones.  How much of a mark a row carries depends on how free the next token is: other models have other numbers.
 
-It takes a minute of one core.
+It takes less than a minute of one core.
 """
 
 from __future__ import annotations

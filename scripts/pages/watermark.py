@@ -1,14 +1,15 @@
-"""The price of a watermark and what it leaves behind: each arm of watermark-mini against the chain without a mark."""
+"""Watermarks: the power of detection, and each arm of watermark-mini against the chain without a mark."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from lab.metrics.stats import paired_interval
 from lab.run.folder import RunFolder
-from pages.writing import RESULTS, table
+from pages.writing import RESULTS, filled, table
 
 STUDY, PLAIN = "watermark-mini", "none"
 COLUMNS = {"nll": 3, "radioactivity_closed_z": 1, "radioactivity_reading_z": 1}
@@ -48,4 +49,20 @@ def _interval(differences: list[float], digits: int) -> str:
     return mean if math.isnan(found.low) else f"{mean} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
 
 
-PARTS = {"watermark-price": price}
+def power() -> str:
+    """Return the share of marked rows found, by mark, length of the row and share of edited tokens."""
+    facts = json.loads((RESULTS / "watermark-power.json").read_text(encoding="utf-8"))
+    shares = list(dict.fromkeys(each["edits"] for each in facts["power"]))
+    at = {(each["mark"], each["length"], each["edits"]): each for each in facts["power"]}
+    rows = []
+    for mark, length in dict.fromkeys(key[:2] for key in at):
+        found = [at[mark, length, share] for share in shares]
+        cells = [f"{each['tpr']:.3f}" for each in found]
+        rows.append([mark, str(length), f"{found[0]['threshold']:.2f}", f"{found[0]['auc']:.3f}", *cells])
+    head = ["mark", "tokens", "threshold", "AUC", *(f"{share:.0%} edited" for share in shares)]
+    caption = f"""{facts["rows"]} marked rows of a trigram model for each mark against {facts["human_rows"]:,} human
+        rows; AUC without edits."""
+    return f"{table(head, rows, right=range(1, len(head)))}\n\n{filled(caption)}"
+
+
+PARTS = {"watermark-power": power, "watermark-price": price}
