@@ -28,3 +28,9 @@ def oracle(table: Labelled, *, rng: np.random.Generator, human: float, machine: 
         rows = rng.permutation(np.flatnonzero(mine))
         kept.update(rows[: round(share * len(rows))].tolist())
     return [None if row in kept else "dropped by the oracle" for row in range(len(table))]
+
+
+def check_shares(human: float, machine: float) -> None:
+    """Raise InputError if no row would stay.  It is asked when a study is planned; see `lab.curators.check_curator`."""
+    if not human and not machine:
+        raise InputError("oracle: human and machine are both 0, so that no row stays; raise one of them")

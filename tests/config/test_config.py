@@ -11,6 +11,7 @@ from support.tiny import tiny, write_study
 from lab.config.faults import all_fields, models_in
 from lab.config.files import difference, load_study, parse_study, study_names
 from lab.config.study import MetricsConfig, StudyConfig
+from lab.config.sweep import arms
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.errors import LONGEST_MESSAGE, InputError
 from lab.loop import build
@@ -28,7 +29,7 @@ def refusal(study: dict[str, Any]) -> str:
 def test_shipped_studies_are_whole(name: str) -> None:
     study = load_study(name)
     assert study.name == name
-    assert study.regimes[0].name == "human", "the control comes first"
+    assert arms(study)[0].config.regimes[0].name == "human", "the control comes first"
 
 
 def test_smoke_and_quick_are_shipped() -> None:
