@@ -16,6 +16,7 @@ from lab.config.files import parse_study, study_fields
 from lab.config.named import CuratorConfig, RegimeConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms, faults_beside
+from lab.config.watermark import WatermarkConfig
 from lab.curators import check_curator, check_order
 from lab.environment import instructions
 from lab.errors import InputError
@@ -24,6 +25,7 @@ from lab.steps import STEPS, probed
 from lab.steps.curation.archived import ARCHIVED, archived, check_archive, released
 from lab.steps.curation.curate import check_own_rows, check_registers, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
+from lab.steps.evidence.radioactivity import READING_ROLE, SAMPLE_ROLE, radioactivity
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
 from lab.steps.identity import identities
@@ -62,14 +64,16 @@ def chain(
         recipe = curated(place, mixed, before, start)
         rows, began = _recipe_rows(study, regime, mixed, seed), _began(study, start, generations)
         models = train(place, recipe, rows, began)
-        sampled = marked(study, sample(place, models))
+        unmarked = sample(place, models)
+        sampled = marked(study, unmarked)
         probes = probed(place, models, sampled)
         numbers = voiced(study, record(place, models, sampled, probes))
         own = tuple(voiced(study, metric) for metric in extras(place, numbers))
         sizes = nested(place, recipe, rows, began[0], sampled) if regime.name != CONTROL or not t else {}
         profiled = marked_profile(study, profile(place, models, sampled, numbers, start, sizes))
+        traces = radioactivity(place, models, unmarked)
         generations.append(
-            Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled)
+            Generation(arm, regime.label, seed, t, recipe, models, sampled, probes, numbers, own, profiled, traces)
         )
         samples[t] = sampled
     return generations
@@ -114,6 +118,8 @@ class Generation:
     """One step per metric of the user's own."""
     profile: Step | None = None
     """What the definitions of collapse need; None where the study asks for none."""
+    radioactivity: Step | None = None
+    """Traces of a mark in what the models write without one; None where the study does not ask."""
 
     @property
     def chain(self) -> str:
@@ -123,18 +129,9 @@ class Generation:
     @property
     def steps(self) -> list[Step]:
         """The steps of this generation alone, in order, with its shards and what its curators ask for."""
-        shards = [step for step in self.synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
         probes = [step for steps in self.probes.values() for step in steps]
-        return [
-            *self._curated(),
-            self.recipe,
-            *self.models,
-            *shards,
-            self.synthetic,
-            *probes,
-            *self._profiled(),
-            *self.ends,
-        ]
+        own = [*self._written(self.synthetic), *probes, *self._profiled(), *self._traced()]
+        return [*self._curated(), self.recipe, *self.models, *own, *self.ends]
 
     def _curated(self) -> list[Step]:
         """Return the steps between the text that a pool may choose from and its curated recipe, the pool among them."""
@@ -147,6 +144,18 @@ class Generation:
         known = {self.recipe, *in_order([*pool.inputs.values(), *beside])}
         return [step for step in in_order([self.recipe]) if step not in known]
 
+    def _written(self, synthetic: Step) -> list[Step]:
+        """Return a sample of this generation's models after its shards."""
+        shards = [step for step in synthetic.inputs.values() if set(step.inputs.values()) & set(self.models)]
+        return [*shards, synthetic]
+
+    def _traced(self) -> list[Step]:
+        """Return the steps that only the radioactivity of this generation needs: readings, and an unmarked sample."""
+        given = {} if self.radioactivity is None else self.radioactivity.inputs
+        readings = [step for role, step in given.items() if role.startswith(READING_ROLE)]
+        unmarked = given.get(SAMPLE_ROLE, self.synthetic)
+        return readings if unmarked == self.synthetic else [*self._written(unmarked), *readings]
+
     def _profiled(self) -> list[Step]:
         """Return the steps that only the profile of this generation needs: its evidence, and models on nested sizes."""
         given = {} if self.profile is None else self.profile.inputs
@@ -158,14 +167,16 @@ class Generation:
     @property
     def ends(self) -> tuple[Step, ...]:
         """The steps that no other step needs: what was measured."""
-        return (self.record, *self.extras, *([self.profile] if self.profile else []))
+        asked = [step for step in (self.profile, self.radioactivity) if step]
+        return (self.record, *self.extras, *asked)
 
     @property
     def artifacts(self) -> dict[str, Step]:
         """What a run's folder links to, by name."""
         several = len(self.models) > 1
         links = {"synthetic": self.synthetic, "record": self.record}
-        links |= {"profile": self.profile} if self.profile else {}
+        beside = {"profile": self.profile, "radioactivity": self.radioactivity}
+        links |= {name: step for name, step in beside.items() if step}
         evidence = {"evidence" if name == HELDOUT.name else name: steps for name, steps in self.probes.items()}
         for name, made in {"model": self.models, **evidence}.items():
             links |= {f"{name}-{m}" if several else name: step for m, step in enumerate(made)}
@@ -257,7 +268,7 @@ def load_whole(study: str, overrides: Sequence[str] = ()) -> StudyConfig:
         faults = [str(error), *faults_beside(fields, str(error))]
     for name, kind, check in (
         ("regimes", RegimeConfig, regimes.check_regime),
-        ("curators", CuratorConfig, check_curator),
+        ("curators", CuratorConfig, partial(check_curator, mark=WatermarkConfig(scheme="kgw").settings)),
     ):
         given = fields.get(name)
         for each in given if isinstance(given, list) else ():
@@ -286,7 +297,8 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
     faults = []
     for study in swept:
         faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
-        options = _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+        mark = study.sample.mark
+        options = _faults(partial(check_curator, curator.name, curator.options, mark) for curator in study.curators)
         order = partial(check_order, [curator.name for curator in study.curators])
         # what curators ask of a study is read from options that are right
         asked = [partial(check, study) for check in (check_archive, check_registers, check_own_rows)]

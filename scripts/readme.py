@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import bench, columns, fields, profile, quick, remedies, small, studies, validity
+from pages import bench, columns, fields, profile, quick, remedies, small, studies, validity, watermark
 from pages.writing import ROOT
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -33,6 +33,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **small.PARTS,
     **studies.PARTS,
     **validity.PARTS,
+    **watermark.PARTS,
 }
 PART = re.compile(r"(<!-- (?P<name>[a-z-]+): begin -->\n).*?(<!-- (?P=name): end -->)", re.S)
 FOLDERS = ("data", "lab", "scripts", "tests")

@@ -81,6 +81,11 @@ class SampleConfig(Frozen):
         return {k: getattr(self, k) for k in names if getattr(self, k) != SampleConfig.model_fields[k].default}
 
     @property
+    def mark(self) -> dict[str, Any]:
+        """Return the settings of the watermark, {} where there is none."""
+        return self.watermark.settings if self.watermark else {}
+
+    @property
     def title(self) -> str:
         """Return the decoding in words, such as "temperature 0.7, top_k 50"."""
         if self.beams:

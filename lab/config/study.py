@@ -17,6 +17,7 @@ from lab.config.sample import SampleConfig
 from lab.config.text import CorpusConfig, SourceConfig, TokenizerConfig
 from lab.config.train import TrainConfig
 from lab.config.voices import rows_by_member
+from lab.config.watermark import RadioactivityConfig
 from lab.errors import one_line, plural
 
 MOST_ROWS = 2**27
@@ -42,6 +43,9 @@ class MetricsConfig(Frozen):
     """Metrics of your own, "module:function" each: functions of Evidence (lab/metrics/evidence.py) that return numbers
     by name, which are columns of results.csv.  A run may gain or lose them: nothing is trained again.  Default:
     none."""
+    radioactivity: RadioactivityConfig | None = None
+    """Whether each generation's models are asked for traces of a watermark in text that they write without one.  A run
+    may gain or lose it.  Default: not."""
 
     @field_validator("extra")
     @classmethod
@@ -336,10 +340,16 @@ class StudyConfig(Frozen):
             yield (f"train.steps {self.train.steps} cannot be divided among {members} models; set it to a multiple")
 
     def _check_mark(self) -> Iterator[str]:
-        mark, corpus = self.sample.watermark, self.corpus
-        ratio = mark.settings.get("ratio") if mark else None
-        if isinstance(corpus, SourceConfig) and ratio and not int(corpus.types * ratio):
-            yield f"sample.watermark.ratio {ratio:g} of corpus.types {corpus.types} is a green list of no token"
+        mark, read, corpus = self.sample.mark, self.metrics.radioactivity, self.corpus
+        ratios = {"sample.watermark": mark.get("ratio"), "metrics.radioactivity": read and read.ratio}
+        for name, ratio in ratios.items():
+            if isinstance(corpus, SourceConfig) and ratio and not int(corpus.types * ratio):
+                yield f"{name}.ratio {ratio:g} of corpus.types {corpus.types} is a green list of no token"
+        if read and mark.get("scheme") == "kgw" and mark["key"] == read.key and mark["ratio"] != read.ratio:
+            yield (
+                f"metrics.radioactivity.ratio {read.ratio:g} and sample.watermark.ratio {mark['ratio']:g} make other "
+                "lists of the same key; give both the same"
+            )
 
     def _sizes(self) -> dict[str, int | None]:
         training = {} if self.train is None else self.train.model_dump(include={"tokens", "validation_tokens"})

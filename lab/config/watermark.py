@@ -64,3 +64,15 @@ class WatermarkConfig(Frozen):
         """Return the mark in words, such as "marked by kgw (bias 1, ratio 0.25, key 15485863)"."""
         own = [f"{name} {value:g}" for name, value in self.settings.items() if name in FIELDS[self.scheme]]
         return f"marked by {self.scheme} ({', '.join([*own, f'key {self.key}'])})"
+
+
+class RadioactivityConfig(Frozen):
+    """Whether a key's green lists (kgw) are found in models that write without a mark (Sander et al. 2024).
+
+    Measure the chain that is trained on marked text and its pair that is not, in two arms, under the same key.
+    """
+
+    key: Annotated[Whole, Field(gt=0, lt=2**32)] = 15485863
+    """Key of the lists.  Default: 15485863, as of sample.watermark."""
+    ratio: Annotated[Number, Field(ge=0.01, le=0.99)] = 0.25
+    """Share of the vocabulary that is green.  Default: 0.25."""

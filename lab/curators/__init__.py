@@ -135,11 +135,14 @@ class Decisions:
         return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, weights, scores)
 
 
-def check_curator(name: str, options: Mapping[str, Any]) -> None:
-    """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
+def check_curator(name: str, options: Mapping[str, Any], mark: Mapping[str, Any] | None = None) -> None:
+    """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses.
+
+    `mark` holds the settings of the study's watermark, if it has one.
+    """
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        sample = _sample(register_of(name, options))
+        sample = replace(_sample(register_of(name, options)), mark=mark or {})
         stage, shown = stage_of(name), _shown(name, options, sample, np.arange(100) < 50)
         before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
         curator(name)(before.get(stage, shown), rng=generator(0), **options)
@@ -151,7 +154,7 @@ def _sample(register: str) -> Table:
     """Return a hundred rows, with all that a curator may need, on which options are tried."""
     rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
     scores = {name: np.linspace(1, 2, 100) for name in (*SCORES, nats_of(register))}
-    alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores)
+    alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores, vocabulary=1024)
     return replace(alone, trusted=alone, decoy=alone)
 
 
@@ -225,7 +228,8 @@ def _shown(name: str, options: Mapping[str, Any], table: Table, human: np.ndarra
     scored = {"judge", "observer"} & set(needed)
     scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
     trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))
-    shown = replace(table, scores=scores, trusted=trusted, decoy=decoy)
+    mark, vocabulary = (table.mark, table.vocabulary) if "mark" in needed else ({}, 0)
+    shown = replace(table, scores=scores, trusted=trusted, decoy=decoy, mark=mark, vocabulary=vocabulary)
     if name not in TOLD:
         return shown
     human.flags.writeable = False

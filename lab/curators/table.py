@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class Weighted:
 
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
-NEEDS = ("trusted", "decoy", "judge", "observer", "candidates")
+NEEDS = ("trusted", "decoy", "judge", "observer", "candidates", "mark")
 """What a curator may ask for: see `needs`."""
 LEAST = 8
 """Fewest rows of its own, trusted ones or decoys, to which a curator fits anything."""
@@ -71,6 +71,7 @@ def needs(*what: str, by: Mapping[str, tuple[str, ...]] | None = None) -> Callab
     judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).  Where the
     curator is given an option `register`, the model is fitted to rows of that domain, and the score is `nats_of` it.
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
+    mark: the watermark that the study says it writes with (`table.mark`), and the size of the vocabulary.
     candidates: the judge's likely tokens at each place of a row.  Whoever needs them is an editor, sees no table but a
     Row (lab/curators/edits.py), and returns its tokens anew.
 
@@ -110,6 +111,10 @@ class Table:
     """Human rows of the curator's own, with the same scores, for one that needs them."""
     decoy: Table | None = None
     """Machine rows that the curator had written, with the same scores, for one that needs them."""
+    mark: Mapping[str, Any] = field(default_factory=dict)
+    """Of a curator that needs it: the settings of the study's watermark; {} where its text bears none."""
+    vocabulary: int = 0
+    """Entries of the vocabulary, for one that needs the mark."""
 
     def __len__(self) -> int:
         return len(self.tokens)

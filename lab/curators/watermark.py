@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from lab.config.watermark import WatermarkConfig
 from lab.curators.evaluation import auc, threshold
-from lab.curators.marks import NGRAM, TournamentBits, context_hashes, green_lists, layer_keys
-from lab.curators.table import Table
+from lab.curators.marks import NGRAM, TournamentBits, context_hashes, green_lists, green_size, layer_keys
+from lab.curators.table import Dropped, Table, needs
 from lab.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -74,6 +76,13 @@ def count_bits(texts: Sequence[NDArray[np.integer]], *, layers: int, key: int) -
     return Counts(np.array(scored, np.int64), np.array(found, np.int64), bits.mean)
 
 
+def counted(texts: Sequence[NDArray[np.integer]], settings: Mapping[str, Any], vocabulary: int) -> Counts:
+    """Count texts under the settings of a mark (`WatermarkConfig.settings`)."""
+    if settings["scheme"] == "kgw":
+        return count_green(texts, vocabulary=vocabulary, ratio=settings["ratio"], key=settings["key"])
+    return count_bits(texts, layers=settings["layers"], key=settings["key"])
+
+
 def rows_as_texts(rows: NDArray[np.integer], lengths: NDArray[np.integer] | None = None) -> list[NDArray[np.integer]]:
     """Return the text of each row: its first tokens."""
     return [row if lengths is None else row[: lengths[number]] for number, row in enumerate(rows)]
@@ -93,15 +102,21 @@ def corpus_z(rows: NDArray[np.integer], *, vocabulary: int, ratio: float, key: i
 
 
 def power(
-    human: NDArray[np.integer], marked: NDArray[np.integer], lengths: Sequence[int], fpr: float, **settings: Any
+    human: NDArray[np.integer],
+    marked: NDArray[np.integer],
+    lengths: Sequence[int],
+    fpr: float,
+    *,
+    settings: Mapping[str, Any],
+    vocabulary: int,
 ) -> list[dict[str, float]]:
     """Return, for rows cut to each length, the threshold on human rows at this FPR and the share of marked rows found.
 
-    `settings` are those of `count_green`.
+    `settings` are those of the mark: `WatermarkConfig.settings`.
     """
     found = []
     for length in lengths:
-        ours, theirs = (count_green(rows_as_texts(rows[:, :length]), **settings).z for rows in (human, marked))
+        ours, theirs = (counted(rows_as_texts(rows[:, :length]), settings, vocabulary).z for rows in (human, marked))
         cut = threshold(ours, fpr)
         found.append(
             {"length": length, "threshold": cut, "tpr": float((theirs > cut).mean()), "auc": auc(ours, theirs)}
@@ -118,53 +133,115 @@ def edited(rows: NDArray[np.integer], share: float, vocabulary: int, rng: np.ran
     return np.where(replaced, rng.integers(0, vocabulary, rows.shape), rows).astype(rows.dtype)
 
 
+@needs("trusted", "mark")
 def watermarked(
     table: Table,
     *,
     rng: np.random.Generator,
-    z: float,
-    vocabulary: int = 0,
-    scheme: str = "kgw",
-    ratio: float = 0.25,
-    layers: int = 9,
-    key: int = 15485863,
-) -> list[str | None]:
-    """Drop rows whose z under a key is above a threshold, which is best calibrated on human rows of that key.
+    fpr: float | None = None,
+    z: float | None = None,
+    scheme: str | None = None,
+    key: int | None = None,
+    ratio: float | None = None,
+    layers: int | None = None,
+) -> Dropped:
+    """Drop a row whose z under a key is above that of all but a share `fpr` (0.01) of trusted rows, or above `z`.
 
-    kgw needs the size of the model's vocabulary.
+    Scheme, key, ratio and layers are those of the study's own mark where none are given.  Rows of documents are
+    compared with trusted rows of their length (see `thresholds`).
 
     Raises:
-        InputError: an option is outside its range, or a token lies outside the vocabulary.
+        InputError: there is no key, both fpr and z are given, or an option is outside its range.
     """
-    _check(table, z, vocabulary, scheme, ratio, layers, key)
-    texts = rows_as_texts(table.tokens, table.lengths)
-    if scheme == "kgw":
-        counts = count_green(texts, vocabulary=vocabulary, ratio=ratio, key=key)
-    else:
-        counts = count_bits(texts, layers=layers, key=key)
-    return [f"z {score:.2f} > {z:g}" if score > z else None for score in counts.z]
+    settings = _settings(table, scheme=scheme, key=key, ratio=ratio, layers=layers)
+    level = _level(fpr, z)
+    texts, trusted = (rows_as_texts(rows.tokens, rows.lengths) for rows in (table, table.own))
+    if not trusted:
+        raise InputError("watermarked has no trusted row to compare with: raise corpus.tokens, or add text")
+
+    def scored(some: Sequence[NDArray[np.integer]]) -> Floats:
+        return counted(some, settings, table.vocabulary).z
+
+    sizes = {size_of(text) for text in (*texts, *trusted)}
+    cuts = dict.fromkeys(sizes, float(z)) if z is not None else thresholds(trusted, sizes, level, scored)
+    mine, human = scored(texts), scored(trusted)
+    above = [x > cuts[size_of(text)] for x, text in zip(human, trusted, strict=True)]
+    facts = {"trusted_rows": len(trusted), "trusted_above": float(np.mean(above)), **_named(cuts)}
+    reasons = [
+        f"z > {cuts[size_of(text)]:.2f}" if x > cuts[size_of(text)] else None  # z itself is the score of the row
+        for x, text in zip(mine, texts, strict=True)
+    ]
+    return Dropped(reasons, facts if z is not None else {"fpr": level, **facts}, mine)
 
 
-def _check(table: Table, z: float, vocabulary: int, scheme: str, ratio: float, layers: int, key: int) -> None:
-    """Check the options of `watermarked`."""
-    numbers = {"z": z, "vocabulary": vocabulary, "ratio": ratio, "layers": layers, "key": key}
-    if wrong := [
-        name for name, value in numbers.items() if isinstance(value, bool) or not isinstance(value, int | float)
-    ]:
-        raise InputError(f"watermarked: {wrong[0]} is {numbers[wrong[0]]}; it is a number")
-    if scheme not in ("kgw", "synthid"):
-        raise InputError(f'watermarked: scheme is "{scheme}"; it is kgw or synthid')
-    for name, (least, most) in {"key": (1, 2**32 - 1), "layers": (1, 30)}.items():
-        if not isinstance(numbers[name], int) or not least <= numbers[name] <= most:
-            raise InputError(f"watermarked: {name} is {numbers[name]}; it is a whole number from {least} to {most:,}")
-    if not math.isfinite(z) or not 0.01 <= ratio <= 0.99:
-        raise InputError(f"watermarked: z is {z} and ratio {ratio}; z is finite and ratio from 0.01 to 0.99")
-    if scheme == "kgw" and (not isinstance(vocabulary, int) or int(vocabulary * ratio) < 1):
+def size_of(text: NDArray[np.integer]) -> int:
+    """Return the largest power of 2 that is at most the length of a text; 1 for an empty one."""
+    return 1 << (max(1, len(text)).bit_length() - 1)
+
+
+def thresholds(
+    human: Sequence[NDArray[np.integer]],
+    sizes: Iterable[int],
+    fpr: float,
+    scored: Callable[[Sequence[NDArray[np.integer]]], Floats],
+) -> dict[int, float]:
+    """Return the threshold of texts of each size (see `size_of`), from the human texts of that size.
+
+    The luck of a key with human text grows with its length, so that one threshold for all lengths would drop long
+    human texts and keep short marked ones.  Where fewer than 1 / fpr human texts are of a size, longer ones are cut to
+    it; a size beyond the longest human text gets the threshold of the longest.  If there are still fewer than 1 / fpr,
+    the threshold is the highest of them, whose rate on other human text is about 1 / (texts + 1).
+    """
+    longest = max(map(size_of, human))
+    found = {}
+    for size in sorted(sizes):
+        own = min(size, longest)
+        same = [text for text in human if size_of(text) == own]
+        if len(same) < 1 / fpr:
+            same = [text[: 2 * own - 1] for text in human if size_of(text) >= own]
+        scores = scored(same)
+        scores = scores[np.isfinite(scores)]
+        found[size] = threshold(scores, fpr) if len(scores) else math.inf
+    return found
+
+
+def _named(cuts: Mapping[int, float]) -> dict[str, float]:
+    """Return thresholds by name: threshold where all rows are of one size, else threshold_64 for 64 to 127 tokens."""
+    finite = {size: cut for size, cut in cuts.items() if math.isfinite(cut)}
+    return {"threshold" if len(cuts) == 1 else f"threshold_{size}": cut for size, cut in sorted(finite.items())}
+
+
+def _settings(table: Table, **given: Any) -> dict[str, Any]:
+    """Return the settings by which rows are scored: those given, and the rest as the study marks its own text."""
+    given = {name: value for name, value in given.items() if value is not None}
+    scheme = given.get("scheme", table.mark.get("scheme", "kgw"))
+    own = table.mark if table.mark.get("scheme") == scheme else {}
+    fields = {name: own[name] for name in ("key", "ratio", "layers") if name in own} | given | {"scheme": scheme}
+    if "key" not in fields:
         raise InputError(
-            f"watermarked: vocabulary is {vocabulary}; kgw needs the entries of the model's vocabulary, as a whole "
-            "number, and ratio of them at least one"
+            f"watermarked has no key: sample.watermark {'is of another scheme' if table.mark else 'marks no text'}; "
+            "write {watermarked: {scheme: kgw, key: 15485863}} with the key of the mark"
         )
-    if scheme == "kgw" and len(table) and (most := int(table.tokens.max())) >= vocabulary:
+    try:
+        settings = WatermarkConfig.model_validate(fields).settings
+    except ValidationError as error:
+        fault = error.errors()[0]
+        value = f"{fault['loc'][0]} is {fault['input']}: " if fault["loc"] else ""
+        raise InputError(f"watermarked: {value}{fault['msg'].removeprefix('Value error, ')}") from error
+    if scheme == "kgw" and not green_size(table.vocabulary, settings["ratio"]):
         raise InputError(
-            f"watermarked: a token is {most}, outside vocabulary {vocabulary:,}: give the model's own size"
+            f"watermarked: ratio {settings['ratio']:g} of a vocabulary of {table.vocabulary} is a list of no token"
         )
+    return settings
+
+
+def _level(fpr: float | None, z: float | None) -> float:
+    """Return the share of trusted rows that may lie above the threshold.  InputError for both fpr and z."""
+    for name, value in (("fpr", fpr), ("z", z)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"watermarked: {name} is {value}; it is a number")
+    if fpr is not None and z is not None:
+        raise InputError(f"watermarked: fpr is {fpr:g} and z is {z:g}; give one of them: fpr finds z on trusted rows")
+    if not math.isfinite(z or 0) or not 0 < (0.01 if fpr is None else fpr) < 1:
+        raise InputError(f"watermarked: fpr is {fpr} and z is {z}; fpr is above 0 and below 1, z is finite")
+    return 0.01 if fpr is None else float(fpr)

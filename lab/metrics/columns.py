@@ -10,6 +10,7 @@ from lab.metrics import groups
 from lab.metrics.column import Column, Short
 from lab.metrics.columns_curation import COLUMNS as CURATION
 from lab.metrics.columns_profile import COLUMNS as PROFILE
+from lab.metrics.columns_radioactivity import COLUMNS as RADIOACTIVITY
 
 TEXT, SOURCE = ("text",), ("source",)
 IMPOSSIBLE = "the model gives some held-out tokens probability 0, as an n-gram without smoothing does"
@@ -337,7 +338,7 @@ COLUMNS = (
     ),
 )
 """The measured columns, in the order of results.csv."""
-BY_NAME = {column.name: column for column in (*COLUMNS, *PROFILE, *CURATION)}
+BY_NAME = {column.name: column for column in (*COLUMNS, *PROFILE, *CURATION, *RADIOACTIVITY)}
 
 
 def names(kind: str) -> tuple[str, ...]:

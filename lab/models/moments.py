@@ -78,6 +78,15 @@ def _moments(log_KV: Tensor, ids_K: Tensor, other_KV: Tensor | None) -> Tensor:
     return torch.stack(found, dim=1)
 
 
+def likeliest(model: LanguageModel, rows: np.ndarray, *, bos: int) -> np.ndarray:
+    """Return the likeliest token at each position of rows [B, T], after BOS and the tokens before it: int64 [B, T]."""
+    out = np.empty(rows.size, np.int64)
+    with torch.no_grad():
+        for place, log_KV in _laws(model, rows, bos):
+            out[place] = log_KV.argmax(dim=1).cpu().numpy()
+    return out.reshape(rows.shape)
+
+
 def _laws(model: LanguageModel, rows: np.ndarray, bos: int) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield places [K] in the flattened rows, and the logarithms of the laws there: float32 [K, V]."""
     ids_BT = torch.from_numpy(rows.astype(np.int64)).to(model.device)

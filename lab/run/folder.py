@@ -23,7 +23,8 @@ from lab.loop import Generation, Study
 from lab.metrics import columns as measured
 from lab.metrics.columns_curation import NAMES as CURATION
 from lab.metrics.columns_profile import names as profile_names
-from lab.run.records import read_curation, read_profile, read_record
+from lab.metrics.columns_radioactivity import NAMES as RADIOACTIVITY
+from lab.run.records import read_curation, read_profile, read_record, read_traces
 from lab.steps.curation.curate import CURATE
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
@@ -45,7 +46,7 @@ GROWS = ("seeds", "regimes", "generations")
 FREE: dict[str, Any] = {
     **dict.fromkeys(("note", "published", "keep_models", "profile"), True),
     "compute": {"checkpoint_seconds"},
-    "metrics": {"extra"},
+    "metrics": {"extra", "radioactivity"},
 }
 """Fields that change no number that exists."""
 
@@ -219,6 +220,7 @@ class RunFolder:
         titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)
         asked = profile_names(study.config.corpus.kind) if study.config.profile else ()
+        traced = RADIOACTIVITY if any(generation.radioactivity for generation in generations) else ()
         curation = CURATION if any(generation.recipe.name == CURATE.name for generation in generations) else ()
         for generation, metrics in zip(generations, own, strict=True):
             record = read_record(store, generation)
@@ -231,10 +233,11 @@ class RunFolder:
             named_own = {name: value for given in reversed(metrics.values()) for name, value in given.items()}
             profiled = {name: math.nan for name in asked} | read_profile(store, generation).get("columns", {})
             curated = read_curation(store, generation, numbers) if curation else {}
+            curated |= read_traces(store, generation) if traced else {}
             rows.append({**key, **numbers, **curated, **profiled, **dict.fromkeys(titles, math.nan), **named_own})
             for level, several in record["bins"].items():
                 bins += [{**key, "level": level, "bin": each["label"], **each} for each in several]
-        columns = (*columns, *curation, *asked, *titles)
+        columns = (*columns, *curation, *traced, *asked, *titles)
         write_text(self.path / "results.csv", to_csv(rows, (*named, *columns)))
         write_text(self.path / "bins.csv", to_csv(bins, (*named, *BIN_COLUMNS)))
         _write_parquet(self.path / "results.parquet", rows, (*named, *columns))

@@ -8,8 +8,10 @@ from typing import Any
 
 from lab.loop import Generation
 from lab.metrics.columns_curation import NAMES
+from lab.metrics.columns_radioactivity import NAMES as RADIOACTIVITY
 from lab.steps.curation.curate import CURATE, FILE
 from lab.steps.evidence.profile import load_profile
+from lab.steps.evidence.radioactivity import load_radioactivity
 from lab.store.store import Store
 
 
@@ -38,3 +40,11 @@ def read_curation(store: Store, generation: Generation, numbers: dict[str, float
         return columns
     found = json.loads((store.folder(step.name, step.key) / FILE).read_text(encoding="utf-8"))["columns"]
     return columns | {name: math.nan if value is None else value for name, value in found.items()}
+
+
+def read_traces(store: Store, generation: Generation) -> dict[str, float]:
+    """Return the columns of radioactivity; NaN where a generation is not asked for it or it is not in the store."""
+    step = generation.radioactivity
+    if step is None or store.manifest(step.name, step.key) is None:
+        return dict.fromkeys(RADIOACTIVITY, math.nan)
+    return load_radioactivity(store.folder(step.name, step.key))

@@ -16,7 +16,7 @@ from lab.steps import (
     train,
 )
 from lab.steps.curation import archived, curate, edited, scored
-from lab.steps.evidence import entropy, judge, labels, plurality, profile, telephone, voices
+from lab.steps.evidence import entropy, judge, labels, plurality, profile, radioactivity, telephone, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
@@ -50,6 +50,8 @@ STEPS: dict[str, Kind] = {
         voices.VOICED_EXTRA,
         entropy.ENTROPY,
         plurality.PLURALITY,
+        radioactivity.READING,
+        radioactivity.RADIOACTIVITY,
         judge.JUDGED,
         labels.LABELS,
         MEMORY,

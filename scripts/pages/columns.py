@@ -9,7 +9,9 @@ from lab.config.profile import Thresholds
 from lab.definitions import DEFINITIONS, Definition
 from lab.metrics.column import Column
 from lab.metrics.columns import COLUMNS
+from lab.metrics.columns_curation import COLUMNS as CURATION
 from lab.metrics.columns_profile import COLUMNS as PROFILE
+from lab.metrics.columns_radioactivity import COLUMNS as RADIOACTIVITY
 from pages.writing import cell, filled, table
 
 
@@ -34,10 +36,9 @@ def source() -> str:
     return _listed([column for column in COLUMNS if column.kinds == ("source",)])
 
 
-def profile() -> str:
-    """Return the table of the columns that a study with a section `profile` has."""
-    rows = [_row(column)[:4] for column in PROFILE]
-    return table(["column", "what it is", "unit", "better"], rows)
+def beside(columns: tuple[Column, ...]) -> str:
+    """Return the table of columns that only studies have which ask for them: no function of groups.py gives them."""
+    return table(["column", "what it is", "unit", "better"], [_row(column)[:4] for column in columns])
 
 
 def _definition(chosen: Definition) -> str:
@@ -53,5 +54,13 @@ def _definition(chosen: Definition) -> str:
     return "\n".join(filled(f"- {line}", "  ") for line in lines)
 
 
-PARTS: dict[str, Callable[[], str]] = {"text-columns": text, "source-columns": source, "profile-columns": profile}
+PARTS: dict[str, Callable[[], str]] = {
+    "text-columns": text,
+    "source-columns": source,
+}
+PARTS |= {
+    "profile-columns": partial(beside, PROFILE),
+    "curation-columns": partial(beside, CURATION),
+    "radioactivity-columns": partial(beside, RADIOACTIVITY),
+}
 PARTS |= {f"definition-{each.threshold}": partial(_definition, each) for each in DEFINITIONS}

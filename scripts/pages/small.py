@@ -15,6 +15,7 @@ FILES = ("results.csv", "config.yaml", "env.json", "titles.json")
 STUDIES = {
     "rare-facts": ("recall_1_3", "recall_4_15", "recall_16_63", "lost_diagnoses_share", "contradictions", "nll"),
     "monoculture-mini": ("nll", "effective_models", "effective_modes", "systemic_loss", "concentration"),
+    "watermark-mini": ("nll", "radioactivity_closed_z", "radioactivity_reading_z", "tpr", "fpr"),
 }
 """Study -> the columns that its page shows."""
 
@@ -24,7 +25,8 @@ def take(run: Path) -> None:
     folder = RESULTS / RunFolder(run).config().name
     folder.mkdir(exist_ok=True)
     for name in FILES:
-        shutil.copyfile(run / name, folder / name)
+        if (run / name).exists():  # a study without metrics of its own has no titles.json
+            shutil.copyfile(run / name, folder / name)
 
 
 def tables(study: str) -> str:

@@ -89,7 +89,7 @@ def test_labels_are_names_of_folders() -> None:
 
 def test_values_that_are_no_scalars_are_one_line_of_json() -> None:
     made = found([{"metrics": {"test_tokens": 9, "tokens": 12}}, {}])
-    assert made[0].axes == {"metrics": '{"extra":[],"test_tokens":9,"tokens":12}'}
+    assert made[0].axes == {"metrics": '{"extra":[],"radioactivity":null,"test_tokens":9,"tokens":12}'}
     assert made[0].config.metrics.test_tokens == 9
 
 

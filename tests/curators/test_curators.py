@@ -67,7 +67,16 @@ def test_a_table_is_read_only_and_names_no_origin() -> None:
     assert shown.text(0) == "[3, 4]"
     with pytest.raises(ValueError, match="read-only"):
         shown.tokens[0, 0] = 9
-    assert set(Table.__dataclass_fields__) == {"tokens", "lengths", "spell", "scores", "trusted", "decoy"}
+    assert set(Table.__dataclass_fields__) == {
+        "tokens",
+        "lengths",
+        "spell",
+        "scores",
+        "trusted",
+        "decoy",
+        "mark",
+        "vocabulary",
+    }
 
 
 def nothing(table: Table, *, rng: np.random.Generator) -> list[str | None]:

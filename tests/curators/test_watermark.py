@@ -1,6 +1,7 @@
 """Detection: transformers' counts, known answers, calibration on human rows, edits, and the rule that drops rows."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from transformers import GPT2Config, WatermarkDetector, WatermarkingConfig
 
-from lab.curators import check_curator, curate
+from lab.curators import Decisions, check_curator, curate
 from lab.curators.evaluation import auc, roc, threshold
 from lab.curators.marks import TABLE, TournamentBits, context_hashes, green_lists, layer_keys
 from lab.curators.table import Table
@@ -18,6 +19,7 @@ from lab.seeds import generator
 
 V = 400
 SETTINGS: dict[str, Any] = {"vocabulary": V, "ratio": 0.25, "key": 15485863}
+MARK = {"scheme": "kgw", "bias": 1.0, "ratio": 0.25, "key": 15485863}
 
 
 def zipf(rows: int, positions: int, seed: int) -> np.ndarray:
@@ -105,7 +107,7 @@ def test_thresholds_come_from_human_rows() -> None:
 
 def test_power_rises_with_length_and_falls_with_edits() -> None:
     human, rows = zipf(200, 64, seed=5), marked(100, 64, 1.0)
-    found = power(human, rows, (8, 32, 64), 0.01, **SETTINGS)
+    found = power(human, rows, (8, 32, 64), 0.01, settings=MARK, vocabulary=V)
     assert found[0]["tpr"] < found[1]["tpr"] < found[2]["tpr"]
     z = [
         count_green(rows_as_texts(edited(rows, share, V, generator(6))), **SETTINGS).z.mean() for share in (0, 0.25, 1)
@@ -113,39 +115,100 @@ def test_power_rises_with_length_and_falls_with_edits() -> None:
     assert z[1] / z[0] == pytest.approx(0.75**2, abs=0.1) and abs(z[2]) < 0.5
 
 
-def table(rows: np.ndarray) -> Table:
-    return Table(rows, np.full(len(rows), rows.shape[1]), lambda some: [""] * len(some))
+def table(rows: np.ndarray, trusted: np.ndarray, lengths: np.ndarray | None = None, **mark: Any) -> Table:
+    """Rows beside trusted ones, of a study that marks its text as `mark` says."""
+    both = [
+        Table(some, np.full(len(some), some.shape[1]), lambda each: [""] * len(each), mark=mark, vocabulary=V)
+        for some in (rows, trusted)
+    ]
+    if lengths is not None:
+        both = [replace(each, lengths=lengths[: len(each)]) for each in both]
+    return replace(both[0], trusted=both[1])
 
 
-def test_the_rule_drops_marked_rows_and_says_why() -> None:
-    rows = np.concatenate([zipf(50, 64, seed=7), marked(50, 64, 3.0)])
-    cut = threshold(count_green(rows_as_texts(zipf(200, 64, seed=8)), **SETTINGS).z, 0.01)
-    options, unused = {"z": cut, "vocabulary": V}, np.zeros(len(rows), np.bool_)
-    found = curate(table(rows), [("watermarked", options)], generator(0), unused)
-    assert found.kept[:50].mean() >= 0.9 and not found.kept[50:].any()
-    assert found.reasons[-1].startswith("watermarked: z ")
-    with pytest.raises(InputError, match=r"a token is \d+, outside vocabulary 300"):
-        curate(table(rows), [("watermarked", {**options, "vocabulary": 300})], generator(0), unused)
-    check_curator("watermarked", {"z": 3, "vocabulary": 2048})
-    check_curator("watermarked", {"z": 3, "scheme": "synthid"})
+def drop(table: Table, **options: Any) -> Decisions:
+    return curate(table, [("watermarked", options)], generator(0), np.zeros(len(table), np.bool_))
+
+
+@pytest.mark.parametrize("fpr", [0.01, 0.05])
+def test_the_rule_is_calibrated_on_trusted_rows(fpr: float) -> None:
+    """At most the share fpr of them lies above the threshold, and of other human rows about as many."""
+    human = zipf(1000, 64, seed=8)
+    rows = np.concatenate([zipf(1000, 64, seed=7), marked(50, 64, 3.0)])
+    found = drop(table(rows, human, **MARK), fpr=fpr)
+    scores = count_green(rows_as_texts(human), **SETTINGS).z
+    cut = threshold(scores, fpr)
+    facts = {"fpr": fpr, "trusted_rows": 1000, "trusted_above": (scores > cut).mean(), "threshold": cut}
+    assert found.facts == ({"curator": "watermarked", **facts},) and facts["trusted_above"] <= fpr
+    assert (~found.kept[:1000]).mean() == pytest.approx(fpr, abs=3 * math.sqrt(fpr / 1000))
+    assert not found.kept[1000:].any() and found.reasons[-1].startswith("watermarked: z > ")
+    assert found.scores["watermarked"] == pytest.approx(count_green(rows_as_texts(rows), **SETTINGS).z, nan_ok=True)
+    assert (drop(table(rows, human, **MARK), z=cut).kept == found.kept).all()
+
+
+def test_the_default_is_one_in_a_hundred_under_the_mark_of_the_study() -> None:
+    rows, human = np.concatenate([zipf(20, 64, seed=7), marked(20, 64, 3.0)]), zipf(200, 64, seed=8)
+    found = drop(table(rows, human, **MARK))
+    assert found.facts[0]["fpr"] == 0.01 and found.facts == drop(table(rows, human), key=15485863).facts
+    assert drop(table(rows, human, **MARK), key=11).kept[20:].all(), "an option is stronger than the study's mark"
+
+
+def test_documents_are_compared_with_human_rows_of_their_length() -> None:
+    """Human text that repeats what the key likes: its z grows with its length, so that one threshold fits no length."""
+    rng, lists = generator(3), green_lists(**SETTINGS)
+    human = zipf(400, 64, seed=8)
+    for place in range(1, 64):  # every fourth token is green, for luck
+        lucky = rng.random(400) < 0.25
+        human[lucky, place] = lists(human[lucky, place - 1]).argmax(axis=1)
+    lengths = np.where(np.arange(400) % 2, 64, 8)
+    found = drop(table(human, human, lengths, **MARK), fpr=0.05)
+    cuts = {size: found.facts[0][f"threshold_{size}"] for size in (8, 64)}
+    assert cuts[8] + 1 < cuts[64] and found.facts[0]["trusted_above"] <= 0.05
+    for size in (8, 64):
+        assert 0 < (~found.kept[lengths == size]).mean() <= 0.05, size
+    long = drop(table(human, human[:, :8], lengths, **MARK), fpr=0.05).facts[0]
+    assert long["threshold_64"] == long["threshold_8"], "no trusted row is as long"
+
+
+def test_a_text_without_a_pair_is_kept() -> None:
+    found = drop(table(zipf(4, 8, seed=1), zipf(4, 8, seed=2), np.array([0, 1, 1, 0]), **MARK))
+    assert found.kept.all() and set(found.facts[0]) == {"curator", "fpr", "trusted_rows", "trusted_above"}
+
+
+def test_synthid_is_calibrated_too() -> None:
+    check_curator("watermarked", {}, {"scheme": "synthid", "layers": 9, "key": 7})
+    human = zipf(300, 64, seed=4)
+    found = drop(table(zipf(300, 64, seed=5), human, scheme="synthid", layers=9, key=7), fpr=0.05)
+    assert 0 < (~found.kept).mean() < 0.12
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"z": 3}, "vocabulary is 0; kgw needs the entries"),
-        ({"z": 3, "vocabulary": 300, "scheme": "gumbel"}, 'scheme is "gumbel"; it is kgw or synthid'),
-        ({"z": True, "vocabulary": 300}, "z is True; it is a number"),
-        ({"z": 3, "vocabulary": 300, "key": 0}, "key is 0; it is a whole number from 1"),
-        ({"z": 3, "scheme": "synthid", "layers": 1.5}, "layers is 1.5"),
-        ({"z": 3, "vocabulary": 300, "ratio": 2}, "ratio from 0.01 to 0.99"),
-        ({"vocabulary": 300}, "z"),
+        ({}, "watermarked has no key: sample.watermark marks no text; write {watermarked: {scheme: kgw, key"),
+        ({"scheme": "kgw"}, "watermarked has no key"),
+        ({"key": 5, "scheme": "gumbel"}, "scheme is gumbel: Input should be 'kgw' or 'synthid'"),
+        ({"key": 5, "scheme": "selfhash"}, "one fixed list of words"),
+        ({"key": 5, "z": True}, "z is True; it is a number"),
+        ({"key": 0}, "key is 0: Input should be greater than 0"),
+        ({"key": 5, "layers": 3}, "layers belongs to synthid; fields of kgw: key, bias, ratio"),
+        ({"key": 5, "scheme": "synthid", "layers": 1.5}, "layers is 1.5: expected a whole number"),
+        ({"key": 5, "ratio": 2}, "ratio is 2: Input should be less than or equal to 0.99"),
+        ({"key": 5, "fpr": 0.1, "z": 2}, "fpr is 0.1 and z is 2; give one of them"),
+        ({"key": 5, "fpr": 1}, "fpr is above 0 and below 1"),
+        ({"key": 5, "z": math.inf}, "z is finite"),
+        ({"key": 5, "vocabulary": 300}, 'has no option "vocabulary"'),
     ],
 )
 def test_options_are_refused_in_one_line(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         check_curator("watermarked", options)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_key_of_another_scheme_is_not_taken_from_the_study() -> None:
+    with pytest.raises(InputError, match=r"no key: sample\.watermark is of another scheme"):
+        check_curator("watermarked", {"scheme": "synthid"}, MARK)
 
 
 def test_a_bigram_model_of_marked_text_writes_the_mark_unmarked() -> None:

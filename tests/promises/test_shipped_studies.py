@@ -174,6 +174,8 @@ def share(config: StudyConfig, regime: str, options: Mapping[str, Any], row: Map
     name, human, sample = regime.partition(",")[0], config.corpus.tokens // ROW, config.sample_rows
     if row["generation"] == 0 or name == "human":
         return 1
+    if config.curators:  # what they leave of it
+        return float(row["human_share"])
     if name == "accumulate_subsample":  # as chance has it
         assert 0 < row["human_share"] < 1
         return float(row["human_share"])

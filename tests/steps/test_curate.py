@@ -19,6 +19,7 @@ from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.run.folder import RunFolder
 from lab.steps.curation.curate import CURATE, SCORES, CurateParams
 from lab.store.step import Attempt
+from lab.text.tokenizer import save_special
 
 Built = Callable[..., Study]
 
@@ -108,9 +109,10 @@ def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators
     (folder / "out").mkdir()
     (folder / "law").mkdir()
     (folder / "law" / "source.npz").touch()
+    save_special(folder / "law", vocab_size=300, bos=299, eos=299)
     save_recipe(recipe, folder / "pool")
     attempt = Attempt(lambda _: None, lambda: False, folder, 1e9, print)
-    params = CurateParams(curators, "blocks", 0, 1)
+    params = CurateParams(curators, "blocks", 0, 1, mark={})
     CURATE.run(params, {**inputs, "pool": folder / "pool", "tokenizer": folder / "law"}, folder / "out", attempt)
     return list(pq.read_table(folder / "out" / "decisions.parquet").to_pydict()["reason"])
 
@@ -120,7 +122,6 @@ BLIND: list[dict[str, Any]] = [
     {"name": "near_duplicates", "options": {}},
     {"name": "repetition", "options": {"scale": 2}},
     {"name": "random", "options": {"keep": 0.7}},
-    {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
 """Every blind curator that needs no text, nor rows or scores of its own."""
 NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")}
@@ -132,6 +133,7 @@ SCORED = [
     *(("importance", {"by": by, "power": 2}) for by in STATISTICS),
     ("dsir", {"keep": 0.5}),
     ("weights", {}),
+    ("watermarked", {"fpr": 0.2, "key": 5}),
 ]
 """Every curator that reads rows or scores of its own, with options under which it drops some of the rows below."""
 
@@ -148,7 +150,7 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     decide(tmp_path / "b", swapped, {"human": rows[20:], "synthetic-0": rows[:20]}, BLIND)
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
     assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
-    assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
+    assert len({reason.partition(":")[0] for reason in one}) == 4  # near_duplicates finds duplicates gone
 
 
 def test_every_curator_is_among_those_of_these_tests() -> None:
@@ -204,8 +206,9 @@ import numpy as np
 def spy(table, *, rng):
     assert not table.tokens.flags.writeable and not table.lengths.flags.writeable
     np.savez("seen.npz", tokens=table.tokens, lengths=table.lengths, rng=rng.bit_generator.state["state"]["key"])
-    assert set(vars(table)) == {"tokens", "lengths", "spell", "scores", "trusted", "decoy"}
+    assert set(vars(table)) == {"tokens", "lengths", "spell", "scores", "trusted", "decoy", "mark", "vocabulary"}
     assert not table.scores and table.trusted is None and table.decoy is None
+    assert not table.mark and not table.vocabulary
     return [None] * len(table)
 """
 

@@ -1,12 +1,14 @@
 """The step `sample-marked`: absent where no mark is asked for, and refused in one line where nothing is drawn."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from support.tiny import run_study, store_at, tiny
+from support.tiny import run_study, steps_of, store_at, tiny
 
 from lab.config.files import parse_study
 from lab.curators.marks import green_lists
@@ -44,6 +46,29 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     green = green_lists(300, 0.25, 15485863).holds(rows[:, :-1].ravel(), rows[:, 1:].ravel()).reshape(len(rows), -1)
     assert green[:, 1:].mean() > 0.9 > 0.6 > green[:, 0].mean(), "the second token of the prompt is human"
     assert study.config.sample.title.endswith("after 2 human tokens, marked by kgw (bias 8, ratio 0.25, key 15485863)")
+
+
+def test_a_curator_hears_the_mark_of_the_study(built: Built) -> None:
+    for curator, expected in (("watermarked", {**KGW, "ratio": 0.25, "key": 15485863}), ("duplicates", None)):
+        study = built(curators=[curator], sample__watermark=KGW)
+        assert [step.params.get("mark") for step in steps_of(study, "curate")] == [expected]
+    with pytest.raises(InputError, match=r"watermarked has no key: sample\.watermark marks no text"):
+        built(curators=["watermarked"])
+    keyed = built(curators=[{"watermarked": {"key": 7}}])
+    assert [step.params["mark"] for step in steps_of(keyed, "curate")] == [{}]
+
+
+def test_marked_rows_are_dropped_at_a_threshold_of_trusted_rows(built: Built, tmp_path: Path) -> None:
+    study = built(curators=[{"watermarked": {"fpr": 0.1}}], sample__watermark=KGW, regimes=["accumulate"])
+    run_study(study, tmp_path / "run")
+    (curated,) = steps_of(study, "curate")
+    folder = store_at(tmp_path).folder(curated.name, curated.key)
+    found = json.loads((folder / "curation.json").read_text())
+    (facts,), columns = found["facts"], found["columns"]
+    assert facts["fpr"] == 0.1 >= facts["trusted_above"] and facts["threshold"] < 4
+    assert columns["tpr"] > 0.9 and columns["fpr"] < 0.4
+    scores = pq.read_table(folder / "decisions.parquet").to_pydict()["score watermarked"]
+    assert np.mean(scores[32:]) > 5 > np.mean(scores[:32])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lab.config.cost import FILES
+from lab.config.named import CuratorConfig
 from lab.config.study import StudyConfig
 from lab.config.text import SourceConfig
 from lab.curators import CURATORS, STAGES, Decisions, curate, curator, needs_of, register_of, stage_of
@@ -33,6 +34,7 @@ from lab.steps.kind import Folders, Kind, function_hash, make_step, write_json
 from lab.steps.place import Place, end_of, speller
 from lab.steps.pool import SYNTHETIC, corpora, corpora_of
 from lab.store.step import Attempt, Step
+from lab.text import tokenizer as tokenizers
 
 FILE, DECISIONS = "curation.json", "decisions.parquet"
 SCORES = "score-"
@@ -46,6 +48,8 @@ class CurateParams:
     layout: str
     seed: int
     generation: int
+    mark: Mapping[str, Any] | None = None
+    """The watermark of the study, {} where it has none.  None where no curator needs it."""
 
 
 def curated(place: Place, recipe: Step, before: Sequence[Step], began: Step | None) -> Step:
@@ -57,7 +61,8 @@ def curated(place: Place, recipe: Step, before: Sequence[Step], began: Step | No
     if not place.study.curators or not any(role.startswith(SYNTHETIC) for role in recipe.inputs):
         return recipe
     corpora = _edited(place, corpora_of(recipe), began)
-    params = CurateParams(_named(place, STAGES[2]), place.study.corpus.layout, place.seed, place.t)
+    mark = place.study.sample.mark if "mark" in _asked(place) else None
+    params = CurateParams(_named(place, STAGES[2]), place.study.corpus.layout, place.seed, place.t, mark)
     inputs = {**corpora, "pool": recipe, "tokenizer": place.human.tokenizer}
     inputs |= _needed(place, corpora, before, began)
     label = f"curate {recipe.chain}"
@@ -101,18 +106,27 @@ def _edited(place: Place, corpora: Mapping[str, Step], began: Step | None) -> Ma
     }
 
 
+def _rules(place: Place) -> list[CuratorConfig]:
+    """Return the curators of a study that decide about the rows of a pool, in order."""
+    return [each for each in place.study.curators if stage_of(each.name) == STAGES[2]]
+
+
+def _asked(place: Place) -> set[str]:
+    """Return what they need, some of NEEDS."""
+    return {need for each in _rules(place) for need in needs_of(each.name, each.options)}
+
+
 def _needed(place: Place, corpora: Mapping[str, Step], before: Sequence[Step], began: Step | None) -> dict[str, Step]:
     """Declare what the rules of a study need beside the pool, by role; {} where they read rows alone.
 
     Scores belong to a corpus, so that a sample is scored once for all regimes and curators.
     """
-    rules = [each for each in place.study.curators if stage_of(each.name) == STAGES[2]]
-    asked = {need for each in rules for need in needs_of(each.name, each.options)}
+    asked = _asked(place) - {"mark"}
     own = {"trusted": trusted(place)} if asked else {}
     if "decoy" in asked:
         own["decoy"] = decoy(place, before)
     found, counts = dict(own), _rows_of(place)
-    for register in _registers((each.name, each.options) for each in rules):
+    for register in _registers((each.name, each.options) for each in _rules(place)):
         models = judges(place, began, both=not register and "observer" in asked, register=register)
         found |= {
             _scores(register) + role: scored(place, models, step, counts.get(role, counts["synthetic"]))
@@ -167,6 +181,9 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     own = {role: _own(params, inputs, role, list(scores)) for role in ("trusted", "decoy") if role in inputs}
     human = np.isin(_origins(recipe, numbers), (HUMAN, ARCHIVE))
     table = replace(whole.take(order), trusted=own.get("trusted"), decoy=own.get("decoy"))
+    if params.mark is not None:
+        vocabulary = tokenizers.load_special(inputs["tokenizer"])["vocab_size"]
+        table = replace(table, mark=params.mark, vocabulary=vocabulary)
     decisions = curate(table, wanted, rng, human[order]).back(order)
     kept, weights = _kept(recipe, numbers, decisions)
     save_recipe(kept, out, weights)
