@@ -242,13 +242,12 @@ class HumanParams:
     canaries: Sequence[int] | None = None
     """Copies of each canary that stands in the place of some of these rows.  None: there is none."""
     half: int | None = None
-    """Of rows of the reference fold: 0 for its half A, 1 for B, 2 and 3 for the halves of B.  None: rows of the train
-    fold."""
+    """Of rows of the reference fold: 1 for its half A, 2 and 3 for the halves of B.  None: rows of the train fold."""
     domain: str | None = None
     """Of rows of the reference fold: the one domain that they come from.  None: all domains."""
 
 
-JUDGE_HALF, TRUSTED_HALF, CURATORS_HALF = 0, 2, 3
+JUDGE_HALF, TRUSTED_HALF, CURATORS_HALF = 1, 2, 3
 """Parts of the reference fold: for the judge of a profile, for curators to trust, for the models of curators."""
 
 

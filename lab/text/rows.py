@@ -153,13 +153,13 @@ def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
 
     Args:
         owner: the document of each token, [N, T].
-        half: 0 for half A, 1 for half B, 2 and 3 for two equal parts of half B.
+        half: 1 for half A, 2 and 3 for two equal parts of the other half, B.
         count: most rows to return.
 
     Raises:
-        InputError: half A or B has no row, or a part fewer than curators are fitted to.
+        InputError: half A has no row, or a part fewer than curators are fitted to.
     """
-    chosen = _half(owner, np.arange(len(owner)), second=half > 0)
+    chosen = _dealt(owner, np.arange(len(owner)), second=half > 1)
     if half > 1:
         chosen = _dealt(owner, chosen, second=half > 2)
     if among is not None:
@@ -171,16 +171,8 @@ def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
             f"and {LEAST} are the least: give more text, or do without the curators that need them"
         )
     if not len(chosen):
-        raise InputError("the reference fold has no row for half A or B: give more text, or set profile.judge: false")
+        raise InputError("the reference fold has no row for a judge: give more text, or set profile.judge: false")
     return generator(derive_seed(0, half, "reference half")).permutation(chosen)[:count]
-
-
-def _half(owner: np.ndarray, rows: np.ndarray, *, second: bool) -> np.ndarray:
-    """Return the first or the second half of rows that stand in the order of their documents; none share a document."""
-    middle = len(rows) // 2
-    if not second or not middle:
-        return rows[:middle]
-    return np.asarray(rows[owner[rows, 0] > owner[rows[middle - 1], -1]])
 
 
 def _dealt(owner: np.ndarray, rows: np.ndarray, *, second: bool) -> np.ndarray:

@@ -16,24 +16,26 @@ def fold(lengths: list[int], positions: int = 8) -> np.ndarray:
 @pytest.mark.parametrize("length", [20, 100, 700])
 def test_no_document_is_in_two_parts(length: int) -> None:
     owner = fold(np.random.default_rng(0).integers(length // 2, 2 * length, 80).tolist())
-    documents = [set(owner[half_rows(owner, half, 10**6)].ravel().tolist()) for half in (0, 2, 3)]
+    documents = [set(owner[half_rows(owner, half, 10**6)].ravel().tolist()) for half in (1, 2, 3)]
     assert all(documents) and not any(documents[i] & documents[j] for i, j in ((0, 1), (0, 2), (1, 2)))
     rows = [len(half_rows(owner, half, 10**6)) for half in (1, 2, 3)]
-    assert abs(rows[1] - rows[2]) < 2 * length / 8 + 17 and sum(rows[1:]) > 0.9 * rows[0]
+    assert abs(rows[1] - rows[2]) < 2 * length / 8 + 17 and 1.2 * rows[0] > sum(rows[1:]) > 0.8 * rows[0]
 
 
-def test_the_parts_of_curators_are_alike() -> None:
+def test_the_parts_are_alike() -> None:
     """Documents of one domain are neighbours in the order of a fold: each part has a share of both."""
     owner = fold([100] * 80)
-    halves = [owner[half_rows(owner, half, 10**6), 0] for half in (2, 3)]
+    halves = [owner[half_rows(owner, half, 10**6), 0] for half in (1, 2, 3)]
     for documents in halves:
-        assert 0.4 < (documents < 60).mean() < 0.6  # half B is documents 40 to 80
+        assert 0.4 < (documents < 40).mean() < 0.6
 
 
 def test_a_part_of_few_rows_is_refused() -> None:
-    with pytest.raises(InputError, match="has 7 rows for curators to trust or to fit a model to, and 8 are the least"):
-        half_rows(fold([8] * 30), 3, 100)
+    with pytest.raises(
+        InputError, match=r"has [0-7] rows? for curators to trust or to fit a model to, and 8 are the least"
+    ):
+        half_rows(fold([8] * 28), 3, 100)
     with pytest.raises(InputError, match="has 0 rows of this register for curators"):
-        half_rows(fold([100] * 80), 3, 100, np.arange(80) < 40)
-    with pytest.raises(InputError, match="has no row for half A or B"):
-        half_rows(fold([8]), 0, 100)
+        half_rows(fold([100] * 80), 3, 100, np.arange(80) < 0)
+    with pytest.raises(InputError, match="has no row for a judge"):
+        half_rows(fold([]), 1, 100)
