@@ -203,8 +203,8 @@ def check_sizes(step: Step, rows: Path) -> None:
     elif step.name == HUMAN_ROWS.name and "half" in step.params:
         owner = np.load(rows / "reference-document.npy", mmap_mode="r")
         names = corpora.names(rows / "reference-names.arrow")
-        among = _of_domain(names["domain"], step.params.get("domain"))
-        cutting.half_rows(owner, step.params["half"], step.params["rows"], among)
+        every = cutting.half_rows(owner, step.params["half"], len(owner))
+        _of_domain(every, owner, names["domain"], step.params.get("domain"))
     elif step.name == HUMAN_ROWS.name:
         cutting.check_train(np.load(rows / "train.npy", mmap_mode="r"), step.params["after"] + step.params["rows"])
 

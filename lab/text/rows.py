@@ -162,14 +162,11 @@ def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
     chosen = _dealt(owner, np.arange(len(owner)), second=half > 1)
     if half > 1:
         chosen = _dealt(owner, chosen, second=half > 2)
-    if among is not None:
-        chosen = chosen[among[owner[chosen, 0]] & among[owner[chosen, -1]]]
-    if half > 1 and len(chosen) < LEAST:
-        which = "" if among is None else " of this register"
-        raise InputError(
-            f"the reference fold has {plural(len(chosen), 'row')}{which} for curators to trust or to fit a model to, "
-            f"and {LEAST} are the least: give more text, or do without the curators that need them"
-        )
+        if len(chosen) < LEAST:
+            raise InputError(
+                f"the reference fold has {plural(len(chosen), 'row')} for curators to trust or to fit a model to, and "
+                f"{LEAST} are the least: give more text, or do without the curators that need them"
+            )
     if not len(chosen):
         raise InputError("the reference fold has no row for a judge: give more text, or set profile.judge: false")
     return generator(derive_seed(0, half, "reference half")).permutation(chosen)[:count]
