@@ -65,6 +65,8 @@ def test_a_chain_of_marked_text_and_its_pair(built: Built, tmp_path: Path) -> No
     folder = store_at(tmp_path).folder(last.radioactivity.name, last.radioactivity.key)
     assert (folder / "radioactivity.json").exists() and set(NAMES) < set(rows["plain", 0])
     assert (tmp_path / "run" / last.chain / "gen-01" / "radioactivity").is_symlink()
+    less = study.config.metrics.model_copy(update={"radioactivity": None})
+    RunFolder(tmp_path / "run").check_extends(study.config.model_copy(update={"metrics": less}))  # a run may lose it
 
 
 def test_readings_are_the_likeliest_tokens() -> None:
