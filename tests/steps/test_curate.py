@@ -219,7 +219,8 @@ from lab.curators import needs
 @needs("trusted", "decoy", by={"all": ("judge", "observer")})
 def spy(table, *, rng, by):
     for each in (table, table.own, table.written):
-        assert set(vars(each)) == {"tokens", "lengths", "spell", "scores", "trusted", "decoy"}
+        fields = {"tokens", "lengths", "spell", "scores", "trusted", "decoy", "mark", "vocabulary"}
+        assert set(vars(each)) == fields and not each.mark and not each.vocabulary
         assert set(each.scores) == {"nats", "entropy", "variance", "cross"}
         assert not any(array.flags.writeable for array in (each.tokens, each.lengths, *each.scores.values()))
     assert table.own.trusted is table.own.decoy is table.written.trusted is table.written.decoy is None
