@@ -27,7 +27,7 @@ def print_theory(
 
     With a name and its arguments, evaluate one of them.
     """
-    from lab.report.theory import closed_forms, evaluate
+    from lab.theory.table import closed_forms, evaluate
 
     forms = closed_forms() if name is None else [evaluate(name, arguments or [])]
     if as_json:  # JSON has no number for infinity: it becomes the string "Infinity"

@@ -12,7 +12,7 @@ import pytest
 from lab import theory
 from lab.cli.app import main
 from lab.errors import InputError
-from lab.report.theory import WORKED, closed_forms, evaluate
+from lab.theory.table import WORKED, closed_forms, evaluate
 
 BY_HAND: dict[str, Any] = {
     "heterozygosity": 0.635,
