@@ -56,7 +56,7 @@ class End:
 
 
 COMMAND = functools.cache(typer.main.get_command)
-"""What typer makes of the functions of the commands: once, since it takes as long as a command that refuses its words."""
+"""What typer makes of the functions of the commands: once, since it takes as long as a refusal."""
 
 
 def call(*arguments: str | Path, cwd: Path) -> End:
