@@ -20,17 +20,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lab.collapse.beside import floors, passed
-from lab.collapse.chains import LEAST_ROWS, Chains, Point, mode_ratios
+from lab.collapse.chains import LEAST_ROWS, RESAMPLES, Chains, Point, mode_ratios
 from lab.collapse.growth import Growth, equivalent, growth, kappa_bootstrap
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT, UNDECIDED, Side, holm, one_sided_p, power, verdict_of
 from lab.config.profile import Thresholds
-from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, cluster_bootstrap, mean_interval, paired_interval
+from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, mean_interval, paired_interval
 from lab.seeds import derive_seed, generator
 
-RESAMPLES = 399
-ROUNDING = 1e-12
-"""Documents whose changes differ by less than this, in nats per token, have no spread to draw from."""
 INFINITE = "a loss is infinite, as that of counts without smoothing"
+TOO_FEW = f"fewer than {FEWEST_DOCUMENTS} test documents have no interval, so it is undecided"
 LEAST_CONTEXT = 0.05
 """Nats per token that context must teach the control for definition 1 to mean something."""
 LEAST_GAIN = 0.01
@@ -102,18 +100,6 @@ class Finding:
     """The smallest effect that this many seeds find 8 times in 10, in the unit of the value."""
 
 
-def _over_documents(chains: Chains) -> Interval | None:
-    """Return the interval of the increase over documents, of the seeds' mean."""
-    gaps = chains.document_gaps(chains.last)
-    if gaps is None:
-        return None
-    each = gaps[0] / gaps[1]
-    if np.ptp(each) < ROUNDING:
-        return Interval(float(each[0]), float(each[0]), float(each[0]))
-    rng = generator(derive_seed(0, chains.last, "documents of the profile"))
-    return cluster_bootstrap(*gaps, rng=rng, resamples=RESAMPLES)
-
-
 def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
     """Estimate the share of the way from the control's loss to that of the seed's own unigram."""
     gaps = [control.columns["unigram_nll"] - control.columns["nll"] for _, control in chains.pairs()]
@@ -121,7 +107,7 @@ def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
         return Estimate(missing="its evidence is not there; lab profile RUN measures it")
     if -math.inf < min(gaps) < LEAST_CONTEXT:
         return Estimate(missing="a unigram predicts this text as well as the control: context teaches nothing")
-    over = _over_documents(chains)
+    over = chains.over_documents()
     scale = float(np.mean(gaps))
     documents = Interval(over.mean / scale, over.low / scale, over.high / scale) if over else None
     by_seed = [gap / whole for gap, whole in zip(chains.gaps(chains.last), gaps, strict=True)]
@@ -130,7 +116,7 @@ def catastrophic(chains: Chains, at: Thresholds) -> Estimate:
 
 def increase(chains: Chains, at: Thresholds) -> Estimate:
     """Estimate the increase of the held-out loss over the control's."""
-    return Estimate(chains.gaps(chains.last), _over_documents(chains))
+    return Estimate(chains.gaps(chains.last), chains.over_documents())
 
 
 def divergence(chains: Chains, at: Thresholds) -> Estimate:
@@ -145,11 +131,14 @@ def divergence(chains: Chains, at: Thresholds) -> Estimate:
     gaps = np.array([chains.gaps(t) for t in generations]).T
     if not np.isfinite(gaps).all():
         return Estimate(missing=INFINITE)
-    increased = [paired_interval(gaps[:, -1]), _over_documents(chains)]
-    if any(each and verdict_of(each, at.increase, at.increase_near, "above") != COLLAPSED for each in increased):
+    increased = [paired_interval(gaps[:, -1])]
+    increased += [each for each in [chains.over_documents()] if each and not math.isnan(each.low)]
+    if any(verdict_of(each, at.increase, at.increase_near, "above") != COLLAPSED for each in increased):
         return Estimate(missing="definition 2 does not hold, so there is nothing that could diverge")
     found: Growth = growth(gaps)
     interval, over = paired_interval(found.kappa), _kappa_over_documents(chains, generations)
+    if over and math.isnan(over.low):
+        return Estimate(list(found.kappa), over, said=TOO_FEW, verdict=UNDECIDED)
     verdict = UNDECIDED
     if max(interval.high, over.high if over else -math.inf) < at.divergence and found.rival < -MUCH:
         verdict = COLLAPSED
@@ -376,7 +365,7 @@ def _found(definition: Definition, chains: Chains, at: Thresholds) -> Finding:
         if other != verdict:
             why = "over test documents it is undecided"
             if math.isnan(estimate.documents.low):
-                why = f"fewer than {FEWEST_DOCUMENTS} test documents have no interval, so it is undecided"
+                why = TOO_FEW
             verdict, words = UNDECIDED, f"{words[:-1]}; {why}."
     p = one_sided_p(estimate.by_seed, threshold, definition.side) if estimate.p is None else estimate.p
     detects = power(estimate.by_seed)

@@ -16,18 +16,19 @@ from lab.config.files import parse_study, study_fields
 from lab.config.named import CuratorConfig, RegimeConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm, arms, faults_beside
-from lab.curators import check_curator
+from lab.curators import check_curator, check_order
 from lab.environment import instructions
 from lab.errors import InputError
 from lab.recipe import Lineage
 from lab.steps import STEPS, probed
-from lab.steps.curate import curated
+from lab.steps.curation.archived import ARCHIVED, archived, check_archive, released
+from lab.steps.curation.curate import check_own_rows, check_registers, curated
 from lab.steps.evidence.profile import SHARE, nested, profile
 from lab.steps.evidence.voices import voiced
 from lab.steps.extra import extras
 from lab.steps.identity import identities
 from lab.steps.marked import marked, marked_profile
-from lab.steps.place import Machine, Place, lineage
+from lab.steps.place import Machine, Place, lineage, reserved
 from lab.steps.pool import pool
 from lab.steps.probes import HELDOUT
 from lab.steps.record import record
@@ -56,8 +57,10 @@ def chain(
     for t in range(study.generations):
         place = Place(study, resolved, text, seed, t)
         before = generations[-1].models if generations else ()
-        recipe = curated(place, pool(place, regime, samples), before, start)
-        rows, began = _recipe_rows(study, regime, seed, t), _began(study, start, generations)
+        first, last = (generations[0].models, generations[-1].recipe) if t else ((), None)
+        mixed = archived(place, pool(place, regime, samples), first, before, last)
+        recipe = curated(place, mixed, before, start)
+        rows, began = _recipe_rows(study, regime, mixed, seed), _began(study, start, generations)
         models = train(place, recipe, rows, began)
         sampled = marked(study, sample(place, models))
         probes = probed(place, models, sampled)
@@ -79,11 +82,16 @@ def _began(study: StudyConfig, base: Step | None, before: Sequence[Generation]) 
     return [base] * study.population
 
 
-def _recipe_rows(study: StudyConfig, regime: RegimeConfig, seed: int, t: int) -> int:
-    """Return the rows of the recipe to come; 0 where neither the length of training nor a model's size needs them."""
+def _recipe_rows(study: StudyConfig, regime: RegimeConfig, pooled: Step, seed: int) -> int:
+    """Return the rows of the recipe to come; 0 where neither the length of training nor a model's size needs them.
+
+    Rules may drop some of them.
+    """
     if study.model.kind != "ngram" and (study.train is None or study.train.epochs is None):
         return 0
-    return regimes.recipe_rows(regime.name, regime.options, lineage(study, t), seed, t)
+    t = pooled.params["generation"]
+    more = released(study, t) if pooled.name == ARCHIVED.name else 0
+    return more + regimes.recipe_rows(regime.name, regime.options, lineage(study, t), seed, t)
 
 
 @dataclass(frozen=True)
@@ -259,7 +267,11 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
     faults = []
     for study in swept:
         faults += _faults(partial(_check_regime, study, regime) for regime in study.regimes)
-        faults += _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+        options = _faults(partial(check_curator, curator.name, curator.options) for curator in study.curators)
+        order = partial(check_order, [curator.name for curator in study.curators])
+        # what curators ask of a study is read from options that are right
+        asked = [partial(check, study) for check in (check_archive, check_registers, check_own_rows)]
+        faults += options or _faults([order, *asked])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:
@@ -270,7 +282,7 @@ def _check_regime(study: StudyConfig, regime: RegimeConfig) -> None:
     regimes.check_regime(regime.name, regime.options)
     if regime.name in regimes.REGIMES:
         whole = lineage(study, study.generations - 1)
-        _try_regime(regime, whole, study.seeds[0])
+        _try_regime(study, regime, whole, study.seeds[0])
 
 
 def check_own_regimes(study: Study) -> None:
@@ -280,13 +292,15 @@ def check_own_regimes(study: Study) -> None:
         for regime in arm.config.regimes:
             if regime.name not in regimes.REGIMES:
                 for seed in arm.config.seeds:
-                    _try_regime(regime, whole, seed)
+                    _try_regime(arm.config, regime, whole, seed)
 
 
-def _try_regime(regime: RegimeConfig, whole: Lineage, seed: int) -> None:
+def _try_regime(study: StudyConfig, regime: RegimeConfig, whole: Lineage, seed: int) -> None:
     """Ask a regime for the recipe of each generation after the first: one may fail early or late."""
     for t in range(1, len(whole.samples) + 1):
         try:
             regimes.recipe_rows(regime.name, regime.options, replace(whole, samples=whole.samples[:t]), seed, t)
         except InputError as error:
-            raise InputError(f"regime {regime.label}, generation {t}: {error}") from error
+            kept = reserved(study) if regimes.regime(regime.name).archive(regime.options) else 0
+            beside = f" ({kept:,} more rows are reserved by the curator archive)" if kept else ""
+            raise InputError(f"regime {regime.label}, generation {t}: {error}{beside}") from error

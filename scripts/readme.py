@@ -4,6 +4,7 @@ python scripts/readme.py --run checkpoints/quick    # copy a finished run's resu
 python scripts/readme.py --run checkpoints/exact    # the same for the comparison with exact theory
 python scripts/readme.py --run checkpoints/profile  # the same for the eight definitions of collapse
 python scripts/readme.py --run checkpoints/rare-facts  # the same for a study with a page of its own
+python scripts/readme.py --run checkpoints/remedies-mini  # the same for a study of remedies
 python scripts/readme.py                            # rewrite the pages
 python scripts/readme.py --check                    # exit 1 if a page is not what this would write
 
@@ -19,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import bench, columns, fields, profile, quick, small, studies, validity
+from pages import bench, columns, fields, profile, quick, remedies, small, studies, validity
 from pages.writing import ROOT
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -28,6 +29,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **fields.PARTS,
     **profile.PARTS,
     **quick.PARTS,
+    **remedies.PARTS,
     **small.PARTS,
     **studies.PARTS,
     **validity.PARTS,
@@ -64,7 +66,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.run is not None:
         name = options.run.name
-        taker = small if name in small.STUDIES else profile if (options.run / "profile.csv").exists() else quick
+        rest = profile if (options.run / "profile.csv").exists() else quick
+        taker = next((each for each in (small, remedies) if name in each.STUDIES), rest)
         taker.take(options.run)
     old = {page: page.read_text(encoding="utf-8") for page in pages()}
     new = {page: rendered(page, text) for page, text in old.items()}  # all of them before the first is written

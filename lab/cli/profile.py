@@ -12,11 +12,11 @@ import typer
 from lab.cli.terminal import (
     FAILED,
     STOPPED,
-    AsJson,
     Checkpoints,
     Workers,
     err,
     folder_of,
+    one_format,
     print_json,
     print_titled,
     say,
@@ -40,14 +40,23 @@ def print_profile(
         typer.Option("--set", metavar="FIELD=VALUE", help="A field of the section profile.  Repeatable."),
     ] = None,
     definitions: Annotated[bool, typer.Option("--definitions", help="Print the definitions and their papers.")] = False,
-    format_: Annotated[str | None, typer.Option("--format", metavar="KIND", help="md, csv or latex.")] = None,
-    as_json: AsJson = False,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="KIND", help="md, csv (the findings alone) or latex (the grid alone)."),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON of two lists: findings, and points of tails against memorisation."),
+    ] = False,
     workers: Workers = None,
     checkpoints: Checkpoints = Path("checkpoints"),
 ) -> None:
     """Say by which of the eight published definitions each regime has collapsed.
 
     What is missing is measured first.  No model of a generation is trained again.
+
+    A finding is one definition for one regime.  A point is one generation in the figure that lab report RUN --profile
+    draws; points have no verdict and are in --json, in a list of their own.
     """
     from lab.report import profile as shown
 
@@ -59,13 +68,14 @@ def print_profile(
         raise InputError("which run?  Name one, such as lab profile quick; lab status lists them")
     if format_ not in (None, "md", "csv", "latex"):
         raise InputError(f'a profile is printed plain, or as md, csv, latex or --json, not as "{format_}"')
+    kind = one_format(as_json, format_)
     folder = folder_of(run, checkpoints)
     _check_regimes(folder)
     found, config, rows, failed = _measure(folder, set_ or [], workers)
-    if as_json or format_ in ("csv", "latex"):
-        _print_file(found, rows, "json" if as_json else str(format_))
+    if kind in ("json", "csv", "latex"):
+        _print_file(found, rows, kind)
     else:
-        _print(found, config, rows, folder, format_)
+        _print(found, config, rows, folder, kind)
     if failed:
         warn(f"a step failed; details: {folder.path / 'failures.jsonl'}")
     raise typer.Exit(FAILED if failed else 0)
@@ -153,7 +163,8 @@ def _print(found: Sequence[Any], config: Any, rows: Any, folder: Any, kind: str 
     heading, points = tension.table(rows)
     if points:
         say("")
-        print_titled("Each generation: tail loss against memorisation, with 95 % intervals", heading, points, kind)
+        title = f"Each generation: tail loss against memorisation; {tension.intervals(rows)}"
+        print_titled(title, heading, points, kind)
         say(f"{tension.NOTE}; lab report RUN --profile draws it", "dim")
     say("")
     say("; ".join(filter(None, (shown.statement(found), shown.judge_note(config)))), "dim")
@@ -165,40 +176,44 @@ def _print_regime(profile: Any, kind: str | None) -> None:
     from lab.report import memory
     from lab.report import profile as shown
 
+    seeds = len(profile.chains.seeds)
     say("")
-    print_titled(shown.name(profile), shown.HEADING, shown.cells(profile), kind)
+    print_titled(shown.name(profile), shown.of_seeds(shown.HEADING, seeds), shown.cells(profile), kind)
     for line in shown.sentences(profile):
         say(line)
     if line := shown.power_line(profile):
         say(line, "dim")
     if beside := shown.beside(profile):
         say("")
-        print_titled(f"{shown.name(profile)}: shown beside, without a verdict", shown.BESIDE_HEADING, beside, kind)
+        title = f"{shown.name(profile)}: shown beside, without a verdict"
+        print_titled(title, shown.of_seeds(shown.BESIDE_HEADING, seeds), beside, kind)
     if written := shown.written(profile):
         title = f"{shown.name(profile)}: share of the written words by their copies in human training text (7)"
         print_titled(title, shown.WRITTEN_HEADING, written, kind)
     for column, (cells, small) in shown.harm(profile).items():
         if cells:
             title = f"{shown.name(profile)}: whose text disappears, by {column}, against the control"
-            print_titled(title, shown.HARM_HEADING, cells, kind)
+            print_titled(title, shown.of_seeds(shown.HARM_HEADING, seeds), cells, kind)
         if small:
             say(f"too little text to say, by {column}: {', '.join(small)}", "dim")
     if drawn := memory.telephone(profile):
-        print_titled(f"{shown.name(profile)}: the telephone view", memory.TELEPHONE_HEADING, drawn, kind)
+        heading = shown.of_seeds(memory.TELEPHONE_HEADING, seeds)
+        print_titled(f"{shown.name(profile)}: the telephone view", heading, drawn, kind)
         say(memory.TELEPHONE_NOTE, "dim")
+    elif why := memory.untold(profile):
+        say(f"{shown.name(profile)}: the telephone view is not measured: {why}", "dim")
 
 
 def _print_file(found: Sequence[Any], rows: Any, kind: str) -> None:
-    """Print the findings, then the points of each generation, as one table; of LaTeX the grid alone."""
+    """Print the findings: as JSON with the points in a list beside them, as CSV alone; of LaTeX the grid alone."""
     from lab.report import profile as shown
     from lab.report import tension
     from lab.report.render import latex
 
-    every = [*shown.tidy(found), *tension.tidy(rows)]
     if kind == "json":
-        print_json(every)
+        print_json({"findings": shown.tidy(found), "points": tension.tidy(rows)})
     elif kind == "csv":
-        typer.echo(shown.as_csv(every), nl=False)
+        typer.echo(shown.as_csv(shown.tidy(found)), nl=False)
     else:  # the grid: a paper's table has no room for sentences
         heading, cells = shown.grid(found)
         head, *body = (" & ".join(map(latex, row)) + r" \\" for row in (heading, *cells))

@@ -50,7 +50,8 @@ def draw_report(
     named = f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
     heading = f"{config.name}: {printable(config.corpus.title)}, {named}"
     if profile:
-        tension.figure(rows, f"{heading}; bars: 95 % t intervals", path)
+        bars = "bars: " if len(seeds) > 1 else ""
+        tension.figure(rows, f"{heading}; {bars}{tension.intervals(rows)}", path)
     else:
         drawing.figure(rows, heading, path, log=log)
     say(str(path))

@@ -15,6 +15,7 @@ from lab.cli.terminal import (
     folder_of,
     measured_rows,
     note_untested,
+    one_format,
     print_exact,
     print_titled,
     say,
@@ -70,7 +71,7 @@ def print_tables(
     folder = folder_of(run, checkpoints)
     config, rows = folder.config(), measured_rows(folder)
     metrics = metric or lines.headline_of(rows, config.corpus.kind)
-    kind = "json" if as_json else format_
+    kind = one_format(as_json, format_)
     if by is not None:
         _print_pivots(folder, metric or [], by, against, kind)
     elif kind is not None:

@@ -38,6 +38,7 @@ def prepare(
     from lab.loop import build, check_own_regimes, load_whole
     from lab.run.folder import RunFolder
     from lab.steps import STEPS
+    from lab.steps.curation.archived import used_up
     from lab.steps.evidence.labels import check_labels
 
     if study is None:
@@ -57,7 +58,8 @@ def prepare(
     check_own_regimes(graph)
     for arm in arms(config):
         check_labels(arm.config)
-    for note in notes:
+    notes += filter(None, [used_up(arm.config) for arm in arms(config)])
+    for note in dict.fromkeys(notes):
         warn(f"note: {note}")
     return graph, folder
 

@@ -66,6 +66,13 @@ Fresh = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def one_format(as_json: bool, format_: str | None) -> str | None:
+    """Return the form that is asked for, "json" for --json.  InputError: --json and another form are both given."""
+    if as_json and format_ not in (None, "json"):
+        raise InputError(f"--json and --format {format_} are two forms of one answer; give one of them")
+    return "json" if as_json else format_
+
+
 def say(text: str | Text, style: str | None = None, *, to: Console | None = None) -> None:
     """Print text, which a user may have written, as it is.  On a terminal it is wrapped at words."""
     console = to or out

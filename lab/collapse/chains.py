@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, cluster_bootstrap
+from lab.seeds import derive_seed, generator
+
+RESAMPLES = 399
+ROUNDING = 1e-12
+"""Documents whose changes differ by less than this, in nats per token, have no spread to draw from."""
 LEAST_ROWS = 50
 """Rows of the control's text in a mode below which its ratio is noise: 13 rows give 0.24 to 0.5 by chance."""
 
@@ -33,6 +39,8 @@ class Point:
     Nested: 0.125, 0.25, 0.5, 1.  Empty where it is not measured."""
     telephone: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """Property -> its value in the continuation of each prompt, or None.  Empty where none was continued."""
+    untold: str = ""
+    """Why no prompt was continued though it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,21 @@ class Chains:
     def gaps(self, t: int) -> list[float]:
         """Return how far the held-out loss of generation t is above the control's, by seed."""
         return [regime.columns["nll"] - control.columns["nll"] for regime, control in self.pairs(t)]
+
+    def over_documents(self, chosen: Sequence[int] | None = None, of: str = "the profile") -> Interval | None:
+        """Return the interval over test documents of the loss's increase at the last generation, of the seeds' mean.
+
+        chosen: which documents, by default all.  `of` names them, for draws of their own.  None: see `document_gaps`.
+        """
+        gaps = self.document_gaps(self.last)
+        if gaps is None:
+            return None
+        totals, tokens = gaps if chosen is None else (each[list(chosen)] for each in gaps)
+        each = totals / tokens
+        if len(each) >= FEWEST_DOCUMENTS and np.ptp(each) < ROUNDING:
+            return Interval(float(each[0]), float(each[0]), float(each[0]))
+        rng = generator(derive_seed(0, self.last, f"documents of {of}"))
+        return cluster_bootstrap(totals, tokens, rng=rng, resamples=RESAMPLES)
 
     def document_gaps(self, t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return the increase of each test document's loss, the seeds' mean, and its tokens: [D] each.

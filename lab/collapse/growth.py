@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.metrics.stats import Interval
+from lab.metrics.stats import FEWEST_DOCUMENTS, Interval
 
 KAPPA = np.round(np.arange(-2.0, 6.0001, 0.01), 2)
 """Exponents that are tried."""
@@ -51,12 +52,15 @@ def kappa_bootstrap(
     """Return kappa of a curve over documents, with the 95 % percentile interval of a bootstrap of whole documents.
 
     totals: [T, D] the increase of each document's loss at t = 1..T; weights: [D] its tokens.
+    Fewer than 5 documents give NaN bounds, as in `cluster_bootstrap`.
     """
+    kappa = float(growth((totals.sum(axis=1) / weights.sum())[None]).kappa[0])
+    if len(weights) < FEWEST_DOCUMENTS:
+        return Interval(kappa, math.nan, math.nan)
     drawn = rng.integers(len(weights), size=(resamples, len(weights)))
     curves = (totals[:, drawn].sum(axis=2) / weights[drawn].sum(axis=1)).T
     low, high = np.quantile(growth(curves).kappa, [0.025, 0.975])
-    whole = growth((totals.sum(axis=1) / weights.sum())[None])
-    return Interval(float(whole.kappa[0]), float(low), float(high))
+    return Interval(kappa, float(low), float(high))
 
 
 def equivalent(human: Mapping[float, float], loss: float) -> float:

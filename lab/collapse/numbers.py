@@ -39,7 +39,8 @@ class Profiled:
     columns: Mapping[str, float]
     """One number per column of lab/metrics/columns_profile.py.  NaN: it does not exist or was not asked for."""
     groups: Sequence[Mapping[str, Any]]
-    """Per column of labels and group: tokens and loss of held-out text, rows of human and of generated text."""
+    """Per column of labels and group: tokens and loss of held-out text, which rows of `documents` are its own, and rows
+    of human and of generated text."""
     written: Sequence[Mapping[str, Any]]
     """Share of the written words by their count in human training text: of the sample and of a human resample."""
     rare_words: int
@@ -197,8 +198,10 @@ def _listed(
 ) -> list[Mapping[str, Any]]:
     tokens: NDArray[Any] = np.zeros(len(names))
     nats: NDArray[Any] = np.zeros(len(names))
+    of_document = np.empty(0, np.int64)
     if column != CLUSTER and evidence.test_document is not None:
-        group = indices(evidence.test_groups[column], names)[evidence.test_document[evidence.base.scored]]
+        labelled, owner = indices(evidence.test_groups[column], names), evidence.test_document[evidence.base.scored]
+        of_document, group = labelled[np.unique(owner)], labelled[owner]  # in the order of _documents
         tokens = np.bincount(group[group >= 0], minlength=len(names))
         nats = np.bincount(group[group >= 0], weights=evidence.base.scored_nats[group >= 0], minlength=len(names))
     return [
@@ -207,6 +210,7 @@ def _listed(
             "group": names[m],
             "test_tokens": int(tokens[m]),
             "nll": float(nats[m] / tokens[m]) if tokens[m] else None,
+            "documents": np.flatnonzero(of_document == m).tolist(),
             "human_rows": int(human[m]),
             "rows": int(rows[m]),
         }

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from lab.config.model import NETWORKS
 from lab.config.study import StudyConfig
 from lab.errors import LONGEST_MESSAGE
 from lab.lookup import suggestion
@@ -41,10 +42,13 @@ def explain(error: ValidationError, given: Any, *, study: bool = True) -> str:
     `study`: whether a whole study is given, which may lack sections, and not one section.
     """
     faults: list[Any] = list(error.errors())
+    useless = _useless_training(given) if study else ""
+    if useless:  # what is missing of it is beside the point
+        faults = [fault for fault in faults if fault["loc"][:1] != ("train",)]
     missing = [_path(fault["loc"]) for fault in faults if fault["type"] == "missing"]
     if study and all(fault["loc"] for fault in faults):  # the checks across sections did not run
         missing += [name for name in _needed(given) if name not in missing]
-    clauses = []
+    clauses = [useless] if useless and all(fault["loc"] for fault in faults) else []
     for fault in faults:
         if fault["type"] == "extra_forbidden":
             clauses.append(_unknown(fault["loc"], missing))
@@ -79,6 +83,17 @@ def _needed(given: Any) -> list[str]:
     return ["tokenizer"] * tokenizer + ["train"] * train
 
 
+def _useless_training(given: Any) -> str:
+    """Return why the section `train` has no meaning for the kind of model; empty where it has, or is left out."""
+    train, model = (given.get(name) for name in ("train", "model")) if isinstance(given, Mapping) else (None, None)
+    kind = model.get("kind") if isinstance(model, Mapping) else None
+    known = _kinds("model").get(kind) if isinstance(kind, str) else None
+    if not isinstance(train, Mapping) or known is None or issubclass(known, NETWORKS):
+        return ""
+    named = ", ".join(f"train.{name}" for name in map(str, train)) or "train"
+    return f"{named:.200}: for networks only; model.kind {kind} is fitted at once: leave train out (--set train=null)"
+
+
 def _contents(name: str) -> str:
     """Return what a section must have, in brackets; nothing for a single field."""
     field = StudyConfig.model_fields.get(name)
@@ -93,6 +108,9 @@ def _unknown(loc: Sequence[Any], missing: list[str]) -> str:
     above, known = _path(parents), _fields(parents)
     lacking = [name.rpartition(".")[2] for name in missing if name.rpartition(".")[0] == above]
     where = f'unknown key "{_path(loc)}"'
+    if glued := _glued(last):
+        missing[:] = [name for name in missing if name != ".".join([*parents, last.partition(":")[0]])]
+        return where + glued
     if hint := suggestion(last, lacking):
         right = next(name for name in lacking if f'"{name}"' in hint)
         missing.remove(f"{above}.{right}" if above else right)
@@ -100,6 +118,12 @@ def _unknown(loc: Sequence[Any], missing: list[str]) -> str:
     if elsewhere := [name for name in all_fields() if name.rpartition(".")[2] == last]:
         return f"{where}: write {' or '.join(elsewhere)}"
     return where + (suggestion(last, known) or f"; allowed here: {', '.join(known)}")
+
+
+def _glued(key: str) -> str:
+    """Return what YAML makes of {power:0.5}, and how it is written; empty for a key without such a colon."""
+    name, colon, value = key.partition(":")
+    return f': YAML reads it as one word: write a blank after the colon, "{name}: {value}"' if colon and value else ""
 
 
 def _said(fault: Any, given: Any) -> str:
@@ -115,11 +139,12 @@ def _said(fault: Any, given: Any) -> str:
         return f'unknown {where}.kind "{kind}"{suggestion(kind, kinds) or "; allowed: " + ", ".join(kinds)}'
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] in PLAIN:
-        message = f"expected {PLAIN[fault['type']]}"
+        glued = _glued(value) if isinstance(value, str) and "group" in PLAIN[fault["type"]] else ""
+        message = f"expected {PLAIN[fault['type']]}{glued}"
     if fault["type"] in ("tuple_type", "list_type"):
         message = f"expected a list{', such as ' + LISTS[str(loc[-1])] if loc[-1] in LISTS else ''}"
     if loc[2:3] == ["options"]:
-        message = OPTION
+        message = OPTION + (_glued(str(loc[3])) if value is None and len(loc) > 3 else "")
     if fault["type"] == "value_error" and isinstance(value, Mapping) and loc[0:1] not in (["regimes"], ["curators"]):
         return f"{where}: {message}" if where else message
     return f'"{where}" is {_shown(value)}: {message[0].lower()}{message[1:]}'

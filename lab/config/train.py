@@ -80,9 +80,10 @@ class TrainConfig(Frozen):
     lora: LoraConfig | None = None
     """Train low-rank additions only; needs start: base or continue, and the package peft.  Default: train all
     weights."""
-    truncate: Annotated[Number, Field(gt=0, le=1)] | None = None
+    truncate: Annotated[Number, Field(ge=0.01, le=1)] | None = None
     """Leave tokens to which the model gives a higher probability out of the loss (truncated cross-entropy), so that
-    training does not sharpen what is known.  The base and the judge do not use it.  Default: no bound."""
+    training does not sharpen what is known.  At least 0.01: under a bound below the probabilities of a new model
+    nothing at all would be learned.  The base and the judge do not use it.  Default: no bound."""
     token_weights: TokenWeightsConfig | None = None
     """Let rare tokens count more in the loss, as in {power: 0.5, cap: 10}.  The base and the judge do not use it.
     Default: all tokens count alike."""

@@ -1,9 +1,13 @@
 """Curators: functions that decide which rows of a pool are trained on.  They see text, and never who wrote it.
 
 A curator is a function (table, *, rng, **options).  A rule returns a reason for each row, or None to keep it, in a list
-or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  What a curator reads beside the rows it
+or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  Weighted says how much each row counts in
+the loss of training.  What a curator reads beside the rows it
 says by `needs`.  To add one, write a function like those in filters.py and give it a row in CURATORS, or name it
 "module:function".  The oracle alone, a bound and no remedy, is told who wrote what.
+
+Two stages come before these and see no table: the archive (archives.py), whose human rows join the pool, and editors
+(edits.py), which need "candidates" and return the tokens of a row anew.
 """
 
 from __future__ import annotations
@@ -14,16 +18,31 @@ from typing import Any
 
 import numpy as np
 
-from lab.curators import filters, judged, minhash, oracle, repetition, watermark
-from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, needs
+from lab.curators import archives, detectors, edits, filters, judged, minhash, oracle, repetition, watermark, weighting
+from lab.curators.table import NEEDS, SCORES, CopyOf, Drawn, Dropped, Labelled, Table, Weighted, nats_of, needs
 from lab.errors import InputError, brief
 from lab.lookup import check_options, lookup
 from lab.seeds import generator
 
-__all__ = ["CURATORS", "NEEDS", "CopyOf", "Drawn", "Dropped", "Table", "curate", "curator", "needs", "needs_of"]
+__all__ = [
+    "CURATORS",
+    "NEEDS",
+    "CopyOf",
+    "Drawn",
+    "Dropped",
+    "Table",
+    "Weighted",
+    "curate",
+    "curator",
+    "needs",
+    "needs_of",
+    "register_of",
+]
 Answer = str | CopyOf | None
 """Why a row is dropped; None keeps it."""
-Curator = Callable[..., Sequence[Answer] | Dropped | Drawn]
+Curator = Callable[..., Any]
+"""A rule returns a sequence of Answer or Dropped, a resampler Drawn, one that weighs rows Weighted, an editor an array,
+and the archive Released."""
 CURATORS: dict[str, Curator] = {
     "duplicates": filters.duplicates,
     "near_duplicates": minhash.near_duplicates,
@@ -32,11 +51,23 @@ CURATORS: dict[str, Curator] = {
     "random": filters.uniform,
     "band": judged.band,
     "best": judged.best,
+    "detected": detectors.detected,
+    "importance": detectors.importance,
+    "dsir": detectors.dsir,
     "watermarked": watermark.watermarked,
+    "weights": weighting.weights,
+    "toedit": edits.toedit,
+    "archive": archives.archive,
     "oracle": oracle.oracle,
 }
 TOLD = frozenset({"oracle"})
 """Curators that learn who wrote each row, by name: they are bounds, and no user's own is among them."""
+
+
+RELEASED = frozenset({"archive"})
+"""Curators that add human rows to a pool, by name."""
+STAGES = ("archive", "editor", "rule or resampler")
+"""The stages of curation, in order."""
 
 
 def curator(name: str) -> Curator:
@@ -45,9 +76,32 @@ def curator(name: str) -> Curator:
     return found
 
 
-def needs_of(name: str) -> tuple[str, ...]:
-    """Return what a curator reads beside the rows, some of NEEDS."""
-    return tuple(getattr(curator(name), "needs", ()))
+def needs_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a curator with these options reads beside the rows, some of NEEDS."""
+    asked = getattr(curator(name), "needs", None)
+    return tuple(asked(options)) if asked else ()
+
+
+def register_of(name: str, options: Mapping[str, Any]) -> str:
+    """Return the domain to which the judge of a curator is to be fitted; "" for all, or where it needs no judge."""
+    return str(options.get("register", "")) if "judge" in needs_of(name, options) else ""
+
+
+def stage_of(name: str) -> str:
+    """Return the stage of a curator, one of STAGES."""
+    return STAGES[0] if name in RELEASED else STAGES[1] if "candidates" in needs_of(name, {}) else STAGES[2]
+
+
+def check_order(names: Sequence[str]) -> None:
+    """Check that curators stand in the order of their stages.  InputError names the first that does not."""
+    before = ""
+    for name in names:
+        if before and STAGES.index(stage_of(name)) < STAGES.index(stage_of(before)):
+            order = ", then ".join(f"every {stage}" for stage in STAGES[1:])
+            raise InputError(f'curators: "{name}" stands after "{before}"; the order is the archive, then {order}')
+        before = name
+    if (archives := sum(name in RELEASED for name in names)) > 1:
+        raise InputError(f'curators: "archive" is named {archives} times; name it once')
 
 
 @dataclass(frozen=True)
@@ -62,6 +116,8 @@ class Decisions:
     """The row of the table that a dropped row is a copy of: int64 [N], -1 where its reason names none."""
     facts: tuple[Mapping[str, Any], ...] = ()
     """What each curator that says so has found: its name as "curator", and numbers by name."""
+    weights: np.ndarray | None = None
+    """How much each row counts in the loss: float64 [N], 0 where it was dropped.  None: all count the same."""
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Curator -> the score by which it decided: float64 [N], NaN for rows that it did not see."""
 
@@ -75,22 +131,34 @@ class Decisions:
         place = np.argsort(order)
         scores = {name: values[place] for name, values in self.scores.items()}
         copies = np.where(self.copies < 0, -1, order[self.copies])[place]
-        return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, scores)
+        weights = None if self.weights is None else self.weights[place]
+        return Decisions(self.times[place], [self.reasons[i] for i in place], copies, self.facts, weights, scores)
 
 
 def check_curator(name: str, options: Mapping[str, Any]) -> None:
     """Check a curator's options.  InputError for an unknown or missing one, or a value that the lab's own refuses."""
     check_options("curator", name, curator(name), options, leading="table")
     if name in CURATORS:
-        curator(name)(_shown(name, _sample(), np.arange(100) < 50), rng=generator(0), **options)
+        sample = _sample(register_of(name, options))
+        stage, shown = stage_of(name), _shown(name, options, sample, np.arange(100) < 50)
+        before: dict[str, Any] = {STAGES[0]: archives.Held(np.arange(1), ["a mode"]), STAGES[1]: _row()}
+        curator(name)(before.get(stage, shown), rng=generator(0), **options)
+    if name == "oracle":  # not in the oracle itself: its code is in the keys of what is trained behind it
+        oracle.check_shares(**options)
 
 
-def _sample() -> Table:
+def _sample(register: str) -> Table:
     """Return a hundred rows, with all that a curator may need, on which options are tried."""
     rows = np.arange(200).reshape(100, 2) % 2  # tokens that every vocabulary has
-    scores = {name: np.linspace(1, 2, 100) for name in SCORES}
+    scores = {name: np.linspace(1, 2, 100) for name in (*SCORES, nats_of(register))}
     alone = Table(rows, np.full(100, 2), lambda some: [""] * len(some), scores)
     return replace(alone, trusted=alone, decoy=alone)
+
+
+def _row() -> edits.Row:
+    """Return a row on which the options of an editor are tried."""
+    candidates = np.arange(2).repeat(4).reshape(2, 4).T  # the row of tokens 0, 0, 0, 0, and two candidates at each
+    return edits.Row(candidates[:, 0], np.zeros(4), candidates, np.log([[0.9, 0.1]] * 4))
 
 
 def curate(
@@ -107,13 +175,17 @@ def curate(
     times, reasons, copies = np.ones(len(table), np.int64), [""] * len(table), np.full(len(table), -1)
     facts: list[Mapping[str, Any]] = []
     scores: dict[str, np.ndarray] = {}
+    weights: np.ndarray | None = None
     for name, options in wanted:
         kept = np.flatnonzero(times)
-        answer = _answer(name, _shown(name, table.take(kept), human[kept]), rng, options)
+        answer = _answer(name, _shown(name, options, table.take(kept), human[kept]), rng, options)
         if isinstance(answer, Drawn):
             drawn = np.bincount(answer.rows, minlength=len(kept))
             times[kept] *= drawn
             why: Sequence[Answer] = ["not drawn" if not count else None for count in drawn]
+        elif isinstance(answer, Weighted):
+            weights, why = np.ones(len(table)) if weights is None else weights, [None] * len(kept)
+            weights[kept] *= answer.weights
         else:
             why = answer.reasons
         for row, reason in zip(kept, why, strict=True):
@@ -129,7 +201,16 @@ def curate(
             own[kept] = answer.scores
         if not times.any():
             raise InputError(f'curator "{name}" dropped every row that was left of {len(table):,}: loosen its options')
-    return Decisions(times, reasons, copies, tuple(facts), scores)
+    return Decisions(times, reasons, copies, tuple(facts), _scaled(weights, times), scores)
+
+
+def _scaled(weights: np.ndarray | None, times: np.ndarray) -> np.ndarray | None:
+    """Return weights with a mean of 1 over all rows as often as they are trained on.  InputError where all are 0."""
+    if weights is None:
+        return None
+    if not (total := float((weights * times).sum())):
+        raise InputError("curators gave every row that is left the weight 0: loosen their options")
+    return np.asarray(weights * (times > 0) * (times.sum() / total))
 
 
 def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
@@ -138,9 +219,9 @@ def _column(name: str, taken: Mapping[str, np.ndarray]) -> str:
     return f"{name}_{again + 1}" if again else name
 
 
-def _shown(name: str, table: Table, human: np.ndarray) -> Table:
+def _shown(name: str, options: Mapping[str, Any], table: Table, human: np.ndarray) -> Table:
     """Return what the curator of this name is shown: what it needs, and who wrote the rows if it is in TOLD."""
-    needed = needs_of(name)
+    needed = needs_of(name, options)
     scored = {"judge", "observer"} & set(needed)
     scores = {k: v for k, v in table.scores.items() if scored and (k != "cross" or "observer" in needed)}
     trusted, decoy = (getattr(table, part) if part in needed else None for part in ("trusted", "decoy"))
@@ -151,23 +232,30 @@ def _shown(name: str, table: Table, human: np.ndarray) -> Table:
     return Labelled(**vars(shown), human=human)
 
 
-def _answer(name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]) -> Dropped | Drawn:
+def _answer(
+    name: str, table: Table, rng: np.random.Generator, options: Mapping[str, Any]
+) -> Dropped | Drawn | Weighted:
     """Ask one curator.  InputError where it fails, or answers with anything but what it may."""
     try:
-        answer = curator(name)(table, rng=rng, **options)
+        answer: Sequence[Answer] | Dropped | Drawn | Weighted = curator(name)(table, rng=rng, **options)
     except InputError as error:
         raise error if name in CURATORS else InputError(f'curator "{name}": {error}') from error
     except Exception as error:  # a user's own function may raise anything
         raise InputError(f'curator "{name}" failed: {type(error).__name__}: {brief(error, 200)}') from error
-    if not isinstance(answer, Dropped | Drawn):
+    if not isinstance(answer, Dropped | Drawn | Weighted):
         answer = Dropped(answer)
     _check_answer(name, answer, len(table))
     return answer
 
 
-def _check_answer(name: str, answer: Dropped | Drawn, rows: int) -> None:
+def _check_answer(name: str, answer: Dropped | Drawn | Weighted, rows: int) -> None:
     if answer.scores is not None and np.shape(answer.scores) != (rows,):
         raise InputError(f'curator "{name}" must give one score for each of {rows:,} rows, or none')
+    if isinstance(answer, Weighted):
+        given = np.asarray(answer.weights)
+        if given.shape != (rows,) or given.dtype.kind != "f" or not (np.isfinite(given) & (given >= 0)).all():
+            raise InputError(f'curator "{name}" must give one finite weight of at least 0 for each of {rows:,} rows')
+        return
     if isinstance(answer, Drawn):
         drawn = np.asarray(answer.rows)
         if drawn.ndim != 1 or drawn.dtype.kind not in "iu" or not ((drawn >= 0) & (drawn < rows)).all():

@@ -26,7 +26,7 @@ class Dropped:
 
     reasons: Sequence[str | CopyOf | None]
     """Why each row is dropped; None keeps it."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
     """What was fitted or measured, by name, such as a threshold.  It is written into curation.json."""
     scores: NDArray[np.float64] | None = None
     """The score [N] by which rows were dropped.  It is written beside the decisions."""
@@ -38,33 +38,59 @@ class Drawn:
 
     rows: NDArray[np.int64]
     """Row numbers of the table, repeats allowed: int64 [K].  A row that is not among them is dropped."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
     scores: NDArray[np.float64] | None = None
     """The score [N] by which rows were drawn."""
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """What a curator returns that drops nothing: how much each row counts in the loss of training."""
+
+    weights: NDArray[np.float64]
+    """The weight of each row, at least 0 and not all 0: [N].  The step scales them to a mean of 1."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    scores: NDArray[np.float64] | None = None
+    """The score [N] by which rows were weighed."""
+
+
 SCORES = ("nats", "entropy", "variance", "cross")
 """Names of a model's scores of a row: lab/models/moments.py."""
-NEEDS = ("trusted", "decoy", "judge", "observer")
+NEEDS = ("trusted", "decoy", "judge", "observer", "candidates")
 """What a curator may ask for: see `needs`."""
+LEAST = 8
+"""Fewest rows of its own, trusted ones or decoys, to which a curator fits anything."""
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def needs(*what: str) -> Callable[[F], F]:
+def needs(*what: str, by: Mapping[str, tuple[str, ...]] | None = None) -> Callable[[F], F]:
     """Say what a curator reads beside the rows: any of NEEDS.  The step `curate` makes it, and the table holds it.
 
     trusted: human rows of the curator's own, which no generation is trained on or measured by (`table.trusted`).
     decoy: rows that the curator has the newest published model write (`table.decoy`), without a pool's labels.
-    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).
+    judge: scores of all rows under a model fitted to other human rows of the curator's own (`table.scores`).  Where the
+    curator is given an option `register`, the model is fitted to rows of that domain, and the score is `nats_of` it.
     observer: `judge`, and a second model fitted to half of those rows, for scores of two models.
+    candidates: the judge's likely tokens at each place of a row.  Whoever needs them is an editor, sees no table but a
+    Row (lab/curators/edits.py), and returns its tokens anew.
+
+    Args:
+        what: needed whatever the options are.
+        by: value of the option `by` -> what it needs beside, so that no model is trained that no value asks for.
     """
-    assert set(what) <= set(NEEDS), what
+    more = dict(by or {})
+    assert {*what, *(need for each in more.values() for need in each)} <= set(NEEDS), (what, by)
 
     def mark(function: F) -> F:
-        vars(function)["needs"] = what
+        vars(function)["needs"] = lambda options: (*what, *more.get(str(options.get("by")), ()))
         return function
 
     return mark
+
+
+def nats_of(register: str) -> str:
+    """Return the name of the score of a judge that was fitted to one register; of the judge of all where it is ""."""
+    return f"nats {register}" if register else "nats"
 
 
 @dataclass(frozen=True)
@@ -110,6 +136,13 @@ class Table:
         if self.trusted is None:
             raise InputError('it reads table.own, the trusted rows: put @needs("trusted") above the function')
         return self.trusted
+
+    @property
+    def written(self) -> Table:
+        """Return the decoys.  InputError where the curator did not say that it needs them."""
+        if self.decoy is None:
+            raise InputError('it reads table.written, the decoys: put @needs("decoy") above the function')
+        return self.decoy
 
 
 @dataclass(frozen=True)

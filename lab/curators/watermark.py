@@ -1,4 +1,4 @@
-"""The detection of watermarks: z of rows and corpora, thresholds from human rows, and the rule that drops marked rows.
+"""The detection of watermarks: z of rows and corpora, power by row length, and the rule that drops marked rows.
 
 Everything is counted over distinct pairs of context and token.  A pair that comes again says nothing new, and with
 all pairs the z of a human corpus has a standard deviation of 7 over keys instead of 1.
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.curators.evaluation import auc, threshold
 from lab.curators.marks import NGRAM, TournamentBits, context_hashes, green_lists, layer_keys
 from lab.curators.table import Table
 from lab.errors import InputError
@@ -89,23 +90,6 @@ def corpus_z(rows: NDArray[np.integer], *, vocabulary: int, ratio: float, key: i
     lists = green_lists(vocabulary, ratio, key)
     found = int(lists.holds(codes // vocabulary, codes % vocabulary).sum())
     return float(Counts(np.array([len(codes)]), np.array([found]), lists.share).z[0])
-
-
-def threshold(human: Floats, fpr: float) -> float:
-    """Return the score above which at most a share `fpr` of human rows lies: a row is marked if it scores higher."""
-    return float(np.quantile(human, 1 - fpr, method="inverted_cdf"))
-
-
-def roc(human: Floats, machine: Floats) -> tuple[Floats, Floats]:
-    """Return the shares of human and of machine rows that score at least as much as each score: FPR and TPR, rising."""
-    cuts = np.unique(np.concatenate([human, machine]))[::-1]
-    above = [1 - np.searchsorted(np.sort(scores), cuts, side="left") / len(scores) for scores in (human, machine)]
-    return np.append(0.0, above[0]), np.append(0.0, above[1])
-
-
-def auc(human: Floats, machine: Floats) -> float:
-    """Return the chance that a machine row scores above a human one, ties as a half."""
-    return float(np.trapezoid(*roc(human, machine)[::-1]))
 
 
 def power(

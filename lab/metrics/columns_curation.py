@@ -16,7 +16,7 @@ COLUMNS = (
     _share(
         "human_curated",
         "human share of the rows kept",
-        "Share of human rows in the recipe that curators left, each row as often as it is trained on.",
+        "Share of human rows in the recipe that curators left, each row as often as it is trained on, by its weight.",
     ),
     _share("kept", "share of the rows on offer that curators kept", "Rows kept, each once, divided by rows on offer."),
     _share(
@@ -30,6 +30,15 @@ COLUMNS = (
         "Human rows dropped, or drawn never, divided by human rows on offer: the false positive rate.",
     ),
     Column(
+        "edited",
+        "share of the recipe's tokens that editors changed",
+        "share, 0 to 1",
+        None,
+        "Tokens of the recipe that an editor replaced by another, divided by its tokens of text.",
+        kinds=(),
+        missing="no editor worked on the pool",
+    ),
+    Column(
         "largest_repeat",
         "most times that one row is in the recipe",
         "times",
@@ -38,6 +47,16 @@ COLUMNS = (
         kinds=(),
         digits=0,
         missing=MISSING,
+    ),
+    Column(
+        "detector_auc",
+        "area under the ROC of the last curator with a score",
+        "chance, 0 to 1",
+        None,
+        "The chance that a machine row on offer has a higher score than a human one; 0.5 is blind, and below it the "
+        "score points the other way.",
+        kinds=(),
+        missing="the pool has rows of one kind, or no curator has a score",
     ),
     Column(
         "passes",

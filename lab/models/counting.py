@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.models.ngram import Counts, Ints, Ngram, read_counts, write_counts
+from lab.models.ngram import Amounts, Ints, Ngram, read_counts, write_counts
 
 
 @dataclass(frozen=True)
 class Positions:
     """An own distribution for each position: T independent loci, by maximum likelihood."""
 
-    counts: Counts
+    counts: Amounts
     """[T, V] how often each position holds each token."""
 
     kind = "lab-positions"
@@ -31,10 +31,11 @@ class Positions:
         return int(self.counts.shape[1])
 
     @classmethod
-    def fit(cls, rows: Ints, *, vocab_size: int) -> Positions:
-        """Count all rows [N, T]."""
+    def fit(cls, rows: Ints, *, vocab_size: int, weights: NDArray[np.float64] | None = None) -> Positions:
+        """Count all rows [N, T], each once, or as often as its weight [N] says."""
         pairs = np.arange(rows.shape[1]) * vocab_size + rows.astype(np.int64)
-        counts = np.bincount(pairs.ravel(), minlength=rows.shape[1] * vocab_size)
+        each = None if weights is None else np.repeat(weights, rows.shape[1])
+        counts = np.bincount(pairs.ravel(), each, minlength=rows.shape[1] * vocab_size)
         return cls(counts.reshape(rows.shape[1], vocab_size))
 
     def nats(self, rows: Ints) -> NDArray[np.float32]:
@@ -86,12 +87,26 @@ KINDS: dict[str, type[Ngram] | type[Positions] | type[Uniform]] = {
 """model_type in config.json -> the class that reads it."""
 
 
-def fit(model: Mapping[str, Any], rows: Ints, *, vocab_size: int, bos: int, eos: int) -> CountingModel:
-    """Return the model that a study's `model` fields describe, fitted to all rows."""
+def fit(
+    model: Mapping[str, Any],
+    rows: Ints,
+    *,
+    vocab_size: int,
+    bos: int,
+    eos: int,
+    weights: NDArray[np.float64] | None = None,
+) -> CountingModel:
+    """Return the model that a study's `model` fields describe, fitted to all rows.
+
+    `weights`: how often each row counts, one of weight 0 not at all; None: once.
+    """
+    if weights is not None:
+        rows, weights = rows[weights > 0], weights[weights > 0]
     match model["kind"]:
         case "ngram":
             smoothed = model["smoothing"] == "interpolated"
-            return Ngram.fit(rows, order=model["order"], vocab_size=vocab_size, bos=bos, smoothed=smoothed)
+            shape = {"order": model["order"], "vocab_size": vocab_size, "bos": bos}
+            return Ngram.fit(rows, **shape, smoothed=smoothed, weights=weights)
         case "positions":
-            return Positions.fit(rows, vocab_size=vocab_size)
+            return Positions.fit(rows, vocab_size=vocab_size, weights=weights)
     return Uniform(vocab_size)

@@ -20,10 +20,14 @@ CORPUS_BITS = 40
 """A corpus has fewer than 2^40 rows."""
 
 
-def save_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write recipe.json, a list of parts, and chosen.npy, the numbers of all single rows.
+WEIGHTS = "weights.npy"
 
-    "chosen" in recipe.json is how many of these numbers belong to a part.
+
+def save_recipe(recipe: Recipe, folder: Path, weights: np.ndarray | None = None) -> None:
+    """Write recipe.json, a list of parts, chosen.npy, the numbers of all single rows, and weights.npy where there are.
+
+    "chosen" in recipe.json is how many of these numbers belong to a part.  `weights` say how much each row counts in
+    the loss, one for each distinct row of the parts in order.
 
     [{"corpus": -1, "origin": -1, "start": 0, "stop": 1600, "repeat": 1},
      {"corpus": 0, "origin": 0, "start": 2, "stop": 1598, "repeat": 1, "chosen": 400}]
@@ -36,6 +40,8 @@ def save_recipe(recipe: Recipe, folder: Path) -> None:
             chosen.append(part.chosen.array)
     if chosen:
         np.save(folder / "chosen.npy", np.concatenate(chosen))
+    if weights is not None:
+        np.save(folder / WEIGHTS, weights.astype(np.float32))
     (folder / "recipe.json").write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -49,6 +55,11 @@ def load_recipe(folder: Path) -> Recipe:
             chosen, first = RowNumbers(np.load(folder / "chosen.npy", mmap_mode="r")[first:stop]), stop
         parts.append(Part(**{**fields, "chosen": chosen}))
     return Recipe(tuple(parts))
+
+
+def load_weights(folder: Path) -> np.ndarray | None:
+    """Return the weights that `save_recipe` was given; None where there are none."""
+    return np.load(folder / WEIGHTS) if (folder / WEIGHTS).exists() else None
 
 
 class RecipeRows:
@@ -70,6 +81,7 @@ class RecipeRows:
         eos: int | None = None,
         share: tuple[int, int] = (0, 1),
         seed: int = 0,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Open the rows of a recipe.
 
@@ -80,6 +92,7 @@ class RecipeRows:
             eos: in the layout `documents`, the token after which a row is empty.
             share: (m, M) keeps only the m-th of M disjoint shares of the rows.
             seed: decides which rows are in which share.
+            weights: how much each row counts in the loss, one for each distinct row of the parts in order.
         """
         self.recipe = recipe
         parts = self.parts = [part for part in recipe.parts for _ in range(part.repeat)]
@@ -90,6 +103,7 @@ class RecipeRows:
         self.fed = np.zeros(len(parts), np.int64)
         self.fed_tokens = 0
         self.context, self.eos = context, eos
+        self.slot_weights = None if weights is None else self._repeated(weights)
         m, members = share
         self.slots = np.flatnonzero(self._shares(members, seed) == m) if members > 1 else None
         """Slots of the rows of the share; None means all."""
@@ -112,6 +126,10 @@ class RecipeRows:
         learned[self.origins[self._part(self._slots(indices))] >= 0, : self.context] = False
         return learned
 
+    def weights(self, indices: np.ndarray) -> np.ndarray | None:
+        """Return how much the rows with these indices count in the loss: float32 [B]; None if all count the same."""
+        return None if self.slot_weights is None else self.slot_weights[self._slots(indices)]
+
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of text in each row, int64: all T of them, except in the layout `documents`."""
         if self.eos is None:
@@ -133,6 +151,13 @@ class RecipeRows:
             return self.recipe.unique_rows * int(self.corpora[0].shape[1])
         _, first = np.unique(self._identities(self._slots(np.arange(len(self)))), return_index=True)
         return int(self.lengths()[first].sum())
+
+    def _repeated(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weight of each slot, from one for each distinct row of the recipe's parts in order."""
+        ends = np.cumsum([part.distinct_rows for part in self.recipe.parts])
+        assert len(weights) == ends[-1], (len(weights), ends)
+        each = zip(self.recipe.parts, np.split(weights, ends[:-1]), strict=True)
+        return np.concatenate([np.tile(own, part.repeat) for part, own in each])
 
     def _slots(self, indices: np.ndarray) -> np.ndarray:
         return indices if self.slots is None else self.slots[indices]

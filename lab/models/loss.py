@@ -40,12 +40,19 @@ class MeanLoss(nn.Module):
         self.head = model.head
         self.dtype = dtype
 
-    def forward(self, ids_BT: Tensor, learned_K: Tensor | None = None) -> Tensor:
-        """Return the mean over all tokens, or over the tokens with these indices among the B x T."""
+    def forward(self, ids_BT: Tensor, learned_K: Tensor | None = None, weights_B: Tensor | None = None) -> Tensor:
+        """Return the mean over all tokens, or over the tokens with these indices among the B x T.
+
+        With weights of rows it is the weighted mean, so a row of weight 2 counts as the row twice.
+        """
         x_NC, tokens_N = self.hidden(ids_BT, self.dtype), ids_BT.flatten()
+        weights_N = None if weights_B is None else weights_B.repeat_interleave(ids_BT.shape[1])
         if learned_K is not None:
             x_NC, tokens_N = x_NC[learned_K], tokens_N[learned_K]
-        weights_N = None if self.weights_V is None else self.weights_V[tokens_N]
+            weights_N = None if weights_N is None else weights_N[learned_K]
+        if self.weights_V is not None:
+            type_N = self.weights_V[tokens_N]
+            weights_N = type_N if weights_N is None else weights_N * type_N
         cross_entropy: Any = _CrossEntropy.apply
         loss: Tensor = cross_entropy(x_NC, *self.head(), tokens_N, weights_N, self.truncate)
         return loss

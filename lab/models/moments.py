@@ -6,7 +6,7 @@ nats, -ln p(x); entropy, the mean of -ln p under p; variance, its variance under
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -35,6 +35,35 @@ def moments(model: LanguageModel, rows: np.ndarray, *, bos: int, observer: Langu
             ids_K = ids_N[torch.from_numpy(place)].to(log_KV.device)
             out[place] = _moments(log_KV, ids_K, other_KV).cpu().numpy()
     return out.reshape(*rows.shape, -1)
+
+
+def most_likely(
+    model: LanguageModel, rows: np.ndarray, *, bos: int, count: int, never: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what the law at every token of rows [B, T] holds likely, each place after the row's own tokens before it.
+
+    Args:
+        model: the model whose laws these are.
+        rows: tokens [B, T].
+        bos: the token before each row.
+        count: how many tokens are wanted: K of them, or all of a smaller vocabulary.
+        never: tokens that are not among them.
+
+    Returns:
+        the loss of the row's own tokens, float64 [B, T]; the most likely tokens, int64 [B, T, K], the likeliest first;
+        and the logarithms of their probabilities, float64 [B, T, K].
+    """
+    count = min(count, model.vocab_size - len(never))
+    nats, ids, logs = np.empty(rows.size), np.empty((rows.size, count), np.int64), np.empty((rows.size, count))
+    ids_N, never_M = torch.from_numpy(rows.astype(np.int64)).flatten(), torch.tensor(never, dtype=torch.int64)
+    with torch.no_grad():
+        for place, log_KV in _laws(model, rows, bos):
+            ids_K = ids_N[torch.from_numpy(place)].to(log_KV.device)
+            nats[place] = -log_KV.gather(1, ids_K[:, None])[:, 0].double().cpu().numpy()
+            best = log_KV.index_fill(1, never_M.to(log_KV.device), -torch.inf).topk(count, dim=1)
+            ids[place], logs[place] = best.indices.cpu().numpy(), best.values.double().cpu().numpy()
+    shape = (*rows.shape, count)
+    return nats.reshape(rows.shape), ids.reshape(shape), logs.reshape(shape)
 
 
 def _moments(log_KV: Tensor, ids_K: Tensor, other_KV: Tensor | None) -> Tensor:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
+Amounts = NDArray[np.int64] | NDArray[np.float64]
+"""Counts, or sums of the weights of rows."""
 FIELDS = ("contexts", "starts", "tokens", "counts")
 """The arrays of a Level, as they are named in its file."""
 
@@ -37,19 +39,28 @@ class Level:
     """[C + 1] index of each context's first pair."""
     tokens: Counts
     """[E] the token of each pair, sorted within a context."""
-    counts: Counts
+    counts: Amounts
     """[E] how often each pair occurs."""
 
     @classmethod
-    def of(cls, contexts: Counts, tokens: Counts, vocab_size: int) -> Level:
-        """Count the pairs of a context and the token after it, one pair for each position of the text."""
+    def of(cls, contexts: Counts, tokens: Counts, vocab_size: int, weights: NDArray[np.float64] | None = None) -> Level:
+        """Count the pairs of a context and the token after it, one pair for each position of the text.
+
+        `weights`: how much each of these positions counts; None: all count 1.
+        """
         distinct, rank = np.unique(contexts, return_inverse=True)
-        pairs, counts = np.unique(rank.reshape(-1) * vocab_size + tokens, return_counts=True)
+        codes = rank.reshape(-1) * vocab_size + tokens
+        counts: Amounts
+        if weights is None:
+            pairs, counts = np.unique(codes, return_counts=True)
+        else:
+            pairs, which = np.unique(codes, return_inverse=True)
+            counts = np.bincount(which.reshape(-1), weights)
         starts = np.searchsorted(pairs, np.arange(len(distinct) + 1) * vocab_size)
         return cls(distinct, starts, pairs % vocab_size, counts)
 
     @cached_property
-    def totals(self) -> Counts:
+    def totals(self) -> Amounts:
         """Return how often each context occurs: [C]."""
         return np.diff(np.concatenate([[0], np.cumsum(self.counts)])[self.starts])
 
@@ -63,7 +74,7 @@ class Level:
         rank = np.minimum(np.searchsorted(self.contexts, contexts), len(self.contexts) - 1)
         return rank, self.contexts[rank] == contexts
 
-    def count(self, rank: Counts, tokens: Counts, vocab_size: int) -> Counts:
+    def count(self, rank: Counts, tokens: Counts, vocab_size: int) -> Amounts:
         """Return how often each token follows the context with its rank (index)."""
         pairs = np.repeat(np.arange(len(self.contexts)), self.types) * vocab_size + self.tokens
         wanted = rank * vocab_size + tokens
@@ -91,15 +102,25 @@ class Ngram:
     kind = "lab-ngram"
 
     @classmethod
-    def fit(cls, rows: Ints, *, order: int, vocab_size: int, bos: int, smoothed: bool) -> Ngram:
-        """Count all rows [N, T], each once."""
+    def fit(
+        cls,
+        rows: Ints,
+        *,
+        order: int,
+        vocab_size: int,
+        bos: int,
+        smoothed: bool,
+        weights: NDArray[np.float64] | None = None,
+    ) -> Ngram:
+        """Count all rows [N, T], each once, or as often as its weight [N], above 0, says."""
         if vocab_size ** max(order - 1, 1) >= 2**63:
             raise ValueError(
                 f"order {order} with a vocabulary of {vocab_size:,} has too many contexts; lower the order"
             )
         tokens = rows.astype(np.int64)
         contexts = _contexts(tokens, order, vocab_size, bos)
-        levels = [Level.of(codes.ravel(), tokens.ravel(), vocab_size) for codes in contexts]
+        each = None if weights is None else np.repeat(weights, rows.shape[1])
+        levels = [Level.of(codes.ravel(), tokens.ravel(), vocab_size, each) for codes in contexts]
         return cls(levels, vocab_size, bos, smoothed)
 
     def nats(self, rows: Ints) -> NDArray[np.float32]:
@@ -140,7 +161,7 @@ class Ngram:
         share[level.tokens] += level.counts
         return np.asarray(share / share.sum(), dtype=np.float32)
 
-    def arrays(self) -> dict[str, Counts]:
+    def arrays(self) -> dict[str, Amounts]:
         """Return the arrays that `load` needs, by name."""
         return {f"{k}.{name}": getattr(level, name) for k, level in enumerate(self.levels) for name in FIELDS}
 
@@ -174,7 +195,7 @@ def _code(before: Counts, length: int, vocab_size: int) -> Counts:
     return code
 
 
-def write_counts(folder: Path, config: Mapping[str, Any], arrays: Mapping[str, Counts]) -> None:
+def write_counts(folder: Path, config: Mapping[str, Any], arrays: Mapping[str, Amounts]) -> None:
     """Write config.json and counts.safetensors, the files of a counting model, into an existing folder."""
     from safetensors.numpy import save_file
 

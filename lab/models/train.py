@@ -109,8 +109,12 @@ def fit(
 
 def _mean_loss(model: Trainable, rows: RecipeRows, config: TrainConfig, dtype: torch.dtype, processes: int) -> MeanLoss:
     """Return the loss that `config` asks for.  ValueError for a weighted one over several processes."""
-    if processes > 1 and (config.truncate is not None or config.token_weights is not None):
-        raise ValueError("train.truncate and train.token_weights work with one process: ranks would weigh by counts")
+    weighted = config.truncate is not None or config.token_weights is not None
+    weighted = weighted or rows.weights(np.zeros(1, np.int64)) is not None
+    if processes > 1 and weighted:
+        raise ValueError(
+            "train.truncate, train.token_weights and weights of rows work with one process: ranks would weigh by counts"
+        )
     weights_V = None
     if config.token_weights is not None:
         counts = rows.token_counts(model.head()[0].shape[0])
@@ -178,7 +182,8 @@ def _step(
     learned = rows.learned(indices, taken)
     ids_BT = _moved(taken.astype(np.int64), accelerator.device)
     learned_K = None if learned is None else _moved(np.flatnonzero(learned), accelerator.device)
-    loss = mean_loss(ids_BT, learned_K)
+    weights = rows.weights(indices)
+    loss = mean_loss(ids_BT, learned_K, None if weights is None else _moved(weights, accelerator.device))
     value = loss.detach()
     if accelerator.num_processes > 1:
         # Ranks average their gradients, so the mean of a rank that learns more tokens than its share must weigh more.

@@ -18,6 +18,7 @@ from lab.metrics.columns import column
 from lab.metrics.stats import paired_interval
 from lab.run.folder import RunFolder
 from lab.run.profile import Profile
+from lab.steps.evidence.telephone import no_prompt
 from lab.steps.place import speller
 from lab.steps.sample import telephone_prompt
 from lab.store.manifest import Manifest
@@ -83,6 +84,11 @@ def telephone(profile: Profile) -> list[list[str]]:
     return rows
 
 
+def untold(profile: Profile) -> str:
+    """Return why there is no telephone view though it was asked for; an empty string else."""
+    return next((point.untold for pair in profile.chains.pairs() for point in pair), "")
+
+
 def _fit(chain: Mapping[int, Point], last: int, name: str) -> Attractor:
     return attractor(*(chain[t].telephone.get(name, []) for t in (0, last)))
 
@@ -101,6 +107,8 @@ def continued(run: RunFolder, chain: str) -> dict[int, list[dict[str, Any]]]:
         tokenizer = Manifest.of(folder).inputs["tokenizer"]
         spell = speller(run.config().corpus.layout, run.store.folder(tokenizer.step, tokenizer.key))
         rows = np.load(folder / "tokens.npy")
+        if not len(rows):
+            raise InputError(f"{chain} has no telephone view: {no_prompt(rows.shape[1])}")
         parts = np.split(rows, [telephone_prompt(rows.shape[1])], axis=1)
         texts = (spell(part)["text"] for part in parts)
         found[t] = [{"prompt": prompt, "continuation": text} for prompt, text in zip(*texts, strict=True)]

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from lab.collapse.chains import LEAST_ROWS
+from lab.collapse.chains import LEAST_ROWS, Chains
 from lab.collapse.verdicts import COLLAPSED, FAMILY, MISSING, NOT, UNDECIDED
 from lab.config.model import PretrainedConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import arm_label, label
 from lab.definitions import DEFINITIONS, Definition, Finding
 from lab.metrics.columns import column
-from lab.metrics.stats import Interval, paired_interval
+from lab.metrics.stats import FEWEST_DOCUMENTS, Interval, paired_interval
 from lab.report.tables import Dim
 from lab.run.folder import to_csv
 from lab.run.profile import Profile
@@ -27,8 +27,9 @@ LEGEND = "YES collapsed, no not collapsed, ? undecided, - not measured; values a
 PAGE = "lab/collapse/README.md"
 LEAST_TOKENS = 1000
 """Held-out tokens of a group below which its loss says little."""
-HEADING = ["definition", "value", "95 % interval", "over documents", "holds if", "verdict"]
-BESIDE_HEADING = ["beside the definition", "regime", "control", "difference [95 % interval]"]
+INTERVAL = "95 % interval"
+HEADING = ["definition", "value", INTERVAL, "over documents", "holds if", "verdict"]
+BESIDE_HEADING = ["beside the definition", "regime", "control", f"difference [{INTERVAL}]"]
 WRITTEN_HEADING = ["human copies of the word", "regime", "control", "human text"]
 BESIDE = {
     1: ("perplexity", "bits_per_byte"),
@@ -39,8 +40,13 @@ BESIDE = {
 }
 """Number of a definition -> columns that are shown beside its estimator."""
 WIDE = 100.0
-"""Upper bound of a ratio from which an interval says nothing."""
-HARM_HEADING = ["group", "loss", "95 % interval", "text", "95 % interval of the ratio"]
+"""Upper bound of a ratio, and width of an interval of losses, from which it says nothing."""
+HARM_HEADING = ["group", "loss", INTERVAL, "over documents", "text", f"{INTERVAL} of the ratio"]
+
+
+def of_seeds(heading: Sequence[str], seeds: int) -> list[str]:
+    """Return the heading of a table of so many seeds; of one seed it says that there is no interval over seeds."""
+    return [cell.replace(INTERVAL, "one seed: no interval") if seeds == 1 else cell for cell in heading]
 
 
 def name(profile: Profile) -> str:
@@ -97,7 +103,7 @@ def cells(profile: Profile) -> list[list[str]]:
             _numbered(finding.definition),
             "" if math.isnan(finding.value.mean) else f"{finding.value.mean:+.3f} {finding.definition.unit}",
             bounds(finding.value),
-            "" if finding.documents is None else bounds(finding.documents),
+            over_documents(finding.documents),
             _condition(finding),
             finding.verdict,
         ]
@@ -108,6 +114,15 @@ def cells(profile: Profile) -> list[list[str]]:
 def bounds(interval: Interval, form: str = "+.3f") -> str:
     """Return the bounds of an interval: "[+0.757, +0.784]"; an empty string without bounds."""
     return "" if math.isnan(interval.low) else f"[{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def over_documents(interval: Interval | None) -> str:
+    """Return the bounds of an interval over test documents; in words where there are too few documents for one."""
+    if interval is None:
+        return ""
+    if math.isnan(interval.low):
+        return f"fewer than {FEWEST_DOCUMENTS}"
+    return bounds(interval) if interval.high - interval.low < WIDE else "too wide to tell"
 
 
 def _condition(finding: Finding) -> str:
@@ -167,9 +182,10 @@ def statement(profiles: Sequence[Profile]) -> str:
     """Return what every verdict rests on."""
     seeds = sorted({seed for each in profiles for seed in each.chains.seeds})
     last = sorted({each.chains.last for each in profiles})
+    spread = "one seed has no interval and no verdict" if len(seeds) == 1 else "paired t intervals of 95 %"
     return (
         f"generation {', '.join(map(str, last))} against the control of the same seed; seeds {_listed(seeds)} "
-        f"(n = {len(seeds)}), paired t intervals of 95 %; a loss must also hold over test documents (bootstrap); "
+        f"(n = {len(seeds)}), {spread}; a loss must also hold over test documents (bootstrap); "
         f"Holm's correction at {FAMILY:.0%} over the definitions of a regime (the p value of 6 is of all its modes "
         f"together), none over regimes; what each definition is: lab profile --definitions, and {PAGE}"
     )
@@ -218,7 +234,7 @@ def harm(profile: Profile) -> dict[str, tuple[list[list[str]], list[str]]]:
     for kind, group in groups:
         found = [[_of(point.groups, kind, group) for point in pair] for pair in pairs]
         rows, whole = tables.setdefault(kind, []), all(side is not None for pair in found for side in pair)
-        if whole and (harmed := _harmed(group, found)):
+        if whole and (harmed := _harmed(kind, group, found, profile.chains)):
             rows.append(harmed)
         else:  # a group that the human rows of one seed lack is small, too
             small.setdefault(kind, []).append(group)
@@ -232,12 +248,13 @@ def _of(groups: Sequence[Mapping[str, Any]], kind: str, group: str) -> Mapping[s
     return next((each for each in groups if each["column"] == kind and each["group"] == group), None)
 
 
-def _harmed(group: str, found: Sequence[Sequence[Any]]) -> tuple[float, list[str]] | None:
+def _harmed(kind: str, group: str, found: Sequence[Sequence[Any]], chains: Chains) -> tuple[float, list[str]] | None:
     """Return what a group is sorted by, and its cells; None where neither its loss nor its text can be told."""
     little = "too little text"
     losses = [a["nll"] - b["nll"] for a, b in found if a["nll"] is not None and b["nll"] is not None]
     enough = len(losses) == len(found) and min(a["test_tokens"] for a, _ in found) >= LEAST_TOKENS
     loss = paired_interval(losses) if enough else None
+    documents = chains.over_documents(found[0][0]["documents"], f"{kind} {group}") if enough else None
     logs = [math.log((a["rows"] + 0.5) / (b["rows"] + 0.5)) for a, b in found]
     text = paired_interval(logs) if np.mean([b["rows"] for _, b in found]) >= LEAST_ROWS else None
     ratio = Interval(*(math.exp(x) for x in (text.mean, text.low, text.high))) if text else None
@@ -247,6 +264,7 @@ def _harmed(group: str, found: Sequence[Sequence[Any]]) -> tuple[float, list[str
         group,
         f"{loss.mean:+.3f}" if loss else little,
         bounds(loss) if loss else "",
+        over_documents(documents),
         f"x {ratio.mean:.2f}" if ratio else little,
         _told(ratio),
     ]

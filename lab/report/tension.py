@@ -82,6 +82,12 @@ def spots(rows: Rows) -> list[Spot]:
     return found
 
 
+def intervals(rows: Rows) -> str:
+    """Return in words what the points have for intervals; one seed has none."""
+    several = any(spot.seeds > 1 for spot in spots(rows))
+    return "95 % t intervals" if several else "one seed: no intervals"
+
+
 def table(rows: Rows) -> tuple[list[str], list[list[str]]]:
     """Return heading and cells: two rows per regime and arm, a column per generation; no cells where unmeasured."""
     by: dict[str, dict[int, Spot]] = {}
@@ -104,7 +110,7 @@ def _cell(interval: Interval, digits: int) -> str:
 
 
 def tidy(rows: Rows) -> list[dict[str, Any]]:
-    """Return two rows per point for files, with the names that a finding has; they have no number and no verdict."""
+    """Return two rows per point for files: the tail loss and the column of memorisation, by `measure`.  No verdicts."""
     found = []
     memory = str(memory_of(rows))
     for spot in spots(rows):
@@ -116,7 +122,7 @@ def tidy(rows: Rows) -> list[dict[str, Any]]:
                 {
                     "regime": spot.regime,
                     **spot.axes,
-                    "definition": name,
+                    "measure": name,
                     **{key: value for key, value in numbers.items() if math.isfinite(value)},
                     "unit": unit,
                     "generation": spot.generation,

@@ -24,7 +24,7 @@ from lab.metrics import columns as measured
 from lab.metrics.columns_curation import NAMES as CURATION
 from lab.metrics.columns_profile import names as profile_names
 from lab.run.records import read_curation, read_profile, read_record
-from lab.steps.curate import CURATE
+from lab.steps.curation.curate import CURATE
 from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points

@@ -101,7 +101,7 @@ def points(generations: Sequence[Generation], regime: str, store: Store) -> dict
 def _point(record: Mapping[str, Any], profiled: Mapping[str, Any]) -> Point:
     numbers = {name: math.nan if value is None else value for name, value in record["columns"].items()}
     columns = _Columns(numbers | profiled.get("columns", {}))
-    names = ("groups", "written", "documents", "rare_words", "losses", "telephone")
+    names = ("groups", "written", "documents", "rare_words", "losses", "telephone", "untold")
     facts = {name: profiled[name] for name in names if name in profiled}
     return Point(columns, **facts)
 

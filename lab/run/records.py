@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.loop import Generation
 from lab.metrics.columns_curation import NAMES
-from lab.steps.curate import CURATE, FILE
+from lab.steps.curation.curate import CURATE, FILE
 from lab.steps.evidence.profile import load_profile
 from lab.store.store import Store
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.steps import (
-    curate,
     extra,
     marked,
     pool,
     probes,
     record,
     sample,
-    scored,
     source,
     text,
     train,
 )
-from lab.steps.evidence import entropy, judge, labels, plurality, profile, voices
+from lab.steps.curation import archived, curate, edited, scored
+from lab.steps.evidence import entropy, judge, labels, plurality, profile, telephone, voices
 from lab.steps.evidence.memory import MEMORY
 from lab.steps.kind import Kind, source_hash
 from lab.steps.place import Place
@@ -35,6 +34,8 @@ STEPS: dict[str, Kind] = {
         source.SOURCE,
         source.SOURCE_ROWS,
         pool.POOL,
+        archived.ARCHIVED,
+        edited.EDITED,
         curate.CURATE,
         scored.SCORED,
         train.BASE,
@@ -52,6 +53,8 @@ STEPS: dict[str, Kind] = {
         judge.JUDGED,
         labels.LABELS,
         MEMORY,
+        telephone.CONTINUED,
+        telephone.TOLD,
         profile.LEXICON,
         profile.PROFILE,
     )

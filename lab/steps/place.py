@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lab.config.study import StudyConfig
+from lab.curators import RELEASED
 from lab.metrics.texts import before_end
 from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable
 from lab.store.step import Step
@@ -66,11 +67,20 @@ class Place:
 
 
 def lineage(study: StudyConfig, samples: int) -> Lineage:
-    """Return the sizes of all text that exists before generation `samples` is trained: known before anything runs."""
+    """Return the sizes of all text that exists before generation `samples` is trained: known before anything runs.
+
+    Of the archive it holds what the curator `archive` leaves to regimes.
+    """
     made = tuple(OnTable(t, study.sample_rows) for t in range(samples))
     archive = study.corpus.archive_tokens
-    kept = OnTable(ARCHIVE, study.rows(archive)) if archive else None
+    kept = OnTable(ARCHIVE, max(0, study.rows(archive) - reserved(study))) if archive else None
     return Lineage(OnTable(HUMAN, study.rows(study.corpus.tokens)), made, kept)
+
+
+def reserved(study: StudyConfig) -> int:
+    """Return the rows at the end of the archive that the curator `archive` reserves; no regime is given them."""
+    budgets = (each.options.get("budget") for each in study.curators if each.name in RELEASED)
+    return sum(budget for budget in budgets if type(budget) is int)
 
 
 def end_of(layout: str, tokenizer: Path) -> int | None:

@@ -15,7 +15,7 @@ from lab.config.named import RegimeConfig
 from lab.models.feed import save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Lineage, OnTable
 from lab.steps.kind import Folders, Kind, function_hash, make_step
-from lab.steps.place import Place
+from lab.steps.place import Place, reserved
 from lab.store.step import Attempt, Step
 
 SYNTHETIC = "synthetic-"
@@ -30,6 +30,8 @@ class PoolParams:
     generation: int
     source: str | None = None
     """Hash of the regime's code.  None in generation 0, where every regime uses the human rows."""
+    reserved: int | None = None
+    """Rows at the end of the archive that no regime is given.  None: there are none, or the regime takes no archive."""
 
 
 def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Step:
@@ -44,7 +46,8 @@ def pool(place: Place, regime: RegimeConfig, samples: Mapping[int, Step]) -> Ste
     inputs = {"human": human.human, **{f"{SYNTHETIC}{t}": step for t, step in samples.items() if t in seen}}
     if human.archive is not None and regimes.regime(regime.name).archive(regime.options):
         inputs["archive"] = human.archive
-    params = PoolParams(regime.name, regime.options, place.seed, place.t, regime_hash(regime.name))
+    kept = reserved(place.study) if "archive" in inputs else 0
+    params = PoolParams(regime.name, regime.options, place.seed, place.t, regime_hash(regime.name), kept or None)
     return make_step(POOL, params, inputs, label=f"mix {regime.label} seed {place.seed} gen {place.t}", disk=FILES)
 
 
@@ -69,7 +72,8 @@ def corpora(inputs: Folders) -> dict[int, np.ndarray]:
 
 
 def _run_pool(params: PoolParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
-    table = {corpus: OnTable(corpus, len(tokens)) for corpus, tokens in corpora(inputs).items()}
+    rows = {corpus: len(tokens) for corpus, tokens in corpora(inputs).items()}
+    table = {corpus: OnTable(corpus, n - (params.reserved or 0) * (corpus == ARCHIVE)) for corpus, n in rows.items()}
     samples = tuple(table[corpus] for corpus in sorted(table) if corpus not in (HUMAN, ARCHIVE))
     lineage = Lineage(table[HUMAN], samples, table.get(ARCHIVE))
     save_recipe(regimes.recipe(params.regime, params.options, lineage, params.seed, params.generation), out)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lab.config.cost import FILES, tokenizer_bytes, vocabulary
 from lab.config.study import StudyConfig
 from lab.config.text import CorpusConfig, SourceConfig
+from lab.errors import InputError, printable
 from lab.metrics.contamination import shared
 from lab.recipe import ARCHIVE, HUMAN
 from lab.steps.kind import Folders, Kind, Run, make_step, unkeyed, write_json
@@ -169,6 +171,17 @@ def _held_out(study: StudyConfig, rows: Step, fold: str, tokens: int) -> Step:
     return make_step(HELDOUT_ROWS, params, {"rows": rows}, label=f"{fold} rows", disk=6 * tokens + 10_000)
 
 
+def spare_validation(study: StudyConfig, human: Human) -> Step:
+    """Return the validation rows; of a study of text without a learning curve, half as many as there are test rows.
+
+    The validation fold holds half as much text as the test fold.
+    """
+    if human.validation is not None:
+        return human.validation
+    tokens = max(study.model.n_positions, study.metrics.test_tokens // 2)
+    return _held_out(study, human.human.inputs["rows"], "validation", tokens)
+
+
 def _run_heldout_rows(params: HeldoutRowsParams, inputs: Folders, out: Path, attempt: Attempt) -> None:
     fold = params.fold
     rows = cutting.Rows(*(np.load(inputs["rows"] / f"{fold}{part}.npy", mmap_mode="r") for part in ("", "-document")))
@@ -183,6 +196,9 @@ def check_sizes(step: Step, rows: Path) -> None:
     if step.name == HELDOUT_ROWS.name:
         fold = step.params["fold"]
         cutting.check_held_out(np.load(rows / f"{fold}.npy", mmap_mode="r"), step.params["rows"], fold)
+    elif step.name == HUMAN_ROWS.name and "half" in step.params:
+        owner = np.load(rows / "reference-document.npy", mmap_mode="r")
+        cutting.half_rows(owner, step.params["half"], step.params["rows"])
     elif step.name == HUMAN_ROWS.name:
         cutting.check_train(np.load(rows / "train.npy", mmap_mode="r"), step.params["after"] + step.params["rows"])
 
@@ -222,15 +238,17 @@ class HumanParams:
     half: int | None = None
     """Of rows of the reference fold: 0 for its half A, 1 for B, 2 and 3 for the halves of B.  None: rows of the train
     fold."""
+    domain: str | None = None
+    """Of rows of the reference fold: the one domain that they come from.  None: all domains."""
 
 
 JUDGE_HALF, TRUSTED_HALF, CURATORS_HALF = 0, 2, 3
 """Parts of the reference fold: for the judge of a profile, for curators to trust, for the models of curators."""
 
 
-def reference_rows(study: StudyConfig, human: Human, half: int, label: str) -> Step:
+def reference_rows(study: StudyConfig, human: Human, half: int, label: str, domain: str | None = None) -> Step:
     """Declare rows of a half of the reference fold: as many as a seed's own, or all of the half if it has fewer."""
-    params = HumanParams(0, 0, study.rows(study.corpus.tokens), HUMAN, study.corpus.layout, half=half)
+    params = HumanParams(0, 0, study.rows(study.corpus.tokens), HUMAN, study.corpus.layout, half=half, domain=domain)
     disk = 5 * params.rows * study.model.n_positions + FILES
     return make_step(HUMAN_ROWS, params, human.human.inputs, label=label, disk=disk)
 
@@ -243,7 +261,7 @@ def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt
     if params.half is None:
         drawn = cutting.draw_rows(tokens, params.seed, params.after, params.rows)
     else:
-        drawn = cutting.half_rows(owner, params.half, params.rows)
+        drawn = cutting.half_rows(owner, params.half, params.rows, _of_domain(names["domain"], params.domain))
     if "beside" in inputs:
         assert params.tokens is not None and params.prompt is not None
         drawn = cutting.enough_rows(
@@ -267,6 +285,17 @@ def _run_human(params: HumanParams, inputs: Folders, out: Path, attempt: Attempt
         return rows, {**spell(rows), **known}
 
     cutting.write_rows(out, (len(drawn), tokens.shape[1]), block, origin=params.origin)
+
+
+def _of_domain(domains: pa.ChunkedArray, wanted: str | None) -> np.ndarray | None:
+    """Return which documents are of a domain, [documents]; None where all are wanted.  InputError if none is."""
+    if wanted is None:
+        return None
+    named = np.array([str(domain) for domain in domains.to_pylist()])
+    if not (found := named == wanted).any():
+        there = ", ".join(printable(name) for name in np.unique(named)[:20])
+        raise InputError(f'a curator asks for the register "{wanted}", and the domains of the corpus are: {there}')
+    return np.asarray(found)
 
 
 def _kind(name: str, params: type[Any], run: Run, version: str, *libraries: str) -> Kind:

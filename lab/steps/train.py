@@ -17,7 +17,7 @@ from lab.config.train import TrainConfig
 from lab.errors import InputError
 from lab.metrics.texts import before_end
 from lab.models import counting
-from lab.models.feed import RecipeRows, load_recipe
+from lab.models.feed import RecipeRows, load_recipe, load_weights
 from lab.seeds import derive_seed
 from lab.steps.kind import Cost, Folders, Kind, make_step, unkeyed, write_json
 from lab.steps.place import Place, end_of, where_at
@@ -198,6 +198,7 @@ def _run_train(params: TrainParams, inputs: Folders, out: Path, attempt: Attempt
         eos=end_of(params.layout, inputs["tokenizer"]),
         share=(params.member, params.members),
         seed=_chance(params, "members") if params.members > 1 else 0,
+        weights=load_weights(inputs["pool"]),
     )
     if not len(rows):
         raise InputError(f"model {params.member} of {params.members} has no row to train on: curators left too few")
@@ -205,7 +206,9 @@ def _run_train(params: TrainParams, inputs: Folders, out: Path, attempt: Attempt
         curve = _train_network(params, inputs, rows, out, attempt)
     else:
         curve, special = [], tokenizers.load_special(inputs["tokenizer"])
-        counting.fit(params.model, rows.take(np.arange(len(rows))), **special).save(out)
+        every = np.arange(len(rows))
+        weights = None if (own := rows.weights(every)) is None else own.astype(np.float64)
+        counting.fit(params.model, rows.take(every), **special, weights=weights).save(out)
     rows.check_shares()
     for file in inputs["tokenizer"].glob("tokenizer*.json"):
         shutil.copyfile(file, out / file.name)

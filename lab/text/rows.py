@@ -13,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lab.errors import InputError
+from lab.curators.table import LEAST
+from lab.errors import InputError, plural
 from lab.metrics.texts import before_end
 from lab.seeds import derive_seed, generator
 from lab.store import space
 
 ROWS_AT_ONCE = 4096
 """Rows whose tokens of text are counted at one time."""
+RUN = 16
+"""Rows of neighbouring documents that are dealt together: so short documents lose hardly a row."""
 GROUP_TOKENS = 1 << 20
 """Tokens in a row group of rows.parquet, about."""
 
@@ -143,26 +146,32 @@ def draw_rows(tokens: np.ndarray, seed: int, start: int, count: int) -> np.ndarr
     return order[start : start + count]
 
 
-def half_rows(owner: np.ndarray, half: int, count: int) -> np.ndarray:
+def half_rows(owner: np.ndarray, half: int, count: int, among: np.ndarray | None = None) -> np.ndarray:
     """Return the indices of `count` rows of one half of the reference fold, or of all that it has, in random order.
 
-    Documents stand in the order of their hashes, so either half is a sample of all.  No document is in both.
+    No document is in two of them.
 
     Args:
         owner: the document of each token, [N, T].
-        half: 0 for half A, 1 for half B, 2 and 3 for the first and the second half of half B.
+        half: 0 for half A, 1 for half B, 2 and 3 for two equal parts of half B.
         count: most rows to return.
+        among: which documents the rows may come from, bool [documents]; None means all.
 
     Raises:
-        InputError: the half has no row.
+        InputError: half A or B has no row, or a part fewer than curators are fitted to.
     """
     chosen = _half(owner, np.arange(len(owner)), second=half > 0)
     if half > 1:
-        chosen = _half(owner, chosen, second=half > 2)
+        chosen = _dealt(owner, chosen, second=half > 2)
+        if len(chosen) < LEAST:
+            raise InputError(
+                f"the reference fold has {plural(len(chosen), 'row')} for curators to trust or to fit a model to, and "
+                f"{LEAST} are the least: give more text, or do without the curators that need them"
+            )
+    if among is not None:
+        chosen = chosen[among[owner[chosen, 0]] & among[owner[chosen, -1]]]
     if not len(chosen):
-        what = "a curator's own rows" if half > 1 else "half A or B"
-        mend = "do without the curators that need them" if half > 1 else "set profile.judge: false"
-        raise InputError(f"the reference fold has no row for {what}: give more text, or {mend}")
+        raise InputError("the reference fold has no row for half A or B: give more text, or set profile.judge: false")
     return generator(derive_seed(0, half, "reference half")).permutation(chosen)[:count]
 
 
@@ -172,6 +181,26 @@ def _half(owner: np.ndarray, rows: np.ndarray, *, second: bool) -> np.ndarray:
     if not second or not middle:
         return rows[:middle]
     return np.asarray(rows[owner[rows, 0] > owner[rows[middle - 1], -1]])
+
+
+def _dealt(owner: np.ndarray, rows: np.ndarray, *, second: bool) -> np.ndarray:
+    """Return one of two parts of rows that stand in the order of their documents; none share a document.
+
+    Neighbouring documents are dealt in runs of RUN rows or more (fewer where there are few), each to the part that has
+    fewer.  In the order of a fold neighbours are alike, because each domain has a range of its own in it, so two halves
+    of it would differ in domains.
+    """
+    if not len(rows):
+        return rows
+    first, last = owner[rows, 0], owner[rows, -1]
+    sizes = np.bincount(first, minlength=int(last.max()) + 1)
+    parts, totals, run, most = np.zeros(len(sizes), np.int8), [0, 0], 0, min(RUN, max(1, len(rows) // 8))
+    for document, size in enumerate(sizes):
+        if run >= most:
+            parts[document:], run = int(totals[1] < totals[0]), 0
+        totals[parts[document]] += size
+        run += size
+    return np.asarray(rows[(parts[first] == second) & (parts[last] == second)])
 
 
 class TokenFile:

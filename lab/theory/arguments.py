@@ -26,12 +26,19 @@ def distribution(p: Distribution) -> Floats:
 def check(n: int, t: float, first: int = 0, regime: str = "replace", allowed: Sequence[str] = REGIMES) -> None:
     whole = t == math.inf or t == int(t)
     need(n >= 1 and t >= first and whole, f"wanted: a size >= 1 and a whole t >= {first}; given {n} and {t}")
+    need_whole(n)
     need(regime in allowed, f'no closed form here for regime "{regime}"; allowed: {", ".join(allowed)}')
 
 
 def need(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def need_whole(*counts: float) -> None:
+    """Raise ValueError if a count of draws is no whole number."""
+    wrong = [f"{count}" for count in counts if count % 1]
+    need(not wrong, f"draws are counted in whole numbers; given {', '.join(wrong)}")
 
 
 def affine(start: float, ratio: float, t: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import gamma, rgamma
 
-from lab.theory.arguments import Distribution, Pool, affine, check, distribution, need
+from lab.theory.arguments import Distribution, Pool, affine, check, distribution, need, need_whole
 
 
 def heterozygosity(p: Distribution) -> float:
@@ -118,6 +118,7 @@ def mix_distance_exact(p: Distribution, n: int, human: int, t: float) -> float:
     p_{t-1}, independent given it: L^2 H0/(L n) + (1-L)^2 [H_{t-1}/((1-L) n) + D_{t-1}], and E H_{t-1} = H0 - D_{t-1}.
     """
     check(n, t)
+    need_whole(human)
     need(0 <= human <= n, f"{human} human draws of {n}: allowed are 0 to {n}")
     rest = 1 - human / n
     return affine(heterozygosity(p) / n, rest**2 - rest / n, t)
@@ -132,7 +133,9 @@ def web_distance(p: Distribution, first: int, n: int, human: Sequence[int]) -> f
     phi of a crawl's human rows and psi of its generated ones makes n = phi n_h + psi n_m rows with phi n_h human ones.
     Unit: squared probability. Source: derived here, as `mix_distance_exact`, with a share for each generation.
     """
-    check(min(first, n), len(human))
+    check(n, len(human))
+    check(first, 1)
+    need_whole(*human)
     need(all(0 <= each <= n for each in human), f"{list(human)} human draws of {n} each: allowed are 0 to {n}")
     distance = heterozygosity(p) / first
     for each in human:

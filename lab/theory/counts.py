@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import entr
 
-from lab.theory.arguments import Distribution, Floats, check, distribution, need
+from lab.theory.arguments import Distribution, Floats, check, distribution, need, need_whole
 from lab.theory.binomial import binomial, mean_times, transitions
 
 
@@ -42,6 +42,7 @@ def extinction(count: int, n: int, t: int) -> float:
     Exact: the chain starts at the count. The corpus is given: t = 1 is the synthetic set S_0. Source: Wright 1931.
     """
     check(n, t)
+    need_whole(count)
     need(0 <= count <= n, f"a count of {count} in {n} draws: allowed are 0 to {n}")
     return float(count_law([count / n, 1 - count / n], n, t)[0, 0]) if t else float(count == 0)
 

@@ -95,7 +95,7 @@ def curators() -> str:
     """Return the table of the lab's curators, from the first sentences of their docstrings."""
     rows = []
     for name, rule in CURATORS.items():
-        options = [option for option in signature(rule).parameters if option not in ("table", "rng")]
+        options = [option for option in list(signature(rule).parameters)[1:] if option != "rng"]
         shown = f"{{{name}: {{{', '.join(f'{option}: ...' for option in options)}}}}}" if options else name
         rows.append([f"`{shown}`", cell((rule.__doc__ or "").split("\n\n")[0])])
     return table(["curator", "what it does"], rows)

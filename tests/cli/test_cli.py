@@ -136,6 +136,7 @@ def test_bad_input_is_one_line_exit_2_and_no_run_is_written(desk: Path, case: st
     [
         (["show", "tiny", "--metric", "perplexty"], 'unknown metric "perplexty" - did you mean "perplexity"?'),
         (["show", "tiny", "--format", "html"], 'unknown format "html"; allowed: md, csv, json, latex'),
+        (["show", "tiny", "--json", "--format", "csv"], "--json and --format csv are two forms of one answer"),
         (["show", "tiny", "--against", "acumulate"], 'no regime "acumulate" in this run; it has human, replace'),
         (["show", "tiny", "--by", "domain", "--metric", "perplexity"], "has the loss (nll) only, not perplexity"),
         (["compare", "tiny"], "compare tiny with what?"),

@@ -190,6 +190,27 @@ def test_documents_that_do_not_share_the_growth_take_it_back() -> None:
     assert finding.verdict == UNDECIDED
 
 
+@pytest.mark.parametrize(("documents", "verdict"), [(1, UNDECIDED), (4, UNDECIDED), (5, COLLAPSED)])
+def test_the_growth_over_few_documents_is_left_open(documents: int, verdict: str) -> None:
+    """A line that all documents and seeds share: with fewer than five documents nobody can say that others share it."""
+
+    def chain(slope: float) -> dict[int, Point]:
+        each = np.arange(documents) / 1000  # documents differ a little
+        losses = [100 * (4 + slope * t * (1 + each)) for t in range(8)]
+        tokens = np.full(documents, 100.0)
+        return {
+            t: point(nats.mean() / 100, documents=np.stack([nats, tokens], axis=1)) for t, nats in enumerate(losses)
+        }
+
+    given = chains([chain(0.3 + more) for more in spread(0)], [chain(0.0)] * 3)
+    finding = found(3, given)
+    assert finding.value.high < 1 and finding.verdict == verdict
+    few = "fewer than 5 test documents have no interval, so it is undecided" in finding.words
+    assert few == (verdict == UNDECIDED), finding.words
+    assert finding.documents is not None and math.isnan(finding.documents.low) == few
+    assert found(2, given).verdict == verdict and found(1, given).verdict in (verdict, UNDECIDED)
+
+
 @pytest.mark.parametrize("form", ["square", "geometric"])
 def test_plateaus_level_off(form: str) -> None:
     t = np.arange(1, 8)

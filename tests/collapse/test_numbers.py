@@ -298,3 +298,16 @@ def test_losses_of_documents_and_groups_add_up() -> None:
     assert found.documents.shape == (2, 2) and found.documents[:, 1].tolist() == [3200, 3200]
     by_group = {each["group"]: each["nll"] for each in found.groups}
     assert by_group["sea"] == pytest.approx(found.documents[0, 0] / 3200)
+
+
+def test_a_group_names_the_documents_that_its_loss_is_of() -> None:
+    """Documents without a scored token have no row, so those after them move up."""
+    owner = np.repeat(np.arange(200)[:, None] // 50, 32, axis=1)
+    owner[owner == 1] = 4  # the second document has no token
+    labels = ["sea", "sea", "land", "sea", "land"]
+    found = profiled(FRESH, test_groups={"domain": labels}, test_document=owner)
+    by_group = {each["group"]: each for each in found.groups}
+    assert by_group["sea"]["documents"] == [0, 2] and by_group["land"]["documents"] == [1, 3]
+    for each in by_group.values():
+        nats, tokens = found.documents[each["documents"]].sum(axis=0)
+        assert tokens == each["test_tokens"] and nats / tokens == pytest.approx(each["nll"])

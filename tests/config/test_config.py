@@ -11,6 +11,7 @@ from support.tiny import tiny, write_study
 from lab.config.faults import all_fields, models_in
 from lab.config.files import difference, load_study, parse_study, study_names
 from lab.config.study import MetricsConfig, StudyConfig
+from lab.config.sweep import arms
 from lab.config.text import CorpusConfig, SourceConfig
 from lab.errors import LONGEST_MESSAGE, InputError
 from lab.loop import build
@@ -28,7 +29,7 @@ def refusal(study: dict[str, Any]) -> str:
 def test_shipped_studies_are_whole(name: str) -> None:
     study = load_study(name)
     assert study.name == name
-    assert study.regimes[0].name == "human", "the control comes first"
+    assert arms(study)[0].config.regimes[0].name == "human", "the control comes first"
 
 
 def test_smoke_and_quick_are_shipped() -> None:
@@ -97,6 +98,13 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ({"tokenizer": {}}, "give exactly one of vocab_size"),
         ({"tokenizer__vocab_size": 256}, '"tokenizer.vocab_size" is 256'),
         ({"compute__device": "tpu"}, "\"compute.device\" is 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
+        ({"train__truncate": 1e-300}, '"train.truncate" is 1e-300: input should be greater than or equal to 0.01'),
+        ({"train__truncate": 1.1}, '"train.truncate" is 1.1: input should be less than or equal to 1'),
+        (
+            {"train__token_weights": "power:0.5"},
+            "a group of fields: YAML reads it as one word: write a blank after the",
+        ),
+        ({"regimes": [{"mix": {"human:0.25": None}}]}, 'write a blank after the colon, "human: 0.25"'),
         ({"name": "../up"}, "\"name\" is '../up'"),
         ({"name": "store"}, 'name is "store"'),
     ],
@@ -104,6 +112,40 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
 )
 def test_refused_in_one_line(change: dict[str, Any], said: str) -> None:
     assert said in refusal(tiny("tales.jsonl", **change))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "train.token_weights={power:0.5, cap: 10}",
+            'unknown key "train.token_weights.power:0.5": YAML reads it as one word: write a blank after the colon, '
+            '"power: 0.5"',
+        ),
+        (
+            "train.token_weights={power:0.5}",
+            'unknown key "train.token_weights.power:0.5": YAML reads it as one word: write a blank after the colon, '
+            '"power: 0.5"; "train.token_weights.cap" is missing from the study',
+        ),
+        ("metrics={tokens:256, test_tokens: 128}", 'write a blank after the colon, "tokens: 256"'),
+    ],
+)
+def test_a_colon_without_a_blank_is_explained(override: str, said: str) -> None:
+    """YAML reads {power:0.5} as the key "power:0.5" without a value; the field that was meant is not missing."""
+    with pytest.raises(InputError) as caught:
+        load_study("smoke", [override])
+    assert str(caught.value).endswith(said) or said in str(caught.value)
+    assert '"train.token_weights.power"' not in str(caught.value) and '"metrics.tokens"' not in str(caught.value)
+
+
+@pytest.mark.parametrize("train", [{"truncate": 0.5}, {"token_weights": {"power": 0.5, "cap": 10}}, {"lr": "fast"}])
+def test_training_of_a_counting_model_is_no_question_of_missing_fields(train: dict[str, Any]) -> None:
+    model = {"kind": "ngram", "order": 2, "smoothing": "none", "n_positions": 16}
+    study = tiny("tales.jsonl", model=model, train=train)
+    (name,) = train
+    said = f"train.{name}: for networks only; model.kind ngram is fitted at once: leave train out (--set train=null)"
+    assert refusal(study) == said
+    assert refusal(study | {"seed": 1}).startswith(f'{said}; unknown key "seed"')
 
 
 def test_all_faults_are_said_at_once() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lab.curators
-from lab.curators import Decisions
+from lab.curators import Decisions, check_curator
 from lab.curators.table import CopyOf, Table
 from lab.errors import InputError
 from lab.seeds import generator
@@ -93,6 +93,7 @@ def number(table: Table, *, rng: np.random.Generator) -> Any:
         ("stop_words", {"least": 9}, "least is 9; it is a whole number from 1 to 8"),
         ("oracle", {"human": 1.2, "machine": 0.1}, "oracle: human is 1.2; it is the share of human rows that stay"),
         ("oracle", {"human": 0.9, "machine": True}, "oracle: machine is True"),
+        ("oracle", {"human": 0, "machine": 0}, "oracle: human and machine are both 0, so that no row stays"),
         ("oracle", {"human": 1, "machine": 0}, 'curator "oracle" dropped every row that was left of 2'),
         (f"{__name__}:nowhere", {}, "names a copy of a row that is none of the 2"),
         ("nonsense", {}, 'unknown curator "nonsense"'),
@@ -104,3 +105,10 @@ def test_what_is_refused(name: str, options: dict[str, Any], said: str, monkeypa
     monkeypatch.setitem(__import__("sys").modules, __name__, __import__("types").SimpleNamespace(**globals()))
     with pytest.raises(InputError, match=said):
         curate(table([[1, 2], [3, 4]]), [(name, options)], generator(0))
+
+
+@pytest.mark.parametrize("shares", [(0, 0), (0.0, 0), (1.5, 0)])
+def test_shares_of_the_oracle_are_refused_before_a_run(shares: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="oracle: human"):
+        check_curator("oracle", dict(zip(("human", "machine"), shares, strict=True)))
+    check_curator("oracle", {"human": 0, "machine": 1})

@@ -9,9 +9,10 @@ import torch
 from transformers import GPT2Config, WatermarkDetector, WatermarkingConfig
 
 from lab.curators import check_curator, curate
+from lab.curators.evaluation import auc, roc, threshold
 from lab.curators.marks import TABLE, TournamentBits, context_hashes, green_lists, layer_keys
 from lab.curators.table import Table
-from lab.curators.watermark import auc, corpus_z, count_bits, count_green, edited, power, roc, rows_as_texts, threshold
+from lab.curators.watermark import corpus_z, count_bits, count_green, edited, power, rows_as_texts
 from lab.errors import InputError
 from lab.seeds import generator
 

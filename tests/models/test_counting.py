@@ -93,6 +93,21 @@ def test_positions_by_hand() -> None:
     assert model.nats(np.array([[2, 2]]))[0].tolist() == [math.inf, pytest.approx(-math.log(0.75))]
 
 
+@pytest.mark.parametrize("smoothing", ["none", "interpolated"])
+def test_a_row_of_weight_2_is_the_row_twice(smoothing: str) -> None:
+    """And one of weight 0 is none, also for the types that smoothing counts; positions are weighed alike."""
+    rows, weights = rows_of(0), np.tile([2.0, 1.0, 0.0, 1.0], 99)[: len(rows_of(0))]
+    repeated = np.repeat(rows, weights.astype(int), axis=0)
+    special = {"vocab_size": V, "bos": BOS, "eos": BOS}
+    for model in ({"kind": "ngram", "order": 3, "smoothing": smoothing}, {"kind": "positions"}):
+        ours = fit(model, rows, **special, weights=weights)
+        theirs = fit(model, repeated, **special)
+        assert np.array_equal(ours.nats(rows_of(1, 8)), theirs.nats(rows_of(1, 8)))
+        assert np.array_equal(ours.weights(rows_of(1, 8)[:, :3]), theirs.weights(rows_of(1, 8)[:, :3]))
+        ones, plain = fit(model, rows, **special, weights=np.ones(len(rows))), fit(model, rows, **special)
+        assert np.array_equal(ones.weights(rows_of(1, 8)[:, :3]), plain.weights(rows_of(1, 8)[:, :3]))
+
+
 def test_uniform_perplexity_is_the_vocabulary() -> None:
     assert perplexity(Uniform(50).nats(rows_of(0))) == pytest.approx(50, rel=1e-6)
 

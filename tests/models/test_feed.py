@@ -1,9 +1,11 @@
 """The rows of a recipe: which, how often, in which share, which tokens are learned, and the check of shares."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lab.models.feed import RecipeRows, before_end
+from lab.models.feed import RecipeRows, before_end, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 
 T = 4
@@ -31,6 +33,22 @@ def test_rows_come_as_the_recipe_names_them() -> None:
     assert len(rows) == recipe.rows == 9
     assert names(rows) == [102, 103, 104, 400, 407, 203, 208, 203, 208]
     assert rows.take(np.array([8, 3, 0, 3]))[:, 0].tolist() == [208, 400, 102, 400]
+
+
+def test_weights_go_with_their_rows(tmp_path: Path) -> None:
+    """One for each distinct row of the parts in order, again where a part is repeated, and in shares."""
+    recipe = Recipe((Part.some(1, [7, 0]), Part(0, 0, 2, repeat=2)))
+    save_recipe(recipe, tmp_path, np.array([0.5, 1, 1.5, 2]))
+    weights = load_weights(tmp_path)
+    rows = RecipeRows(recipe, CORPORA, weights=weights)
+    assert rows.weights(np.array([5, 0, 1, 2, 4])).tolist() == [2, 0.5, 1, 1.5, 1.5]
+    assert names(rows) == [400, 407, 300, 301, 300, 301]
+    share = RecipeRows(recipe, CORPORA, weights=weights, share=(0, 2), seed=1)
+    by_row = {400: 0.5, 407: 1.0, 300: 1.5, 301: 2.0}
+    assert share.weights(np.arange(len(share))).tolist() == [by_row[row] for row in names(share)]
+    assert RecipeRows(recipe, CORPORA).weights(np.arange(2)) is None
+    save_recipe(recipe, tmp_path / "..")
+    assert load_weights(tmp_path / "..") is None
 
 
 def test_tokens_are_counted_in_the_text_alone() -> None:

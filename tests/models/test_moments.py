@@ -9,7 +9,7 @@ import torch
 from lab.models import counting
 from lab.models.counted import Counted
 from lab.models.initial_weights import fresh
-from lab.models.moments import moments
+from lab.models.moments import moments, most_likely
 
 ROWS = np.random.default_rng(0).integers(0, 30, (5, 16))
 
@@ -57,3 +57,15 @@ def test_a_counting_model_reads_the_same_rows() -> None:
     found = moments(model, ROWS, bos=31, observer=model)
     assert found[:, :, 0] == pytest.approx(model.nats(ROWS), rel=1e-4)
     assert found[:, :, 3] == pytest.approx(found[:, :, 1])  # its own law's cross-entropy is its entropy
+
+
+def test_the_most_likely_tokens_are_those_of_the_laws() -> None:
+    judge = network(0)
+    decoder, read = judge.decoder(5), np.pad(ROWS, ((0, 0), (1, 0)), constant_values=31)
+    laws = np.stack([decoder.step(torch.from_numpy(read[:, t])).log_softmax(dim=1).numpy() for t in range(16)], axis=1)
+    nats, ids, logs = most_likely(judge, ROWS, bos=31, count=4, never=[2, 31])
+    laws[:, :, [2, 31]] = -np.inf
+    assert (ids == np.argsort(-laws, axis=2, kind="stable")[:, :, :4]).all()
+    assert logs == pytest.approx(np.take_along_axis(laws, ids, axis=2), rel=1e-4, abs=1e-4)
+    assert nats == pytest.approx(judge.nats(ROWS), rel=1e-4, abs=1e-4)
+    assert most_likely(judge, ROWS, bos=31, count=99, never=[31])[1].shape == (5, 16, 31)

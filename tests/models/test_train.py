@@ -182,6 +182,48 @@ def test_a_weighted_loss_is_torchs_own() -> None:
         assert torch.allclose(mine, theirs, atol=1e-7)
 
 
+class Weighed(Rows):
+    """Rows with weights."""
+
+    def __init__(self, tokens: np.ndarray, each: np.ndarray) -> None:
+        super().__init__(tokens)
+        self.each = each.astype(np.float32)
+
+    def weights(self, indices: np.ndarray) -> Any:
+        return self.each[indices]
+
+
+def test_rows_of_weight_1_train_bit_by_bit_as_rows_without_weights(tmp_path: Path) -> None:
+    found = []
+    for name, rows in (
+        ("plain", Rows(ascending(30))),
+        ("ones", Weighed(ascending(30), np.ones(30))),
+        ("other", Weighed(ascending(30), np.arange(30))),
+    ):
+        model = fresh()
+        fit(model, rows, settings(), validation=ascending(4), seed=0, dtype="float32", progress=quiet)  # type: ignore[arg-type]
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name)
+        found.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_row_of_weight_2_is_the_row_twice() -> None:
+    """In the loss and its gradient, also where some tokens are not learned and types have weights of their own."""
+    model, ids_BT = fresh(), torch.from_numpy(ascending(5).astype(np.int64))
+    mean = MeanLoss(model, torch.float32, weights_V=torch.rand(V, generator=torch.Generator().manual_seed(0)) + 0.1)
+    learned = np.ones((5, T), np.bool_)
+    learned[:3, :4] = False
+    twice = [0, 1, 2, 3, 4, 1, 3]
+    learned_K, twice_K = (torch.from_numpy(np.flatnonzero(some)) for some in (learned, learned[twice]))
+    found = []
+    for loss in (mean(ids_BT, learned_K, torch.tensor([1.0, 2, 1, 2, 1])), mean(ids_BT[twice], twice_K)):
+        found.append([loss.detach(), *torch.autograd.grad(loss, list(model.module.parameters()))])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    assert not torch.allclose(found[0][0], mean(ids_BT, learned_K).detach(), atol=1e-6)
+
+
 def test_a_truncated_loss_by_hand() -> None:
     """Law 0.5, 0.3, 0.2 and a bound of 0.4: token 0 is left out, so tokens 0 and 1 cost -log 0.3."""
     logits_VC = torch.tensor([[0.5], [0.3], [0.2]]).log()

@@ -71,6 +71,9 @@ class Rows:
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self.tokens[indices]
 
+    def weights(self, indices: np.ndarray) -> None:
+        """Return None: all rows count the same."""
+
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
         """All of them."""
 

@@ -52,10 +52,10 @@ def test_points_by_hand() -> None:
 
 def test_files_have_two_rows_for_a_point() -> None:
     found = tension.tidy(rows())
-    assert len(found) == 8 and {row["definition"] for row in found} == {"tail loss", "extraction"}
+    assert len(found) == 8 and {row["measure"] for row in found} == {"tail loss", "extraction"}
     last = found[-2]
     assert (last["regime"], last["generation"], last["value"], last["seeds"]) == ("replace", 1, pytest.approx(0.625), 2)
-    assert "number" not in last and as_csv(found).count("\n") == 9
+    assert {"number", "definition", "verdict"}.isdisjoint(last) and as_csv(found).count("\n") == 9
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     alone = rows(survival={"human": [0.2], "replace": [0.1]})
     assert tension.table(alone)[1][2][2:] == ["0.00", "0.50"]
     assert {"low", "high"}.isdisjoint(tension.tidy(alone)[0])
+    assert tension.intervals(alone) == "one seed: no intervals" and tension.intervals(rows()) == "95 % t intervals"
     tension.figure(alone, "title", tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 

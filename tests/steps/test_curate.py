@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from support.tiny import run_study, store_at
 
-from lab.curators import CURATORS, TOLD, needs_of
+from lab.curators import CURATORS, RELEASED, TOLD, stage_of
+from lab.curators.detectors import STATISTICS
 from lab.errors import InputError
 from lab.loop import Generation, Study
-from lab.models.feed import load_recipe, save_recipe
+from lab.models.feed import RecipeRows, load_recipe, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
-from lab.steps.curate import CURATE, CurateParams
+from lab.run.folder import RunFolder
+from lab.steps.curation.curate import CURATE, SCORES, CurateParams
 from lab.store.step import Attempt
 
 Built = Callable[..., Study]
@@ -54,16 +56,53 @@ def test_end_to_end(built: Built, tmp_path: Path) -> None:
     assert decisions["copy_of"] == [None] * 32
     counts = json.loads((folder / "curation.json").read_text())
     columns = {"human_pool": 0.0, "human_curated": 0.0, "kept": 0.5, "tpr": 0.5, "fpr": None, "largest_repeat": 1.0}
+    columns |= {"detector_auc": None}
     rows = {"0": 16, "0 random: not drawn": 16}
-    assert counts == {"kept": 16, "fed": 16, "offered": 32, "rows": rows, "facts": [], "columns": columns}
+    assert counts == {
+        "kept": 16,
+        "fed": 16,
+        "offered": 32,
+        "rows": rows,
+        "facts": [],
+        "detectors": {},
+        "columns": columns,
+    }
+
+
+NGRAM = {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(
+            {"model": {"kind": "ngram", "order": 2, "smoothing": "interpolated", "n_positions": 16}, "train": None}
+        ),
+        pytest.param({}, marks=pytest.mark.slow),
+    ],
+    ids=["ngram", "gpt2"],
+)
+def test_weights_are_trained_on(built: Built, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A generation whose rows are weighed becomes another model; the key alone does not make it one."""
+    study = built(curators=["weights"], **changes)
+    run_study(study, tmp_path / "run")
+    last, store = of(study, "replace")[-1], store_at(tmp_path)
+    weights = load_weights(store.folder(last.recipe.name, last.recipe.key))
+    assert weights is not None and weights.mean() == pytest.approx(1) and weights.max() / weights.min() > 2
+    model = store.folder(last.models[0].name, last.models[0].key)
+    plain = built(**changes)
+    run_study(plain, tmp_path / "plain")
+    other = of(plain, "replace")[-1].models[0]
+    files = [next(folder.glob("*.safetensors")) for folder in (model, store.folder(other.name, other.key))]
+    assert files[0].read_bytes() != files[1].read_bytes()
 
 
 def decide(folder: Path, recipe: Recipe, arrays: dict[str, np.ndarray], curators: list[dict[str, Any]]) -> list[str]:
-    """Run the step on stub corpora of a known source, whose rows have no text; return the reasons."""
+    """Run the step on stub corpora of a known source, whose rows have no text, and scores; return the reasons."""
     inputs = {}
-    for role, tokens in arrays.items():
+    for role, array in arrays.items():
         (folder / role).mkdir(parents=True)
-        np.save(folder / role / "tokens.npy", tokens)
+        np.save(folder / role / ("scores.npy" if role.startswith(SCORES) else "tokens.npy"), array)
         inputs[role] = folder / role
     (folder / "pool").mkdir()
     (folder / "out").mkdir()
@@ -83,14 +122,23 @@ BLIND: list[dict[str, Any]] = [
     {"name": "random", "options": {"keep": 0.7}},
     {"name": "watermarked", "options": {"z": 1.0, "vocabulary": 30}},
 ]
-"""Every blind curator that needs no text."""
+"""Every blind curator that needs no text, nor rows or scores of its own."""
+NEEDING = {name for name, function in CURATORS.items() if hasattr(function, "needs")}
+SCORED = [
+    ("band", {"low": 0.2, "high": 0.8}),
+    ("best", {"keep": 0.5}),
+    *(("detected", {"by": by, "fpr": 0.2}) for by in STATISTICS),
+    *(("importance", {"by": by, "power": 2}) for by in STATISTICS),
+    ("dsir", {"keep": 0.5}),
+    ("weights", {}),
+]
+"""Every curator that reads rows or scores of its own, with options under which it drops some of the rows below."""
 
 
 def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     """The same rows, once as human ones before a sample and once the other way round: the same bytes, origins apart."""
-    assert {each["name"] for each in BLIND} == {name for name in set(CURATORS) - TOLD if not needs_of(name)} - {
-        "stop_words"
-    }
+    alone = set(CURATORS) - TOLD - RELEASED - NEEDING
+    assert {each["name"] for each in BLIND} == alone - {"stop_words"}
     rows = np.random.default_rng(0).integers(0, 30, (40, 20)).astype(np.uint16)
     rows[30:34], rows[34:36], rows[36, :10] = rows[:4], 7, rows[36, 10:]
     first = Recipe((Part(HUMAN, 0, 20), Part(0, 0, 20)))
@@ -100,6 +148,42 @@ def test_decisions_hear_nothing_of_origins(tmp_path: Path) -> None:
     a, b = (pq.read_table(tmp_path / name / "out" / "decisions.parquet") for name in "ab")
     assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
     assert len({reason.partition(":")[0] for reason in one}) == 5  # near_duplicates finds duplicates gone
+
+
+def test_every_curator_is_among_those_of_these_tests() -> None:
+    editors = {name for name in NEEDING if stage_of(name) == "editor"}  # tests/steps/test_edited.py
+    assert {name for name, _ in SCORED} == NEEDING - editors
+
+
+@pytest.mark.parametrize(("name", "options"), SCORED, ids=str)
+def test_scores_trusted_rows_and_decoys_say_nothing_of_origins(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    """The same with rows and scores of the curator's own, which do differ between trusted rows and decoys."""
+    rng = np.random.default_rng(0)
+    looks = rng.random(80) < 0.5  # like the machine's; not who wrote it
+    pool, scores = rng.integers(20 * looks[:, None], 30, (80, 20)), rng.normal(50 + 10 * looks, 4, (4, 80)).T
+    own = {
+        "trusted": rng.integers(0, 30, (40, 20)),
+        "decoy": rng.integers(20, 30, (40, 20)),
+        f"{SCORES}trusted": rng.normal(50, 4, (40, 4)),
+        f"{SCORES}decoy": rng.normal(60, 4, (40, 4)),
+    }
+    parts = [(pool[half], scores[half]) for half in (slice(40), slice(40, 80))]
+    for folder, recipe, (one, other) in (
+        ("a", Recipe((Part(HUMAN, 0, 40), Part(0, 0, 40))), parts),
+        ("b", Recipe((Part(0, 0, 40), Part(HUMAN, 0, 40))), parts[::-1]),
+    ):
+        arrays = {"human": one[0], f"{SCORES}human": one[1], "synthetic-0": other[0], f"{SCORES}synthetic-0": other[1]}
+        decide(tmp_path / folder, recipe, arrays | own, [{"name": name, "options": options}])
+    a, b = (pq.read_table(tmp_path / folder / "out" / "decisions.parquet") for folder in "ab")
+    assert a["origin"] != b["origin"] and a.drop_columns(["origin"]).equals(b.drop_columns(["origin"]))
+    decided = a["weight" if name == "weights" else "times"].to_numpy()
+    assert decided.max() > decided.min()
+    found = [json.loads((tmp_path / folder / "out" / "curation.json").read_text()) for folder in "ab"]
+    assert found[0]["facts"] == found[1]["facts"] and f"score {name}" in a.column_names
+    auc = [each["columns"]["detector_auc"] for each in found]
+    assert sum(auc) == pytest.approx(1) and auc[0] == found[0]["detectors"][name]["generations"]["0"]["auc"]
 
 
 def test_the_oracle_is_told(tmp_path: Path) -> None:
@@ -135,7 +219,7 @@ def test_origin_follows_from_nothing_that_a_curator_sees(tmp_path: Path, monkeyp
     (tmp_path / "own_spy.py").write_text(SPY)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lab.steps.curate.end_of", lambda layout, tokenizer: 0)
+    monkeypatch.setattr("lab.steps.curation.curate.end_of", lambda layout, tokenizer: 0)
     rows = np.random.default_rng(1).integers(0, 8, (6000, 12)).astype(np.uint16)
     rows[:, 0] = np.arange(1, 6001)  # what the row is known by afterwards; no feature below reads it
     arrays = {"human": rows[:3000], "synthetic-0": rows[3000:].astype(np.uint32)}
@@ -176,6 +260,37 @@ def test_a_copy_is_named_by_its_line_of_the_decisions(tmp_path: Path) -> None:
     assert named in ([None, None, None, 0], [3, None, None, None])
 
 
+WEIGHING = """
+from lab.curators import Drawn, Weighted
+import numpy as np
+
+def twice(table, *, rng):
+    return Drawn(np.concatenate([np.arange(len(table)), np.flatnonzero(table.tokens[:, 0] > 6)]))
+
+def heavy(table, *, rng):
+    return Weighted(table.tokens[:, 0] * 1.0)
+"""
+
+
+def test_weights_stand_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are split by how often a row is drawn, and each row keeps its weight in this new order."""
+    (tmp_path / "own_weighing.py").write_text(WEIGHING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = np.arange(1, 13, dtype=np.uint16)[:, None] + np.array([0, 1], np.uint16)
+    rows = rows[np.random.default_rng(0).permutation(12)]
+    recipe, arrays = Recipe((Part(HUMAN, 0, 6), Part(0, 0, 6))), {"human": rows[:6], "synthetic-0": rows[6:]}
+    wanted = [{"name": f"own_weighing:{name}", "options": {}} for name in ("twice", "heavy")]
+    decide(tmp_path / "run", recipe, arrays, wanted)
+    out = tmp_path / "run" / "out"
+    fed = RecipeRows(load_recipe(out), {HUMAN: rows[:6], 0: rows[6:]}, weights=load_weights(out))
+    every = np.arange(len(fed))
+    weights, tokens = fed.weights(every), fed.take(every)[:, 0]
+    assert len(fed) == 18 and weights is not None and weights.mean() == pytest.approx(1)
+    assert weights / weights[0] == pytest.approx(tokens / tokens[0])
+    decided = pq.read_table(out / "decisions.parquet").to_pydict()
+    assert np.array(decided["weight"]) / decided["weight"][0] == pytest.approx(rows[:, 0] / rows[0, 0])
+
+
 @pytest.mark.parametrize(
     ("curators", "said"),
     [
@@ -198,6 +313,33 @@ def test_values_of_options_are_refused_before_anything_runs_too(built: Built) ->
         built(curators=[{"random": {"keep": 2}}])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"corpus__tokens": 112},
+            "curator detected needs 8 trusted rows at least, and corpus.tokens allows 7: raise it",
+        ),
+        ({"sample__tokens": 112}, "curator detected needs 8 decoys at least, and the sample allows 7: raise it"),
+    ],
+)
+def test_a_detector_without_labels_is_refused_before_anything_runs(
+    built: Built, changes: dict[str, Any], said: str
+) -> None:
+    fewer = {"metrics__tokens": 64, "curators": [{"detected": {"by": "ngrams"}}]}
+    with pytest.raises(InputError, match=f"^{said}$"):
+        built(**changes, **fewer)
+
+
+def test_no_judge_is_trained_that_no_detector_asks_for(built: Built) -> None:
+    for by, judges, scores in (("ngrams", 0, 0), ("likelihood", 1, 4), ("binoculars", 2, 4)):
+        study = built(curators=[{"detected": {"by": by}}], regimes=["replace"])
+        steps = [step.label for step in study.steps]
+        assert sum("curators' judge" in label and label.startswith("train") for label in steps) == judges, by
+        roles = of(study, "replace")[1].recipe.inputs
+        assert {"trusted", "decoy"} < set(roles) and sum(role.startswith(SCORES) for role in roles) == scores
+
+
 def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_text_rule.py").write_text(
         "def short(table, *, rng):\n    return [table.text(i) for i in range(len(table))]\n"
@@ -207,3 +349,36 @@ def test_rows_of_a_known_source_have_no_text(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"known source have none: use table\.tokens"):
         rule = {"name": "own_text_rule:short", "options": {}}
         decide(tmp_path / "run", Recipe((Part(0, 0, 2),)), {"human": rows, "synthetic-0": rows}, [rule])
+
+
+OWN = """
+import numpy as np
+from lab.curators import Drawn, Dropped, needs
+
+@needs("trusted", "decoy", "observer")
+def every(table, *, rng):
+    assert set(table.scores) == {"nats", "entropy", "variance", "cross"}
+    for rows in (table, table.own, table.decoy):
+        assert rows.scores["nats"].shape == (len(rows),) and rows.mean("cross").min() > 0
+        assert not rows.tokens.flags.writeable and not rows.scores["nats"].flags.writeable
+    return Drawn(np.array([0, 0, 1]), {"decoys": len(table.decoy)})
+"""
+
+
+def test_own_resampler_with_a_judge_end_to_end(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resampler of the user's own: its models are trained once, its row is trained on twice, it is counted."""
+    (tmp_path / "own_every.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    study = built(curators=["own_every:every"], regimes=["human", "replace", "accumulate"])
+    names = [step.name for step in study.steps]
+    assert names.count("scored") == 4  # of S_0 and H, of trusted rows and decoys, for both regimes
+    run_study(study, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").results()
+    last = of(study, "accumulate")[-1]
+    folder = store_at(tmp_path).folder(last.recipe.name, last.recipe.key)
+    recipe = load_recipe(folder)
+    assert recipe.rows == 3 and recipe.unique_rows == 2 and max(part.repeat for part in recipe.parts) == 2
+    assert json.loads((folder / "curation.json").read_text())["facts"] == [{"curator": "own_every:every", "decoys": 32}]
+    row = next(row for row in rows if row["regime"] == "accumulate" and row["generation"] == 1)
+    assert row["largest_repeat"] == 2 and row["human_pool"] == 0.5 and row["kept"] == 2 / 64
+    assert row["passes"] == 640 / 32 and row["human_curated"] == row["human_share"]

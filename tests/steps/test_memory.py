@@ -1,5 +1,6 @@
 """Extraction, canaries and the telephone view: asked for in a study, and no key of another study changes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,34 @@ def test_a_run_without_the_view_says_how_to_get_it(corpus: Path, tmp_path: Path)
     run.begin(build(tiny_config(corpus)), {"versions": {}})
     done = call("texts", "tiny", "--telephone", cwd=tmp_path)
     assert done.code == BAD_INPUT and "lab profile RUN --set profile.telephone=true" in done.err, done.err
+
+
+def test_prompts_of_documents_have_a_step_of_their_own_and_those_of_blocks_have_not(corpus: Path) -> None:
+    of_blocks, of_documents = asked(corpus), asked(corpus, corpus__layout="documents")
+    assert not {step.name for step in of_blocks.steps} & {"continued", "told"}
+    assert len(steps_of(of_documents, "continued")) == 3 and len(steps_of(of_documents, "told")) == 3
+    profiled = of_documents.generations[-1].profile
+    assert profiled is not None and profiled.inputs["telephone"].name == "told"
+
+
+@pytest.mark.slow
+def test_held_out_documents_shorter_than_a_prompt_take_the_telephone_view_alone(corpus: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    letters, given = "ABCDEFGHIJKLMNOP", []  # a test document is a letter, and no other one is that
+    for k, row in enumerate(rows):
+        fold = "test" if k < len(letters) else "validation" if k < 24 else "train"
+        given.append({**row, "fold": fold, "text": letters[k] if fold == "test" else row["text"]})
+    short = tmp_path / "short.jsonl"
+    short.write_text("".join(json.dumps(row) + "\n" for row in given))
+    splits = {"column": "fold", "train": "train", "validation": "validation", "test": "test"}
+    changes = {"corpus__layout": "documents", "corpus__splits": splits, "corpus__group": None}
+    run = RunFolder(tmp_path / "checkpoints" / "tiny")
+    run_study(asked(short, **changes, metrics__test_tokens=128), run.path)
+    row = run.results()[-1]
+    assert np.isfinite([row["above_human"], row["unigram_nll"], row["new_survival"]]).all()
+    assert np.isnan(row["extraction"]), "no held-out document is long enough for a suffix either"
+    shown = call("profile", "tiny", "--workers", "0", cwd=tmp_path)
+    said = "no held-out document is longer than a prompt of 4 tokens"
+    assert shown.code == 0 and f"replace: the telephone view is not measured: {said}" in shown.out, shown.err
+    texts = call("texts", "tiny", "--telephone", cwd=tmp_path)
+    assert texts.code == BAD_INPUT and said in texts.err and texts.err.count("\n") == 1

@@ -294,6 +294,10 @@ def test_periods_of_numbers() -> None:
         (["tiny", "--set", "profile.groups={author: group}"], "groups names author, which the profile has already"),
         (["tiny", "--set", "profile.groups={book: {columm: group}}"], 'did you mean "column"'),
         (["tiny", "--format", "html"], 'not as "html"'),
+        (
+            ["tiny", "--json", "--format", "csv"],
+            "--json and --format csv are two forms of one answer; give one of them",
+        ),
     ],
 )
 def test_bad_input_in_one_line(arguments: list[str], said: str, finished: Path) -> None:

@@ -32,6 +32,9 @@ class Rows:
         self.taken.append(indices.tolist())
         return self.tokens[indices]
 
+    def weights(self, indices: np.ndarray) -> None:
+        """Return None: all rows count the same."""
+
     def learned(self, indices: np.ndarray, rows: np.ndarray) -> None:
         """Return None: all tokens are learned."""
 

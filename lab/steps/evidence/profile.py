@@ -27,11 +27,12 @@ from lab.steps.evidence.judge import judge, judged
 from lab.steps.evidence.labels import labels, load_labels
 from lab.steps.evidence.memory import load_memory, memory
 from lab.steps.evidence.plurality import plurality
+from lab.steps.evidence.telephone import no_prompt, telephone
 from lab.steps.kind import Folders, Kind, NoParams, make_step, write_json
 from lab.steps.place import Place
 from lab.steps.probes import heldout
 from lab.steps.record import RECORD, load_evidence
-from lab.steps.sample import PROMPTS, telephone, telephone_prompt
+from lab.steps.sample import PROMPTS, telephone_prompt
 from lab.steps.train import train_on_share
 from lab.store.step import Attempt, Step
 from lab.text.canaries import DOCUMENT as CANARY
@@ -143,7 +144,7 @@ def _run_profile(params: ProfileParams, inputs: Folders, out: Path, attempt: Att
     columns = {name: found.columns.get(name, math.nan) for name in names(base.kind)}
     kept = {name: None if math.isnan(value) else value for name, value in columns.items()}
     facts = {"groups": found.groups, "written": found.written, "rare_words": found.rare_words}
-    facts |= {"losses": _losses(base, inputs), "telephone": _continued(base, inputs)}
+    facts |= {"losses": _losses(base, inputs), "telephone": _continued(base, inputs), "untold": _untold(inputs)}
     write_json(out / FILE, {"columns": kept, **facts})
     np.save(out / DOCUMENTS, found.documents)
 
@@ -162,6 +163,8 @@ def _continued(base: Evidence, inputs: Folders) -> dict[str, list[float | None]]
     if "telephone" not in inputs:
         return {}
     rows = np.load(inputs["telephone"] / "tokens.npy")
+    if not len(rows):
+        return {}
     rows = rows[:, telephone_prompt(rows.shape[1]) :]
     nats = pq.read_table(inputs["telephone"] / "rows.parquet", columns=["nats"])["nats"].to_numpy()
     found = properties(rows, base.token_bytes, base.eos, base.training_counts)
@@ -170,6 +173,14 @@ def _continued(base: Evidence, inputs: Folders) -> dict[str, list[float | None]]
     if "judged-telephone" in inputs:
         found["judge_nats"] = np.load(inputs["judged-telephone"] / "nats.npy") / tokens
     return {name: [None if math.isnan(x) else x for x in values.tolist()] for name, values in found.items()}
+
+
+def _untold(inputs: Folders) -> str:
+    """Return why the telephone view that was asked for has no texts; an empty string where it has some."""
+    if "telephone" not in inputs:
+        return ""
+    rows, positions = np.load(inputs["telephone"] / "tokens.npy", mmap_mode="r").shape
+    return "" if rows else no_prompt(positions)
 
 
 def _evidence(base: Evidence, params: ProfileParams, inputs: Folders) -> ProfileEvidence:

@@ -41,18 +41,21 @@ def trusted(place: Place) -> Step:
     return _own_rows(place, "trusted", TRUSTED_HALF)
 
 
-def _own_rows(place: Place, purpose: str, half: int) -> Step:
+def _own_rows(place: Place, purpose: str, half: int, register: str = "") -> Step:
     if place.human.human.name == SOURCE_ROWS.name:
         return more_rows(place.study, place.human, purpose, SEED)
-    return reference_rows(place.study, place.human, half, f"{purpose} rows")
+    label = f"{purpose} rows of {register}" if register else f"{purpose} rows"
+    return reference_rows(place.study, place.human, half, label, register or None)
 
 
-def judges(place: Place, began: Step | None, *, both: bool) -> dict[str, Step]:
+def judges(place: Place, began: Step | None, *, both: bool = False, register: str = "") -> dict[str, Step]:
     """Declare the judge of curators, by role; with `both` the observer too, fitted to half of the judge's rows.
 
     They are models of the study's own architecture, one for all seeds, and start from what generations start from.
+    With `register` they are fitted to the rows of one domain.
     """
-    recipe = human_pool(_own_rows(place, "curators", CURATORS_HALF), SEED, GENERATION, "mix curators' judge")
+    label = f"mix curators' judge{f' of {register}' if register else ''}"
+    recipe = human_pool(_own_rows(place, "curators", CURATORS_HALF, register), SEED, GENERATION, label)
     alone, rows = alone_at(place, GENERATION), place.study.rows(place.study.corpus.tokens)
     found = {"judge": train(alone, recipe, rows, [began])[0]}
     if both:
@@ -107,7 +110,7 @@ SCORED = Kind(
     "scored",
     ScoredParams,
     _run_scored,
-    ("steps/scored.py", "models/moments.py", "metrics/texts.py", *MODELS),
+    ("steps/curation/scored.py", "models/moments.py", "metrics/texts.py", *MODELS),
     version="1",
     cost=Cost(cpu=4e10, cuda=4e13),
     takes="evidence",
