@@ -67,6 +67,14 @@ def dealt(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
     return [item for part in [*parts[:-1], parts[-1] + fast] for item in part]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[None]:
+    """Wait for no disk in this process: no test cuts the power, and each step of a run would wait several times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the tiny corpus: 48 tales of two domains."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from lab.collapse.chains import Chains
 
@@ -48,6 +47,8 @@ def scaling_law(losses: Mapping[float, float]) -> ScalingLaw | None:
 
     E and A follow from alpha, which is searched for.  Source: Hestness et al. 2017, Kaplan et al. 2020.
     """
+    from scipy.optimize import minimize_scalar  # takes a quarter of a second to import
+
     if len(losses) < 4 or not np.isfinite(list(losses.values())).all():
         return None
     size, loss = np.array(sorted(losses.items())).T

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
 
 from lab.metrics.evidence import Tokens
 
@@ -85,6 +83,8 @@ def fit_temperature(scores: NDArray[np.float64], mode: NDArray[np.integer[Any]])
     Naive Bayes counts dependent tokens as independent evidence, so its posteriors are far too sure.
     Source: Guo et al. 2017.
     """
+    from scipy.optimize import minimize_scalar  # takes a quarter of a second to import
+    from scipy.special import logsumexp
 
     def loss(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
@@ -95,6 +95,8 @@ def fit_temperature(scores: NDArray[np.float64], mode: NDArray[np.integer[Any]])
 
 def entanglement(scores: NDArray[np.float64], temperature: float) -> float:
     """Return the mean entropy of the posterior over modes, in nats: 0 where each row is of one mode, ln M at most."""
+    from scipy.special import softmax  # takes a quarter of a second to import
+
     posterior = softmax(scores / temperature, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(posterior > 0, posterior * np.log(posterior), 0.0)

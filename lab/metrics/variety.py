@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
 
 from lab.metrics.diversity import Integers, Rows, documents, first_tokens
 
@@ -44,6 +43,8 @@ def zipf_exponent(counts: Sequence[int] | Integers) -> float:
     less; neither is better in itself: compare with human text.  NaN for fewer than 2 types; 0 for equal counts.
     ValueError for negative counts.  Sources: Zipf 1949; maximum likelihood: Goldstein et al. 2004, Clauset et al. 2009.
     """
+    from scipy.optimize import brentq  # takes a quarter of a second to import
+
     falling = np.sort(np.asarray(counts, dtype=np.int64))[::-1]
     if len(falling) and falling[-1] < 0:
         raise ValueError(f"a count is {falling[-1]}; a type occurs 0 times or more")

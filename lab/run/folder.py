@@ -8,7 +8,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from lab.store import crash_points
 from lab.store.atomic import beside, make_folder, write_file, write_text
 from lab.store.leftovers import sweep
 from lab.store.space import nearest
+from lab.store.step import Step
 from lab.store.store import Store
 
 if TYPE_CHECKING:
@@ -212,10 +213,13 @@ class RunFolder:
                 if target.is_dir():
                     _link(folder / name, Path(os.path.relpath(target, folder)))
 
-    def write_tables(self, study: Study, store: Store) -> list[dict[str, Any]]:
-        """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first."""
+    def write_tables(self, study: Study, store: Store, some: Set[Step] | None = None) -> list[dict[str, Any]]:
+        """Write results.csv, results.parquet and bins.csv from the records; return the rows of the first.
+
+        `some`: the records to look for; all by default.
+        """
         rows, bins = [], []
-        generations = _sorted(study.generations)
+        generations = [g for g in _sorted(study.generations) if some is None or g.record in some]
         own = [_own_numbers(store, generation) for generation in generations]
         titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)

@@ -37,6 +37,8 @@ class Live:
         self.names = max(len(label(g.regime, g.arm.axes)) for g in study.generations)
         self.told, self.due = 0, 1
         self.unlinked = list(study.generations)  # later those alone that were measured after the last links
+        self.records = {step for step in self.chains if self.store.manifest(step.name, step.key) is not None}
+        """The records that are in the store: the tables of thousands of generations look for no other one."""
 
     def measured(self, step: Step) -> str | None:
         """Write the links and tables so far, and return a line with the numbers of a generation; None for another step.
@@ -50,6 +52,7 @@ class Live:
         if generations is None:
             return None
         self.told += 1
+        self.records.add(step)
         self.unlinked += generations
         if self.told >= self.due:
             self._write()
@@ -68,7 +71,7 @@ class Live:
     def _write(self) -> None:
         """Write the tables and the links of what was measured since the last time; the first time, of all."""
         self.folder.link(self.unlinked, self.store)
-        self.folder.write_tables(self.study, self.store)
+        self.folder.write_tables(self.study, self.store, self.records)
         self.unlinked, self.due = [], self.told + max(1, (self.told - EACH) // 4)
 
     def _number(self, name: str, human: Mapping[str, float | None] | None, columns: Mapping[str, float | None]) -> str:

@@ -34,7 +34,8 @@ def lacking(store: Store, step: Step) -> list[Step]:
     """Return the inputs whose weights a step reads but which were dropped to save room: they are made again first."""
     if not STEPS[step.name].reads_weights:
         return []
-    return [parent for parent in dict.fromkeys(step.inputs.values()) if store.dropped(parent.name, parent.key)]
+    trained = [parent for parent in dict.fromkeys(step.inputs.values()) if STEPS[parent.name].trains]
+    return [parent for parent in trained if store.dropped(parent.name, parent.key)]
 
 
 @dataclass

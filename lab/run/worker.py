@@ -170,7 +170,8 @@ def set_arithmetic(resolved: Mapping[str, Any], *, strict: bool) -> None:
     deterministic.fill_uninitialized_memory = False  # nothing reads it
     if resolved["device"] == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS has no deterministic form
-    torch.use_deterministic_algorithms(resolved["device"] == "cuda", warn_only=not strict)
+    # Not use_deterministic_algorithms: that imports torch's compiler, which takes seconds, in every process.
+    torch.set_deterministic_debug_mode(("error" if strict else "warn") if resolved["device"] == "cuda" else "default")
 
 
 def perform(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 
 from lab.config.text import SourceConfig
 from lab.seeds import derive_seed, generator
@@ -78,6 +77,8 @@ class KnownSource:
 
     def entropy(self, positions: int) -> float:
         """Return the expected loss of the source on its own rows, in nats per token."""
+        from scipy.special import entr  # takes a quarter of a second to import
+
         rate = float(self.first @ entr(self.then).sum(axis=1))
         return (float(entr(self.first).sum()) + (positions - 1) * rate) / positions
 

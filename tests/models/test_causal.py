@@ -149,9 +149,19 @@ def test_bfloat16_stays_near(name: str, bases: dict[str, Path], tmp_path: Path) 
         assert ours.dtype == torch.float32 and F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.98
 
 
+DTYPES = ("float32", "bfloat16")
+"""In CI each configuration is trained in one of them, in turn."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@each_model
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[pytest.mark.full] if (number + other) % 2 else [])
+        for number, name in enumerate(CONFIGS)
+        for other, dtype in enumerate(DTYPES)
+    ],
+)
 def test_training_further_learns_and_repeats(name: str, dtype: str, bases: dict[str, Path], tmp_path: Path) -> None:
     """Dropout, which the gpt2 and OPT configurations ask for, would make two trainings differ."""
     saved = []

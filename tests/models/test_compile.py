@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny import lab
+from support.hostile import call
 from support.training import Rows, ascending, fresh, quiet, settings
 
 from lab.config.files import load_study
@@ -83,17 +83,32 @@ def test_all_of_it_is_compiled_or_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         compiled(broken)(torch.ones(1))
 
 
-@pytest.mark.slow
-@needs_compiler
 @pytest.mark.parametrize("before", [True, False])
-def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler's files are in a folder that is removed, whatever folder the environment names; no graph is kept."""
+def test_the_files_of_a_compiler_stay_in_a_private_folder(
+    before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is removed, whatever folder the environment names.  The next test holds torch's compiler to it."""
     for name in FOLDERS:
         if before:
             monkeypatch.setenv(name, str(tmp_path / name))
         else:
             monkeypatch.delenv(name, raising=False)
     named = {name: os.environ.get(name) for name in FOLDERS}
+    with private_cache(True):
+        inside = [Path(os.environ[name]) for name in FOLDERS]
+        for folder in inside:
+            folder.mkdir()
+            (folder / "kernel.so").touch()
+    assert {name: os.environ.get(name) for name in FOLDERS} == named
+    assert not any(folder.parent.exists() for folder in inside) and not any(tmp_path.iterdir())
+
+
+@pytest.mark.full
+@needs_compiler
+def test_what_is_compiled_stays_in_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's files are in the private folder, and no graph is kept."""
+    for name in FOLDERS:
+        monkeypatch.setenv(name, str(tmp_path / name))
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters["inductor"]
     counters.clear()
@@ -101,7 +116,6 @@ def test_what_is_compiled_stays_in_the_process(before: bool, tmp_path: Path, mon
         inside = [Path(os.environ[name]) for name in FOLDERS]
         assert float(compiled(thrice)(torch.ones(3)).sum()) == 9
         assert any(path.is_file() for path in inside[0].rglob("*"))
-    assert {name: os.environ.get(name) for name in FOLDERS} == named
     assert not any(folder.exists() for folder in inside) and not any(tmp_path.iterdir())
     assert not [name for name in counters if name.startswith("fxgraph_cache") and counters[name]]
 
@@ -124,9 +138,9 @@ def test_only_a_compiled_training_says_so_in_its_key() -> None:
 
 
 @pytest.mark.slow
-def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path: Path) -> None:
-    done = lab("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path, CXX="/no/g++")
-    assert done.returncode == 2, done
-    assert done.stderr.startswith("error: train.compile is true, but torch.compile does not work here")
-    assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "smoke").exists()
+def test_without_a_compiler_a_run_says_so_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/g++",))
+    torch._dynamo.reset()
+    end = call("run", "smoke", "--set", "train.compile=true", "--checkpoints", tmp_path, cwd=tmp_path)
+    assert not end.fault(), end
+    assert end.err.startswith("error: train.compile is true, but torch.compile does not work here")

@@ -210,14 +210,14 @@ def test_a_folder_is_all_its_files_of_one_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["word ", "x", "日本語", "\u0301", " "], ids=ascii)
-def test_five_megabytes_on_one_line(tmp_path: Path, word: str) -> None:
+def test_a_megabyte_on_one_line(tmp_path: Path, word: str) -> None:
     """Cut in time that grows with the text and not with its square; nothing is lost."""
-    text = word * (5_000_000 // len(word.encode()))
+    text = word * (1_000_000 // len(word.encode()))
     pieces = cut_document({"text": text, "document": "d", "group": "g"}, 8000, keep_group=False)
     if text.strip():
         assert "".join(piece["text"] for piece in pieces) == text
         assert max(len(piece["text"]) for piece in pieces) <= 16_000
         (tmp_path / "a.txt").write_text(text)
         assert "".join(texts_of(tmp_path / "a.txt", piece=8000)) == text
-    whole = cut_document({"text": "ab\n" * 1_000_000, "document": "d", "group": "g"}, 10**12, keep_group=False)
-    assert len(whole) == 1 and len(whole[0]["text"]) == 3_000_000
+    whole = cut_document({"text": "ab\n" * 300_000, "document": "d", "group": "g"}, 10**12, keep_group=False)
+    assert len(whole) == 1 and len(whole[0]["text"]) == 900_000

@@ -18,7 +18,6 @@ from support.scripts import load
 from lab import definitions
 from lab.collapse.chains import Chains, Point
 from lab.seeds import generator
-from lab.store import atomic
 
 null = load("checks/null_profile.py")
 
@@ -124,11 +123,8 @@ def test_pairs_share_no_seed(drawn: dict[int, Point]) -> None:
         null.paired(few, 2, 4, 2)
 
 
-def test_a_few_chains_end_to_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_few_chains_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Counts of a source: 1, 2, 4 and 8 are measured, and the same command goes on without a step."""
-    monkeypatch.setattr(atomic, "fsync", lambda path: None)
     words, out = command(tmp_path, 2, 2), tmp_path / "null.json"
     assert null.main(words) == 0
     found = json.loads(out.read_text())

@@ -32,7 +32,6 @@ from lab.regimes import REGIMES, Regime
 from lab.run.folder import RunFolder
 from lab.steps import STEPS
 from lab.steps import sample as sampling_step
-from lab.store import atomic as disk
 from lab.text import known_source as sources
 
 MIX = "mix,fresh=true,human=0.25"
@@ -154,8 +153,8 @@ def fresh_human_rows_are_replayed(patch: Patch) -> None:
 def one_count_added_to_every_type(patch: Patch) -> None:
     sound = counting.Positions.fit
 
-    def fit(rows: np.ndarray, *, vocab_size: int) -> counting.Positions:
-        counts = sound(rows, vocab_size=vocab_size).counts.copy()
+    def fit(rows: np.ndarray, *, vocab_size: int, weights: np.ndarray | None = None) -> counting.Positions:
+        counts = sound(rows, vocab_size=vocab_size, weights=weights).counts.copy()
         counts[:, :-1] += 1
         return counting.Positions(counts)
 
@@ -254,14 +253,6 @@ FULL = {
 
 def named(row: exact.Row) -> tuple[str, int, str]:
     return row.arm, row.generation, row.column
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_fsync() -> Any:
-    """Nobody pulls the plug on a test's store, and waiting for the disk is a quarter of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk, "fsync", lambda path: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Signals, damage, full disks and second runners: each leaves a store from which the same tables come."""
 
+import itertools
 import os
 import re
 import shutil
@@ -7,7 +8,9 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import forks, hooks, ordeals
@@ -44,8 +47,19 @@ def wait_for(path: Path) -> None:
 # --- signals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.parametrize(("workers", "share"), [(0, 0.1), (1, 0.5), (0, 0.8)])
+WHEN = ((0, 0.1), (1, 0.5), (0, 0.8))
+"""Number of workers, and the share of the run that is done."""
+
+
+def some(cases: Iterable[tuple[Any, ...]], chosen: Callable[[int], bool]) -> list[Any]:
+    """Mark all cases but the chosen ones, by number, for `scripts/test --full` alone."""
+    return [pytest.param(*case, marks=[] if chosen(i) else [pytest.mark.full]) for i, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "share"),
+    some([(name, *when) for name in SIGNALS for when in WHEN], lambda i: i % 3 == i // 3 % 3),
+)
 def test_a_signal_ends_with_75_and_nothing_is_lost(network: Trial, name: str, workers: int, share: float) -> None:
     """While human text is read it stops at once, later behind the step in hand.  One line says so."""
     folder = network.fresh()
@@ -116,7 +130,7 @@ KINDS = {
 
 
 def cases(name: str) -> list[tuple[str, str, bool, bool, int]]:
-    """Every kind with two ways of damage, every way with two kinds or more."""
+    """Every kind with two ways of damage, every way with two kinds or more.  The second way runs in --full alone."""
     ways = hooks.DAMAGES
     return [
         (kind, ways[(2 * i + j * 3) % len(ways)], bool((i + j) % 3), i % 2 == 0, i % 2)
@@ -125,7 +139,11 @@ def cases(name: str) -> list[tuple[str, str, bool, bool, int]]:
     ]
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name in forks.STUDIES for case in cases(name)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "case"),
+    some([(name, case) for name in forks.STUDIES for case in cases(name)], lambda i: i % 2 == 0),
+    ids=str,
+)
 def test_a_damaged_artifact_is_made_again(trials: Trials, name: str, case: tuple[str, str, bool, bool, int]) -> None:
     kind, how, used, hash_all, workers = case
     assert ordeals.damaged(trials[name], kind, how, used=used, hash_all=hash_all, workers=workers)
@@ -137,9 +155,11 @@ def test_the_cases_name_every_kind(trials: Trials) -> None:
         assert set(ordeals.kinds(trial)) <= named
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("how", ["flipped", "deleted", "gone"])
-@pytest.mark.parametrize("kind", ["train", "human", "tokenizer"])
+WHILE = list(itertools.product(("train", "human", "tokenizer"), ("flipped", "deleted", "gone"), (0, 1)))
+"""In CI each kind with each number of workers, and each way with two kinds."""
+
+
+@pytest.mark.parametrize(("kind", "how", "workers"), some(WHILE, lambda i: i in (0, 3, 8, 11, 13, 16)))
 def test_damage_while_a_step_runs_that_needs_it(network: Trial, kind: str, how: str, workers: int) -> None:
     """Found before use or by the failing step: it is moved aside, made again, and the step with it, all in one run.
 

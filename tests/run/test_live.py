@@ -49,6 +49,7 @@ def test_each_generation_is_told_when_it_is_measured(
     folder = RunFolder(tmp_path / "tiny")
     folder.begin(study, {})
     told = Told(Live(study, folder), folder)
+    assert told.live.records == set()
     store = store_at(tmp_path)
     assert execute(store, study.steps, told, workers=0, threads=1, fresh=frozenset(), log=tmp_path / "log") == {}
     number, share = r"\d+\.\d", r"\d+\.\d %"
@@ -61,6 +62,7 @@ def test_each_generation_is_told_when_it_is_measured(
     for (line, _), pattern in zip(told.lines, patterns, strict=True):
         assert re.fullmatch(pattern, line), line
     assert [rows for _, rows in told.lines] == [2, 3, 4] and linked == [4 + 2, 1, 1]
+    assert Live(study, folder).records == told.live.records == set(told.live.chains), "a run that goes on knows them"
     perplexity = {(row["regime"], row["generation"]): row["perplexity"] for row in folder.results()}
     assert f"perplexity {perplexity['replace', 1]:.1f} (human {perplexity['human', 1]:.1f})" in told.lines[-1][0]
 

@@ -162,6 +162,7 @@ def import_libraries() -> None:
     import datasets  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import tokenizers  # noqa: F401
+    import torch._dynamo  # noqa: F401  torch imports it with the first optimizer
     from transformers import GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 

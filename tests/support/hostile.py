@@ -5,6 +5,7 @@ code 0 where the test allows it.  A traceback, another exit code, a changed file
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import typer.main
 
 from lab.cli.app import main
 from support.tiny import listing
@@ -52,6 +55,10 @@ class End:
         return ""
 
 
+COMMAND = functools.cache(typer.main.get_command)
+"""What typer makes of the functions of the commands: once, since it takes as long as a refusal."""
+
+
 def call(*arguments: str | Path, cwd: Path) -> End:
     """Run the command line in this process.  An exception that escapes from it counts as exit code 1."""
     before, here = listing(cwd), os.getcwd()
@@ -62,6 +69,7 @@ def call(*arguments: str | Path, cwd: Path) -> End:
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", ["lab", *map(str, arguments)]),
         mock.patch.object(signal, "signal", lambda *_: None),
+        mock.patch.object(typer.main, "get_command", COMMAND),
     ):
         os.chdir(cwd)
         try:
