@@ -27,9 +27,7 @@ def band(table: Table, *, rng: np.random.Generator, low: float = 0.01, high: flo
     trusted, mine = table.own.mean("nats"), table.mean("nats")
     least = -np.inf if low == 0 else np.quantile(trusted, low)
     most = np.inf if high == 1 else np.quantile(trusted, high)
-    reasons = [
-        f"loss {x:.2f} < {least:.2f}" if x < least else f"loss {x:.2f} > {most:.2f}" if x > most else None for x in mine
-    ]
+    reasons = [f"loss < {least:.2f}" if x < least else f"loss > {most:.2f}" if x > most else None for x in mine]
     bounds = {name: float(value) for name, value in (("low", least), ("high", most)) if np.isfinite(value)}
     return Dropped(reasons, bounds, mine)
 
@@ -52,7 +50,7 @@ def best(table: Table, *, rng: np.random.Generator, keep: float, register: str =
     kept = _first(mine, max(1, round(keep * len(table))))
     most = float(mine[kept].max())
     return Dropped(
-        [None if stays else f"loss {x:.2f} > {most:.2f}" for stays, x in zip(kept, mine, strict=True)],
+        [None if stays else f"loss > {most:.2f}" for stays in kept],
         {"most": most},
         mine,
     )

@@ -17,6 +17,7 @@ from torch.nn.functional import linear
 
 from lab.models.counted import Counted
 from lab.models.protocols import LanguageModel
+from lab.models.stepping import stepped
 
 BLOCK = 256
 """Tokens whose laws exist at one time."""
@@ -91,11 +92,8 @@ def _laws(model: LanguageModel, rows: np.ndarray, bos: int) -> Iterator[tuple[np
     """Yield places [K] in the flattened rows, and the logarithms of the laws there: float32 [K, V]."""
     ids_BT = torch.from_numpy(rows.astype(np.int64)).to(model.device)
     if isinstance(model, Counted):  # it has no logits of whole rows
-        decoder, last_B = model.decoder(len(rows)), torch.full((len(rows),), bos)
-        for position in range(rows.shape[1]):
-            place = np.arange(len(rows)) * rows.shape[1] + position
-            yield place, decoder.step(last_B).log_softmax(dim=1)
-            last_B = ids_BT[:, position]
+        for position, (_, logits_BV) in enumerate(stepped(model, rows, bos)):
+            yield np.arange(len(rows)) * rows.shape[1] + position, logits_BV.log_softmax(dim=1)
         return
     network: Any = model
     x_NC, (weight_VC, bias_V) = network.hidden(ids_BT, torch.float32), network.head()

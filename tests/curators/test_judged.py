@@ -26,7 +26,7 @@ def test_a_band_is_of_trusted_text_per_token() -> None:
     own = table([10.0 * i for i in range(1, 12)], 10)
     found = band(table([2.0, 6.0, 20.0, 24.0], trusted=own), rng=RNG, low=0.1, high=0.9)
     assert found.facts == {"low": pytest.approx(2), "high": pytest.approx(10)}
-    assert found.reasons == ["loss 1.00 < 2.00", None, None, "loss 12.00 > 10.00"]
+    assert found.reasons == ["loss < 2.00", None, None, "loss > 10.00"]
     assert found.scores is not None and found.scores.tolist() == [1, 3, 10, 12]
     low = band(table([2.0, 24.0], trusted=own), rng=RNG, low=0.1, high=1)
     assert [bool(each) for each in low.reasons] == [True, False] and set(low.facts) == {"low"}
@@ -43,7 +43,7 @@ def test_a_band_has_two_quantiles(low: Any, high: Any) -> None:
 def test_the_best_cost_the_judge_least() -> None:
     found = best(table([8.0, 2.0, 6.0, 2.0]), rng=RNG, keep=0.5)
     assert [each is None for each in found.reasons] == [False, True, False, True]
-    assert found.reasons[0] == "loss 4.00 > 1.00"
+    assert found.reasons[0] == "loss > 1.00"
     with pytest.raises(InputError, match="above 0 and at most 1"):
         best(table([1.0]), rng=RNG, keep=0)
 

@@ -79,19 +79,17 @@ def entropies(
     That of position t is of the decoded law after BOS and the t tokens before it: 0 at temperature 0, ln k at most
     under top-k k, ln V for a uniform model.  Sums are in float64.
     """
-    import torch  # takes seconds to import
+    from torch.special import entr  # torch takes seconds to import
 
     from lab.models.sampling.decoding import weights
+    from lab.models.stepping import stepped
 
-    read_TB = torch.from_numpy(np.pad(rows.T.astype(np.int64), ((1, 0), (0, 0)), constant_values=bos)).to(model.device)
     found = np.empty(rows.shape)
-    with torch.inference_mode():
-        decoder = model.decoder(len(rows))
-        for position in range(rows.shape[1]):
-            law_BV = weights(decoder.step(read_TB[position]), decoding, read_TB[: position + 1].T).double()
-            total_B = law_BV.sum(dim=1)
-            found[:, position] = (total_B.log() + torch.special.entr(law_BV).sum(dim=1) / total_B).cpu().numpy()
-            progress((position + 1) * len(rows))
+    for position, (read_BT, logits_BV) in enumerate(stepped(model, rows, bos)):
+        law_BV = weights(logits_BV, decoding, read_BT).double()
+        total_B = law_BV.sum(dim=1)
+        found[:, position] = (total_B.log() + entr(law_BV).sum(dim=1) / total_B).cpu().numpy()
+        progress((position + 1) * len(rows))
     return found
 
 
@@ -99,7 +97,7 @@ ENTROPY = Kind(
     "entropy",
     EntropyParams,
     _run_entropy,
-    ("steps/evidence/entropy.py", "models/sampling/*.py", *MODELS),
+    ("steps/evidence/entropy.py", "models/stepping.py", "models/sampling/*.py", *MODELS),
     version="1",
     cost=Cost(cpu=4e10, cuda=1e12),
     takes="evidence",

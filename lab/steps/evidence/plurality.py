@@ -63,19 +63,13 @@ def divergences(
     models: Sequence[LanguageModel], rows: np.ndarray, *, bos: int, progress: Callable[[int], None]
 ) -> np.ndarray:
     """Return the divergence of the models' laws at every position of rows, after BOS and the tokens before: [N, T]."""
-    import torch  # takes seconds to import
+    from lab.models.stepping import stepped  # torch takes seconds to import
 
-    read_TB = torch.from_numpy(np.pad(rows.T.astype(np.int64), ((1, 0), (0, 0)), constant_values=bos))
     found = np.empty(rows.shape)
-    with torch.inference_mode():
-        decoders = [model.decoder(len(rows)) for model in models]
-        for position in range(rows.shape[1]):
-            logits = [
-                decoder.step(read_TB[position].to(model.device)).double()
-                for model, decoder in zip(models, decoders, strict=True)
-            ]
-            found[:, position] = divergence(np.stack([each.softmax(dim=1).cpu().numpy() for each in logits]))
-            progress((position + 1) * len(rows))
+    for position, steps in enumerate(zip(*(stepped(model, rows, bos) for model in models), strict=True)):
+        laws = [logits_BV.double().softmax(dim=1).cpu().numpy() for _, logits_BV in steps]
+        found[:, position] = divergence(np.stack(laws))
+        progress((position + 1) * len(rows))
     return found
 
 
@@ -83,7 +77,7 @@ PLURALITY = Kind(
     "plurality",
     PluralityParams,
     _run_plurality,
-    ("steps/evidence/plurality.py", "collapse/plurality.py", *MODELS),
+    ("steps/evidence/plurality.py", "models/stepping.py", "collapse/plurality.py", *MODELS),
     version="1",
     cost=Cost(cpu=4e10, cuda=1e12),
     takes="evidence",
