@@ -27,6 +27,7 @@ def test_both_sides_of_the_benchmark_learn_the_same(tmp_path: Path) -> None:
     assert np.allclose(ours, theirs, rtol=5e-3)
 
 
+@pytest.mark.full  # tests/project/test_bench_common.py has one of each kind of death
 def test_a_contestant_that_dies_is_named(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It has no rows to read, and says so itself."""
     work = bench.Work(bench.QUICK, 4, 5, "cpu", tmp_path / "gone.npy", 1)

@@ -325,6 +325,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return Chain(study, RunFolder(folder))
 
 
+@pytest.mark.full  # .ci/run checks the order of regimes in the study smoke
 def test_a_chain_of_networks_has_the_order_of_regimes(chain: Chain) -> None:
     """At equal tokens, four passes over n_0: the human control, then accumulate, then replace; 5 seeds, in pairs."""
     human, accumulate, replace = (chain.excess(regime, 2) for regime in ("human", "accumulate", "replace"))
@@ -333,6 +334,7 @@ def test_a_chain_of_networks_has_the_order_of_regimes(chain: Chain) -> None:
     assert paired_interval(replace - accumulate).low > 0
 
 
+@pytest.mark.full  # .ci/run checks the order of regimes in the study smoke
 def test_replace_goes_further_from_the_source_each_generation(chain: Chain) -> None:
     first, second, third = (chain.excess("replace", t) for t in range(3))
     assert (first > 0).all()
@@ -340,6 +342,7 @@ def test_replace_goes_further_from_the_source_each_generation(chain: Chain) -> N
     assert paired_interval(third - second).low > 0
 
 
+@pytest.mark.full  # .ci/run checks the order of regimes in the study smoke
 def test_regimes_share_generation_0_and_the_control_stays(chain: Chain) -> None:
     assert all(np.array_equal(chain.excess("human", 0), chain.excess(name, 0)) for name in ("accumulate", "replace"))
     for t in (1, 2):
@@ -347,6 +350,7 @@ def test_regimes_share_generation_0_and_the_control_stays(chain: Chain) -> None:
         assert change.low < 0 < change.high
 
 
+@pytest.mark.full  # .ci/run checks the order of regimes in the study smoke
 def test_every_corpus_of_the_chain_is_a_draw_from_its_model(chain: Chain) -> None:
     """Each synthetic row of the run against the model linked beside it, all positions, all generations and seeds."""
     numbers = []

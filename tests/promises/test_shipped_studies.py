@@ -141,7 +141,9 @@ def swept(field: str, values: list[Any]) -> list[Any]:
 
 
 LARGEST = ("hodel-2025", "kazdan-2024-grid")
-FULL = {*LARGEST, *MINIS} - {f"{name}-mini" for name in LARGEST}
+AS_THEY_ARE = ("smoke", "exact")
+"""Studies that .ci/run runs whole."""
+FULL = {*LARGEST, *MINIS, *AS_THEY_ARE, "profile", "monoculture-mini"} - {f"{name}-mini" for name in LARGEST}
 OF_ENGLISH = ("remedies-smoke", "remedies-mini", "remedies", "web-mini")
 """Studies whose curators would drop every row of a made-up language; .ci/run runs the first of them as it is."""
 
