@@ -131,10 +131,11 @@ class Generation:
         """The steps of this generation alone, in order, with its shards and what its curators ask for."""
         probes = [step for steps in self.probes.values() for step in steps]
         own = [*self._written(self.synthetic), *probes, *self._profiled(), *self._traced()]
-        return [*self._curated(), self.recipe, *self.models, *own, *self.ends]
+        return [*self.curation, self.recipe, *self.models, *own, *self.ends]
 
-    def _curated(self) -> list[Step]:
-        """Return the steps between the text that a pool may choose from and its curated recipe, the pool among them."""
+    @property
+    def curation(self) -> list[Step]:
+        """The steps between the text that a pool may choose from and its curated recipe, the pool among them."""
         pool, beside = self.recipe, list[Step]()
         while "pool" in pool.inputs:
             pool = pool.inputs["pool"]

@@ -29,7 +29,7 @@ from lab.run.folder import RunFolder
 from lab.run.profile import points
 from lab.run.records import read_curation, read_record
 from lab.steps.curation.curate import CURATE, DECISIONS
-from lab.store.step import Step, in_order
+from lab.steps.pool import POOL
 from lab.store.store import Store
 
 RANDOM = "random"
@@ -127,8 +127,7 @@ def _remedies(study: Study, store: Store, seconds: Mapping[str, float]) -> Itera
             curation = {seed: {e.t: _curation(store, e) for e in done if e.seed == seed} for seed in chains.seeds}
             later = [each for each in done if each.t]
             rows = float(np.mean([_human_rows(store, later, seed) for seed in chains.seeds]))
-            spent = _seconds(done, seconds) * len(done) / len(later)
-            yield Remedy(arm, regime, chains, curation, rows, spent, _dropped(store, later))
+            yield Remedy(arm, regime, chains, curation, rows, _seconds(later, seconds), _dropped(store, later))
 
 
 def _curation(store: Store, generation: Generation) -> dict[str, float]:
@@ -150,17 +149,9 @@ def _human_rows(store: Store, generations: Sequence[Generation], seed: int) -> i
 
 
 def _seconds(generations: Sequence[Generation], seconds: Mapping[str, float]) -> float:
-    """Return the mean seconds that curators add to a generation: their models, decoys, scores and decisions.
-
-    That is what the curated recipe needs beside the pool and the models of the generation before.
-    """
-    models = {(each.seed, each.t): each.models for each in generations}
-    own: list[Step] = []
-    for each in generations:
-        if each.recipe.name == CURATE.name:
-            pool = each.recipe.inputs["pool"]
-            there = set(in_order([pool, *models.get((each.seed, each.t - 1), ())]))
-            own += [step for step in in_order([each.recipe]) if step not in there]
+    """Return the mean seconds that curators add to a generation: their models, decoys, scores, edits and decisions."""
+    curated = [each for each in generations if each.recipe.name == CURATE.name]
+    own = {step for each in curated for step in (*each.curation, each.recipe) if step.name != POOL.name}
     return sum(seconds.get(step.key, 0.0) for step in own) / len(generations) if seconds else math.nan
 
 
