@@ -106,7 +106,7 @@ def sentences(found: Sequence[Remedy]) -> list[str]:
     groups: dict[str, list[str]] = {"lower the loss": [], "cannot be told from doing nothing": [], "raise the loss": []}
     for each in found:
         none = baselines(found, each).get("none")
-        if none is None or each.bare or len(each.chains.seeds) == 1:
+        if none is None or len(each.chains.seeds) == 1:
             continue
         change = each.against(none)
         kind = "cannot be told from doing nothing"

@@ -177,7 +177,13 @@ def _dropped(store: Store, generations: Sequence[Generation]) -> dict[str, tuple
 
 
 def baselines(found: Sequence[Remedy], of: Remedy) -> dict[str, Remedy]:
-    """Return what a remedy is read against: "none", the same pool untouched, and "random", as many rows at random."""
+    """Return what a remedy is read against: "none", the same pool untouched, and "random", as many rows at random.
+
+    An arm that changes the decoding alone is read against the first arm that changes nothing.
+    """
+    if of.bare:
+        first = next(each for each in found if each.bare and each.regime == of.regime)
+        return {} if first is of else {"none": first}
     decoding = of.arm.config.sample.decoding
     alike = (each for each in found if each.regime == of.regime and each.arm.config.sample.decoding == decoding)
     beside = [each for each in alike if each is not of]
