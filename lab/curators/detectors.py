@@ -86,7 +86,7 @@ def detected(table: Table, *, rng: np.random.Generator, by: str, fpr: float = 0.
     odds, human, machine, facts = _fitted(table, by, rng)
     cut = threshold(human, fpr)
     facts |= {"threshold": cut, "fpr": float((human > cut).mean()), "tpr": float((machine > cut).mean())}
-    return Dropped([f"log odds {x:.2f} > {cut:.2f}" if x > cut else None for x in odds], facts, odds)
+    return Dropped([f"log odds > {cut:.2f}" if x > cut else None for x in odds], facts, odds)
 
 
 @needs("trusted", "decoy", by=NEEDED)
@@ -131,8 +131,7 @@ def dsir(table: Table, *, rng: np.random.Generator, keep: float) -> Dropped:
     scores = np.concatenate([hashed(block, DSIR_BINS) @ costs for block in _blocks(table)])
     kept = np.zeros(len(table), np.bool_)
     kept[_successive(-scores, max(1, round(keep * len(table))), rng)] = True
-    reasons = [None if stays else f"not drawn at {x:.1f} nats" for stays, x in zip(kept, scores, strict=True)]
-    return Dropped(reasons, {"trusted": len(table.own)}, scores)
+    return Dropped([None if stays else "not drawn" for stays in kept], {"trusted": len(table.own)}, scores)
 
 
 def _fitted(table: Table, by: str, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, dict[str, float | str]]:
