@@ -24,9 +24,8 @@ from lab.metrics import columns as measured
 from lab.metrics.columns_curation import NAMES as CURATION
 from lab.metrics.columns_profile import names as profile_names
 from lab.metrics.columns_radioactivity import NAMES as RADIOACTIVITY
-from lab.run.records import read_curation, read_profile, read_record, read_traces
+from lab.run.records import read_curation, read_extras, read_profile, read_record, read_traces
 from lab.steps.curation.curate import CURATE
-from lab.steps.extra import load_extra
 from lab.steps.place import Machine
 from lab.store import crash_points
 from lab.store.atomic import beside, make_folder, write_file, write_text
@@ -220,7 +219,7 @@ class RunFolder:
         """
         rows, bins = [], []
         generations = [g for g in _sorted(study.generations) if some is None or g.record in some]
-        own = [_own_numbers(store, generation) for generation in generations]
+        own = [read_extras(store, generation) for generation in generations]
         titles = _own_titles(study, own, store.note)
         named, columns = keys(study.config), measured.names(study.config.corpus.kind)
         asked = profile_names(study.config.corpus.kind) if study.config.profile else ()
@@ -262,12 +261,6 @@ class RunFolder:
     def results(self) -> list[dict[str, Any]]:
         """Read the rows of results.csv, numbers as numbers."""
         return read_csv(self.path / "results.csv", text={"regime", NAME})
-
-
-def _own_numbers(store: Store, generation: Generation) -> dict[str, dict[str, float]]:
-    """Return the numbers of the user's own metrics, by metric; none where its step failed or has not run."""
-    made = [step for step in generation.extras if store.manifest(step.name, step.key) is not None]
-    return {step.params["metric"]: load_extra(store.folder(step.name, step.key)) for step in made}
 
 
 def _own_titles(study: Study, own: Sequence[Mapping[str, Any]], note: Callable[[str], None]) -> dict[str, str]:

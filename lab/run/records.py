@@ -12,6 +12,7 @@ from lab.metrics.columns_radioactivity import NAMES as RADIOACTIVITY
 from lab.steps.curation.curate import CURATE, FILE
 from lab.steps.evidence.profile import load_profile
 from lab.steps.evidence.radioactivity import load_radioactivity
+from lab.steps.extra import load_extra
 from lab.store.store import Store
 
 
@@ -48,3 +49,9 @@ def read_traces(store: Store, generation: Generation) -> dict[str, float]:
     if step is None or store.manifest(step.name, step.key) is None:
         return dict.fromkeys(RADIOACTIVITY, math.nan)
     return load_radioactivity(store.folder(step.name, step.key))
+
+
+def read_extras(store: Store, generation: Generation) -> dict[str, dict[str, float]]:
+    """Return the numbers of the user's own metrics, by metric; none where its step failed or has not run."""
+    made = [step for step in generation.extras if store.manifest(step.name, step.key) is not None]
+    return {step.params["metric"]: load_extra(store.folder(step.name, step.key)) for step in made}

@@ -121,8 +121,8 @@ def test_add_a_step(copy: Path, corpus_file: Path) -> None:
     into_the_table(copy, "backwards", after="sample.SYNTHETIC")
     loop = copy / "lab" / "loop.py"
     call = re.search(r"in `loop.py`:\s+`(.*?)`", PAGE)
-    assert call is not None and "sampled = marked(study, sample(place, models))" in loop.read_text()
-    text = loop.read_text().replace("sampled = marked(study, sample(place, models))", call[1])
+    assert call is not None and "sampled = marked(study, unmarked)" in loop.read_text()
+    text = loop.read_text().replace("sampled = marked(study, unmarked)", call[1])
     imported = "from lab.steps.backwards import backwards\nfrom lab.steps.text"
     loop.write_text(text.replace("from lab.steps.text", imported))
     run(copy, corpus_file)
