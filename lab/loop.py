@@ -302,12 +302,32 @@ def _check_functions(swept: Sequence[StudyConfig]) -> None:
         options = _faults(partial(check_curator, curator.name, curator.options, mark) for curator in study.curators)
         order = partial(check_order, [curator.name for curator in study.curators])
         # what curators ask of a study is read from options that are right
-        asked = [partial(check, study) for check in (check_archive, check_registers, check_own_rows)]
+        asked = [partial(check, study) for check in (check_archive, check_registers, check_own_rows, _check_kept)]
         faults += options or _faults([order, *asked])
     if any(study.train and study.train.lora for study in swept) and importlib.util.find_spec("peft") is None:
         faults.append('train.lora needs peft, which is not installed: pip install "collapse-lab[lora]"')
     if faults:
         raise InputError("; ".join(dict.fromkeys(faults)))
+
+
+def _check_kept(study: StudyConfig) -> None:
+    """Raise InputError where it is known beforehand that curators keep no row, or ask for text that there is not."""
+    if study.corpus.kind == "source" and any(each.name == "stop_words" for each in study.curators):
+        raise InputError("curator stop_words reads text, and rows of a known source have none")
+    whole = lineage(study, study.generations - 1)
+    oracles = [each.options for each in study.curators if each.name == "oracle"]
+    for regime in (each for each in study.regimes if each.name in regimes.REGIMES and each.name != CONTROL and oracles):
+        for t in range(1, study.generations):
+            before = replace(whole, samples=whole.samples[:t])
+            parts = regimes.recipe(regime.name, regime.options, before, study.seeds[0], t).parts
+            human = sum(part.distinct_rows for part in parts if part.origin < 0)
+            machine = sum(part.distinct_rows for part in parts) - human
+            for kept in oracles:
+                if not round(float(kept["human"]) * human) + round(float(kept["machine"]) * machine):
+                    raise InputError(
+                        f"regime {regime.label}, generation {t}: the oracle keeps none of {human:,} human and "
+                        f"{machine:,} generated rows; raise its shares, or take a regime with human rows"
+                    )
 
 
 def _check_regime(study: StudyConfig, regime: RegimeConfig) -> None:

@@ -42,7 +42,7 @@ def print_remedies(
     folder = folder_of(run, checkpoints)
     config = folder.config()
     study = build(config, folder.machine(), folder.content())
-    found, asked = remedies(study, folder), shown.thresholds_of(config)
+    (found, left), asked = remedies(study, folder), shown.thresholds_of(config)
     if figure is not None:
         shown.figure(found, f"{config.name}: {shown.basis(found)}", figure)
     rows = shown.tidy(found, asked)
@@ -55,5 +55,7 @@ def print_remedies(
             print_titled(title, heading, cells, format_)
         for line in (*shown.sentences(found), ""):
             say(line)
+        if left:
+            say(f"left out, as no human control is like them in all but the remedy: {', '.join(left)}", "dim")
         for line in (*shown.NOTES, shown.basis(found), caption(config, folder.results(), text_notes(folder))):
             say(line, "dim")

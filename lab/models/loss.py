@@ -43,18 +43,17 @@ class MeanLoss(nn.Module):
     def forward(self, ids_BT: Tensor, learned_K: Tensor | None = None, weights_B: Tensor | None = None) -> Tensor:
         """Return the mean over all tokens, or over the tokens with these indices among the B x T.
 
-        With weights of rows it is the weighted mean, so a row of weight 2 counts as the row twice.
+        With weights of rows, whose mean over all rows is 1, each loss is multiplied by the weight of its row.  The mean
+        is still over tokens: over an epoch a row of weight 2 counts as the row twice, whatever batch it is in.
         """
         x_NC, tokens_N = self.hidden(ids_BT, self.dtype), ids_BT.flatten()
-        weights_N = None if weights_B is None else weights_B.repeat_interleave(ids_BT.shape[1])
+        rows_N = None if weights_B is None else weights_B.repeat_interleave(ids_BT.shape[1])
         if learned_K is not None:
             x_NC, tokens_N = x_NC[learned_K], tokens_N[learned_K]
-            weights_N = None if weights_N is None else weights_N[learned_K]
-        if self.weights_V is not None:
-            type_N = self.weights_V[tokens_N]
-            weights_N = type_N if weights_N is None else weights_N * type_N
+            rows_N = None if rows_N is None else rows_N[learned_K]
+        types_N = None if self.weights_V is None else self.weights_V[tokens_N]
         cross_entropy: Any = _CrossEntropy.apply
-        loss: Tensor = cross_entropy(x_NC, *self.head(), tokens_N, weights_N, self.truncate)
+        loss: Tensor = cross_entropy(x_NC, *self.head(), tokens_N, types_N, self.truncate, rows_N)
         return loss
 
 
@@ -68,8 +67,9 @@ class _CrossEntropy(torch.autograd.Function):
     So the logits of a whole batch never exist, and those of a chunk stay in the processor's cache.  Products have the
     dtype of x; the softmax and the sum over chunks are float32.
 
-    With weights u it is the weighted mean, sum(u x loss) / sum(u).  Truncation gives the weight 0 to tokens of a
-    probability above a bound, which is known here only.
+    With weights u of tokens it is the weighted mean, sum(u x loss) / sum(u).  Truncation gives the weight 0 to tokens
+    of a probability above a bound, which is known here only.  Weights v of rows are no part of the divisor, because
+    their mean is 1 over all rows and not in each batch: sum(u x v x loss) / sum(u).
     """
 
     @staticmethod
@@ -81,6 +81,7 @@ class _CrossEntropy(torch.autograd.Function):
         tokens_N: Tensor,
         weights_N: Tensor | None = None,
         truncate: float | None = None,
+        rows_N: Tensor | None = None,
     ) -> Tensor:
         cast_VC = weight_VC.to(x_NC.dtype)
         loss, weighted = torch.zeros((), device=x_NC.device), weights_N is not None or truncate is not None
@@ -104,6 +105,8 @@ class _CrossEntropy(torch.autograd.Function):
                 use_K1 = _counted(token_K1, None if weights_N is None else weights_N[chunk, None], truncate)
                 nats_K1, grad_KV = nats_K1 * use_K1, grad_KV.mul_(use_K1)
                 total += use_K1.sum()
+            if rows_N is not None:
+                nats_K1, grad_KV = nats_K1 * rows_N[chunk, None], grad_KV.mul_(rows_N[chunk, None])
             loss -= nats_K1.sum()
             grad_KV = grad_KV.to(x_NC.dtype)
             x_grad_NC[chunk] = grad_KV @ cast_VC
@@ -120,7 +123,7 @@ class _CrossEntropy(torch.autograd.Function):
         scale = grads[0] / total
         # The scale stays a float32 scalar, which does not widen the product: rounded to bfloat16, it would give the
         # body another learning rate than the output.
-        return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None, None, None
+        return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None, None, None, None
 
 
 def _counted(token_K1: Tensor, weights_K1: Tensor | None, truncate: float | None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from lab.collapse.verdicts import COLLAPSED, MISSING, NOT
 from lab.config.profile import ProfileConfig
 from lab.config.study import StudyConfig
-from lab.config.sweep import arm_label, label
+from lab.config.sweep import arm_label
 from lab.definitions import Finding
 from lab.errors import InputError, printable
 from lab.metrics.stats import Interval
@@ -20,15 +20,17 @@ from lab.run.remedies import RANDOM, Remedy, baselines
 SAVED = (2, 4, 6, 7)
 """Definitions that say what a remedy saves: increase of the loss, variance, modes, tails."""
 SAVES_HEADING = ["remedy", "loss above human", "against none", "against random", *map(str, SAVED)]
-COSTS_HEADING = ["remedy", "kept", "human", "tpr", "fpr", "passes", "human rows", "overlap-13", "suffix gap", "seconds"]
+COSTS_HEADING = ["remedy", "kept", "human", "tpr", "fpr", "passes", "human rows", "copied", "seconds"]
 NOTES = (
     "loss above human: held-out loss above the human control's, nats per token, paired by seed [95 % t interval]; "
-    "against none and random: that of the same pool untouched, and cut to a random share; below 0 helps",
+    "against none and random: that of the same pool untouched, and cut to a random share; below 0 helps; of many "
+    "intervals some leave out 0 by chance",
     "numbers 2, 4, 6, 7: the definitions of collapse (lab profile --definitions): YES collapsed, no not collapsed, "
     "? undecided, - not measured, with the value",
-    "kept: share of the rows on offer; human: human share of the rows kept; tpr, fpr: machine and human rows dropped; "
-    "passes: times that a row is read; human rows: different ones in all recipes after generation 0; overlap-13, "
-    "suffix gap: memorisation above held-out text; seconds: of a worker, a generation, in steps of the curators",
+    "kept: share of the rows on offer; human: human share of what is trained on, by repeats and weights; tpr, fpr: "
+    "machine and human rows dropped; passes: times that a row is read; human rows: different ones in all recipes after "
+    "generation 0; copied: share of the last sample's 8-grams that stand in human rows of all its recipes, less that "
+    "of held-out rows; seconds: of a worker, a generation, in steps of the curators",
 )
 
 
@@ -49,7 +51,8 @@ def basis(found: Sequence[Remedy]) -> str:
 def name(remedy: Remedy) -> str:
     """Return the name of a remedy in tables: its arm, and its regime where the arm does not tell."""
     arm = arm_label(remedy.arm.axes).removeprefix("arm ")
-    return label(remedy.regime.partition(",")[0], {}) + (f", {arm}" if arm else "") if remedy.bare else arm
+    regime = printable(remedy.regime.partition(",")[0])
+    return arm if arm and remedy.alone and not remedy.bare else ", ".join(filter(None, (regime, arm)))
 
 
 def tables(found: Sequence[Remedy], asked: ProfileConfig) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -80,8 +83,8 @@ def costs(found: Sequence[Remedy]) -> list[list[str]]:
         shares = [_number(each.mean(column).mean, 2) for column in ("kept", "human_curated", "tpr", "fpr", "passes")]
         if each.bare or not each.arm.config.curators:
             shares = ["", _number(each.mean("human_share").mean, 2), "", "", shares[-1]]
-        memory = [_number(each.mean(column).mean, digits) for column, digits in (("overlap_13", 4), ("suffix_gap", 3))]
-        cells.append([name(each), *shares, _number(each.human_rows, 0), *memory, _number(each.seconds, 1)])
+        rest = [_number(each.human_rows, 0), _number(each.copied, 4), _number(each.seconds, 1)]
+        cells.append([name(each), *shares, *rest])
     return cells
 
 
@@ -122,6 +125,9 @@ def sentences(found: Sequence[Remedy]) -> list[str]:
 
 
 def _mark(finding: Finding) -> str:
+    """Return verdict and value; without test documents, which a profile brings, a loss has no verdict."""
+    if finding.definition.number == 2 and finding.documents is None:
+        return f"- {finding.value.mean:+.2f}"
     mark = {COLLAPSED: "YES", NOT: "no", MISSING: "-"}.get(finding.verdict, "?")
     return mark if math.isnan(finding.value.mean) else f"{mark} {finding.value.mean:+.2f}"
 
@@ -150,9 +156,9 @@ def tidy(found: Sequence[Remedy], asked: ProfileConfig) -> list[dict[str, Any]]:
         for finding in each.findings(asked):
             if finding.definition.number in SAVED:
                 row |= {f"definition_{finding.definition.number}": finding.verdict}
-        for column in ("human_pool", "human_curated", "kept", "tpr", "fpr", "passes", "overlap_13", "suffix_gap"):
+        for column in ("human_pool", "human_curated", "kept", "tpr", "fpr", "passes"):
             row[column] = each.mean(column).mean
-        row |= {"human_rows": each.human_rows, "seconds": each.seconds}
+        row |= {"human_rows": each.human_rows, "copied": each.copied, "seconds": each.seconds}
         rows.append({k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))})
     return rows
 
@@ -167,7 +173,7 @@ def figure(found: Sequence[Remedy], heading: str, path: Path) -> None:
     """
     if not found:
         raise InputError("no arm is measured beside a human control")
-    with canvas(path, heading, 1, 3, (13, 4.6)) as (drawing, axes):
+    with canvas(path, heading, 1, 3, (14, max(4.6, 0.17 * len(found)))) as (drawing, axes):
         for place, each in enumerate(found):
             look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "markersize": 4, "linewidth": 1.0}
             look |= {"marker": MARKS[place // len(COLOURS) % len(MARKS)], "linestyle": ":" if each.bare else "-"}
@@ -192,11 +198,13 @@ def figure(found: Sequence[Remedy], heading: str, path: Path) -> None:
 
 
 def _oracle_line(axis: Any, found: Sequence[Remedy]) -> None:
-    """Join the last points of the oracles, and of the pool untouched, by human share."""
+    """Join the last points of the oracles of a regime and decoding, and of the pool untouched, by human share."""
     oracles = [each for each in found if any(c.name == "oracle" for c in each.arm.config.curators)]
-    if not oracles:
-        return
-    joined = {id(each): each for oracle in oracles for each in (oracle, baselines(found, oracle).get("none", oracle))}
-    ends = sorted((each.mean("human_share").mean, each.above.mean) for each in joined.values())
-    axis.plot(*zip(*ends, strict=True), color="0.5", linestyle="--", linewidth=1.2, zorder=0)
-    axis.annotate("oracles", ends[-1], fontsize=7.5, color="0.4")
+    lines: dict[int, list[Remedy]] = {}
+    for each in oracles:
+        if (none := baselines(found, each).get("none")) is not None:
+            lines.setdefault(id(none), [none]).append(each)
+    for joined in lines.values():
+        ends = sorted((each.mean("human_share").mean, each.above.mean) for each in joined)
+        axis.plot(*zip(*ends, strict=True), color="0.5", linestyle="--", linewidth=1.2, zorder=0)
+        axis.annotate("oracles", ends[-1], fontsize=7.5, color="0.4")

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from lab.collapse.chains import Chains, Point
+from lab.collapse.verbatim import overlap
 from lab.config.profile import ProfileConfig
 from lab.config.study import StudyConfig
 from lab.config.sweep import Arm
@@ -30,9 +33,14 @@ from lab.run.profile import points
 from lab.run.records import read_curation, read_record
 from lab.steps.curation.curate import CURATE, DECISIONS
 from lab.steps.pool import POOL
+from lab.store.step import Step
 from lab.store.store import Store
 
 RANDOM = "random"
+ROLES = {HUMAN: "human", ARCHIVE: "archive"}
+"""Number of a human corpus -> its role among the inputs of a recipe."""
+GRAM = 8
+"""Tokens of a copy."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,10 @@ class Remedy:
     """Seconds of workers, for a generation and seed, in steps that only curators need; NaN where no log says."""
     dropped: Mapping[str, tuple[int, int]]
     """Domain -> human rows on offer and human rows dropped, over all seeds and generations; {} where nothing is."""
+    copied: float
+    """Share of the 8-grams of the last sample that stand in human rows it descends from, less that of held-out rows."""
+    alone: bool
+    """Whether its arm has no other regime but the control."""
 
     @property
     def bare(self) -> bool:
@@ -66,15 +78,18 @@ class Remedy:
         return findings(self.chains, asked.thresholds)
 
     def against(self, other: Remedy) -> Interval:
-        """Return how far the held-out loss lies above another arm's: below 0 the remedy helps."""
-        mine, theirs = self.by_seed, other.by_seed
-        seeds = sorted(mine.keys() & theirs.keys())
-        return paired_interval([mine[seed] - theirs[seed] for seed in seeds])
+        """Return how far the held-out loss lies above another arm's: below 0 the remedy helps.
 
-    @property
-    def by_seed(self) -> dict[int, float]:
-        """The held-out loss above the control's, by seed."""
-        return dict(zip(self.chains.seeds, self.chains.gaps(self.chains.last), strict=True))
+        At the last generation that both have.  NaN where they share no seed.
+        """
+        t = min(self.chains.last, other.chains.last)
+        mine, theirs = (
+            {s: each.points[s][t].columns["nll"] for s in each.seeds} for each in (self.chains, other.chains)
+        )
+        seeds = sorted(mine.keys() & theirs.keys())
+        if not seeds:
+            return Interval(math.nan, math.nan, math.nan)
+        return paired_interval([mine[seed] - theirs[seed] for seed in seeds])
 
     def mean(self, name: str, t: int | None = None) -> Interval:
         """Return the mean over seeds of a column of a generation, by default the last; NaN where a seed has none."""
@@ -93,41 +108,80 @@ def is_bare(study: StudyConfig) -> bool:
     return not (study.curators or study.sample.watermark or learned)
 
 
-def remedies(study: Study, folder: RunFolder) -> list[Remedy]:
+REMEDIAL: dict[str, Any] = {"curators": True, "regimes": True, "generations": True, "note": True, "sweep": True}
+REMEDIAL |= {"sample": {"watermark"}, "corpus": {"archive_tokens"}}
+"""Fields that arms may differ in and still be compared: what a remedy is, and what it needs."""
+TAIL_KEEPERS = {"truncate", "token_weights"}
+
+
+def likeness(study: StudyConfig) -> str:
+    """Return all that two arms must share to be compared, as text."""
+    excluded: Any = {**REMEDIAL, "train": TAIL_KEEPERS} if study.train else REMEDIAL
+    return study.model_dump_json(exclude=excluded)
+
+
+def remedies(study: Study, folder: RunFolder) -> tuple[list[Remedy], list[str]]:
     """Return every regime of every arm that is measured, but the controls, in the order of the study.
+
+    Then the names of what is left out, because no control is like it in all but the remedy.
 
     Raises:
         InputError: no arm without a remedy has the regime human, or nothing beside it is measured yet.
     """
     seconds = {entry["key"]: entry["seconds"] for entry in timings.read(folder.path) if "key" in entry}
-    found = list(_remedies(study, folder.store, seconds))
+    arms = {each.arm.label: each.arm for each in study.generations}
+    of: dict[tuple[str, str], list[Generation]] = {}
+    for each in study.generations:
+        of.setdefault((each.arm.label, each.regime), []).append(each)
+    controls = {
+        likeness(arms[label].config): of[label, regime]
+        for label, regime in reversed(of)
+        if regime == CONTROL and is_bare(arms[label].config)
+    }
+    found: list[Remedy] = []
+    left: list[str] = []
+    for (label, regime), generations in of.items():
+        control = controls.get(likeness(arms[label].config))
+        if regime != CONTROL and control is None:
+            left.append(f"{regime}{label}")
+        elif regime != CONTROL and control is not None:
+            several = sum(each == label and name != CONTROL for each, name in of) > 1
+            found += _remedy(folder.store, generations, control, seconds, alone=not several)
     if not found:
         raise InputError(
             f"{folder.path} has no measured arm beside a human control: remedies are compared with the regime human of "
             "an arm without curators, watermark and weights, such as {arm: none, regimes: [human, replace]}"
         )
-    return found
+    return found, left
 
 
-def _remedies(study: Study, store: Store, seconds: Mapping[str, float]) -> Iterator[Remedy]:
-    arms = {each.arm.label: each.arm for each in study.generations}
-    of: dict[tuple[str, str], list[Generation]] = {}
-    for each in study.generations:
-        of.setdefault((each.arm.label, each.regime), []).append(each)
-    controls = [label for label, regime in of if regime == CONTROL and is_bare(arms[label].config)]
-    for (label, regime), generations in of.items():
-        arm = arms[label]
-        like = [each for each in controls if arms[each].config.sample.decoding == arm.config.sample.decoding]
-        own = points(generations, regime, store)
-        if regime == CONTROL or not like or not own:
-            continue
-        chains = Chains(regime, own, points(of[like[0], CONTROL], CONTROL, store))
-        if chains.seeds and chains.last:
-            done = [each for each in generations if each.t <= chains.last and each.seed in chains.seeds]
-            curation = {seed: {e.t: _curation(store, e) for e in done if e.seed == seed} for seed in chains.seeds}
-            later = [each for each in done if each.t]
-            rows = float(np.mean([_human_rows(store, later, seed) for seed in chains.seeds]))
-            yield Remedy(arm, regime, chains, curation, rows, _seconds(later, seconds), _dropped(store, later))
+def _remedy(
+    store: Store,
+    generations: Sequence[Generation],
+    control: Sequence[Generation],
+    seconds: Mapping[str, float],
+    *,
+    alone: bool,
+) -> Iterator[Remedy]:
+    """Yield one regime of one arm, if a generation after the first is measured of it and of its control."""
+    regime, arm = generations[0].regime, generations[0].arm
+    own = points(generations, regime, store)
+    if not own:
+        return
+    chains = Chains(regime, own, points(control, CONTROL, store))
+    if not chains.seeds or not chains.last:
+        return
+    done = [each for each in generations if each.t <= chains.last and each.seed in chains.seeds]
+    curation = {seed: {e.t: _curation(store, e) for e in done if e.seed == seed} for seed in chains.seeds}
+    later = [each for each in done if each.t]
+    fed = {seed: _human_rows(store, [each for each in later if each.seed == seed]) for seed in chains.seeds}
+    rows = float(np.mean([sum(map(len, each.values())) for each in fed.values()]))
+    copied = []
+    for last in (each for each in done if each.t == chains.last):
+        before = [each for each in done if each.seed == last.seed]
+        copied.append(_copied(store, last, _human_rows(store, before)))
+    curators = _seconds(later, seconds), _dropped(store, later)
+    yield Remedy(arm, regime, chains, curation, rows, *curators, float(np.mean(copied)), alone)
 
 
 def _curation(store: Store, generation: Generation) -> dict[str, float]:
@@ -136,23 +190,47 @@ def _curation(store: Store, generation: Generation) -> dict[str, float]:
     return read_curation(store, generation, record["columns"])
 
 
-def _human_rows(store: Store, generations: Sequence[Generation], seed: int) -> int:
-    """Return how many different human rows the recipes of a seed name."""
-    rows: dict[int, set[int]] = {HUMAN: set(), ARCHIVE: set()}
-    for generation in generations:
-        step = generation.recipe
-        if generation.seed == seed and store.manifest(step.name, step.key) is not None:
+def _human_rows(store: Store, generations: Sequence[Generation]) -> dict[Step, NDArray[np.int64]]:
+    """Return corpus -> the numbers of the human rows of it that the recipes of these generations name."""
+    rows: dict[Step, list[NDArray[Any]]] = {}
+    for step in (each.recipe for each in generations):
+        if store.manifest(step.name, step.key) is not None:
             for part in load_recipe(store.folder(step.name, step.key)).parts:
-                if part.origin in rows:
-                    rows[part.origin].update(part.numbers(np.arange(part.distinct_rows)).tolist())
-    return sum(map(len, rows.values()))
+                if part.origin in ROLES and ROLES[part.corpus] in step.inputs:
+                    rows.setdefault(step.inputs[ROLES[part.corpus]], []).append(
+                        part.numbers(np.arange(part.distinct_rows))
+                    )
+    return {corpus: np.unique(np.concatenate(several)) for corpus, several in rows.items()}
+
+
+def _copied(store: Store, generation: Generation, fed: Mapping[Step, NDArray[np.int64]]) -> float:
+    """Return how many more 8-grams a sample shares with the human rows that its chain was fed than held-out rows do.
+
+    NaN where it was fed no human row, or the text is none.
+    """
+    test = generation.record.inputs["test"]
+    if not fed or not (store.folder(test.name, test.key) / "document.npy").exists():
+        return math.nan
+    training = np.concatenate([_tokens(store, corpus)[rows] for corpus, rows in fed.items()])
+    sample, held = _tokens(store, generation.synthetic), _tokens(store, test)
+    return overlap(np.asarray(sample), training, GRAM) - overlap(np.asarray(held), training, GRAM)
+
+
+def _tokens(store: Store, corpus: Step) -> NDArray[np.integer[Any]]:
+    tokens: NDArray[np.integer[Any]] = np.load(store.folder(corpus.name, corpus.key) / "tokens.npy", mmap_mode="r")
+    return tokens
 
 
 def _seconds(generations: Sequence[Generation], seconds: Mapping[str, float]) -> float:
-    """Return the mean seconds that curators add to a generation: their models, decoys, scores, edits and decisions."""
+    """Return the mean seconds that curators add to a generation: their models, decoys, scores, edits and decisions.
+
+    NaN where the run has found one of them in the store, and so does not know what it took.
+    """
     curated = [each for each in generations if each.recipe.name == CURATE.name]
     own = {step for each in curated for step in (*each.curation, each.recipe) if step.name != POOL.name}
-    return sum(seconds.get(step.key, 0.0) for step in own) / len(generations) if seconds else math.nan
+    if any(step.key not in seconds for step in own):
+        return math.nan
+    return sum(seconds[step.key] for step in own) / len(generations)
 
 
 def _dropped(store: Store, generations: Sequence[Generation]) -> dict[str, tuple[int, int]]:
@@ -164,13 +242,15 @@ def _dropped(store: Store, generations: Sequence[Generation]) -> dict[str, tuple
             continue
         found = pq.read_table(store.folder(step.name, step.key) / DECISIONS, columns=["origin", "row", "times"])
         origin, row, times = (column.to_numpy() for column in found.columns)
-        for role, number in (("human", HUMAN), ("archive", ARCHIVE)):
+        for number, role in ROLES.items():
             mine = origin == number
             if role in step.inputs and mine.any():
                 rows = store.folder(step.inputs[role].name, step.inputs[role].key) / "rows.parquet"
                 if "domain" not in pq.read_schema(rows).names:  # a known source has none
                     continue
                 domains = np.array(pq.read_table(rows, columns=["domain"])["domain"].to_pylist(), object)
+                if not all(domains):
+                    continue
                 offered.update(map(str, domains[row[mine]]))
                 lost.update(map(str, domains[row[mine & (times == 0)]]))
     return {domain: (count, lost[domain]) for domain, count in sorted(offered.items())}
@@ -184,8 +264,8 @@ def baselines(found: Sequence[Remedy], of: Remedy) -> dict[str, Remedy]:
     if of.bare:
         first = next(each for each in found if each.bare and each.regime == of.regime)
         return {} if first is of else {"none": first}
-    decoding = of.arm.config.sample.decoding
-    alike = (each for each in found if each.regime == of.regime and each.arm.config.sample.decoding == decoding)
+    like = likeness(of.arm.config)
+    alike = (each for each in found if each.regime == of.regime and likeness(each.arm.config) == like)
     beside = [each for each in alike if each is not of]
     none = next((each for each in beside if each.bare), None)
     drawn = next((each for each in beside if [c.name for c in each.arm.config.curators] == [RANDOM]), None)

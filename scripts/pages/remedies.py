@@ -28,10 +28,8 @@ def take(run: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copyfile(run / name, folder / name)
-    found, asked = (
-        remedies(build(config, finished.machine(), finished.content()), finished),
-        shown.thresholds_of(config),
-    )
+    found, _ = remedies(build(config, finished.machine(), finished.content()), finished)
+    asked = shown.thresholds_of(config)
     tables = [dict(zip(("title", "heading", "cells"), each, strict=True)) for each in shown.tables(found, asked)]
     said: dict[str, Any] = {"tables": tables, "sentences": shown.sentences(found), "notes": shown.NOTES}
     said["basis"] = f"{shown.basis(found)}; {caption(config, finished.results())}."

@@ -209,7 +209,10 @@ def test_rows_of_weight_1_train_bit_by_bit_as_rows_without_weights(tmp_path: Pat
 
 
 def test_a_row_of_weight_2_is_the_row_twice() -> None:
-    """In the loss and its gradient, also where some tokens are not learned and types have weights of their own."""
+    """In the sum of losses and its gradient, also with tokens that are not learned and with weights of types.
+
+    The divisor counts each row once, so that a batch of light rows moves the weights less than one of heavy rows.
+    """
     model, ids_BT = fresh(), torch.from_numpy(ascending(5).astype(np.int64))
     mean = MeanLoss(model, torch.float32, weights_V=torch.rand(V, generator=torch.Generator().manual_seed(0)) + 0.1)
     learned = np.ones((5, T), np.bool_)
@@ -217,7 +220,12 @@ def test_a_row_of_weight_2_is_the_row_twice() -> None:
     twice = [0, 1, 2, 3, 4, 1, 3]
     learned_K, twice_K = (torch.from_numpy(np.flatnonzero(some)) for some in (learned, learned[twice]))
     found = []
-    for loss in (mean(ids_BT, learned_K, torch.tensor([1.0, 2, 1, 2, 1])), mean(ids_BT[twice], twice_K)):
+    assert mean.weights_V is not None
+    for rows, some, weights in (
+        (ids_BT, learned_K, torch.tensor([1.0, 2, 1, 2, 1])),
+        (ids_BT[twice], twice_K, None),
+    ):
+        loss = mean(rows, some, weights) * mean.weights_V[rows.flatten()[some]].sum()
         found.append([loss.detach(), *torch.autograd.grad(loss, list(model.module.parameters()))])
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)

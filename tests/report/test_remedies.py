@@ -13,6 +13,7 @@ from lab.cli.app import main
 from lab.config.profile import ProfileConfig
 from lab.errors import InputError
 from lab.loop import Study, build
+from lab.models.feed import load_recipe
 from lab.report import remedies as shown
 from lab.run import timings
 from lab.run.folder import RunFolder
@@ -41,7 +42,7 @@ def ran(corpus_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
     run = tmp_path_factory.mktemp("remedies") / "run"
     run_study(study, run)
     folder = RunFolder(run)
-    return study, folder, remedies(study, folder)
+    return study, folder, remedies(study, folder)[0]
 
 
 Ran = tuple[Study, RunFolder, list[Remedy]]
@@ -53,6 +54,7 @@ def by_name(ran: Ran) -> dict[str, Remedy]:
 
 def test_arms_without_a_control_of_their_decoding_are_left_out(ran: Ran) -> None:
     assert list(by_name(ran)) == ["replace, none", "web, none", "half", "oracle"]
+    assert remedies(ran[0], ran[1])[1] == ["web,machine=0.75,arm=cool"]
 
 
 def loss(rows: list[dict[str, Any]], regime: str, arm: str) -> list[float]:
@@ -99,7 +101,7 @@ def test_seconds_are_of_the_curators_alone(ran: Ran) -> None:
     study, folder, _ = ran
     for step in study.steps:
         timings.append(folder.path / timings.FILE, {"step": step.name, "key": step.key, "label": "", "seconds": 1.0})
-    found = {shown.name(each): each for each in remedies(study, folder)}
+    found = {shown.name(each): each for each in remedies(study, folder)[0]}
     assert found["web, none"].seconds == 0 and found["half"].seconds == 1
 
 
@@ -149,3 +151,53 @@ def test_a_run_without_a_control_says_what_to_do(
     run_study(build(fields(corpus_file, sweep=None, regimes=["replace"], seeds=[0])), tmp_path / "run")
     assert said_by([str(tmp_path / "run")], monkeypatch) == 2
     assert "remedies are compared with the regime human of an arm without" in capsys.readouterr().err
+
+
+def test_arms_are_compared_with_their_like_at_a_generation_that_both_have(corpus_file: Path, tmp_path: Path) -> None:
+    """Two models and a short arm: each is read against the control and the pool of its own model, at generation 1."""
+    half: dict[str, Any] = {"curators": [{"random": {"keep": 0.5}}]}
+    sweep: list[dict[str, Any]] = [
+        {"arm": "none 1", "model.order": 1, "regimes": ["human", WEB]},
+        {"arm": "half 1", "model.order": 1, **half},
+        {"arm": "none 2", "model.order": 2, "regimes": ["human", "replace", WEB]},
+        {"arm": "half 2", "model.order": 2, **half},
+        {"arm": "short", "model.order": 2, "generations": 2, "curators": ["duplicates"], "regimes": ["replace", WEB]},
+    ]
+    study = build(fields(corpus_file, sweep=sweep, generations=3, seeds=[0, 1], corpus__archive_tokens=512))
+    run_study(study, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    found, left = remedies(study, folder)
+    by, rows = {shown.name(each): each for each in found}, folder.results()
+    assert left == [] and {"half 1", "half 2", "replace, short", "web, short"} <= set(by)
+    gap = lambda arm, other, regime, t: fmean(  # noqa: E731
+        a["nll"] - b["nll"]
+        for a in rows
+        for b in rows
+        if a["seed"] == b["seed"] and a["generation"] == b["generation"] == t and (a["arm"], b["arm"]) == (arm, other)
+        if a["regime"].startswith("web") and b["regime"].startswith(regime)
+    )
+    for order in (1, 2):
+        assert by[f"half {order}"].above.mean == pytest.approx(gap(f"half {order}", f"none {order}", "human", 2))
+        none = baselines(found, by[f"half {order}"])["none"]
+        assert by[f"half {order}"].against(none).mean == pytest.approx(gap(f"half {order}", f"none {order}", "web", 2))
+    short = by["web, short"]
+    assert short.against(baselines(found, short)["none"]).mean == pytest.approx(gap("short", "none 2", "web", 1))
+
+
+def test_what_is_copied_is_counted_in_the_human_rows_of_the_chain(ran: Ran) -> None:
+    """By hand: 8-grams of the last samples and of the held-out rows that stand in the rows of all recipes."""
+    study, folder, _ = ran
+    store = folder.store
+    read = lambda step: np.load(store.folder(step.name, step.key) / "tokens.npy")  # noqa: E731
+    differences = []
+    for last in (g for g in study.generations if g.arm.axes == {"arm": "oracle"} and g.t == 1):
+        recipe = load_recipe(store.folder(last.recipe.name, last.recipe.key))
+        archive = next(part for part in recipe.parts if part.corpus == -2)
+        fed = [read(last.record.inputs["human"]), read(last.recipe.inputs["archive"])[archive.numbers(np.arange(8))]]
+        grams = {tuple(row[i : i + 8]) for rows in fed for row in rows.tolist() for i in range(9)}
+        sample, held = (
+            fmean(tuple(row[i : i + 8]) in grams for row in read(step).tolist() for i in range(9))
+            for step in (last.synthetic, last.record.inputs["test"])
+        )
+        differences.append(sample - held)
+    assert by_name(ran)["oracle"].copied == pytest.approx(fmean(differences))

@@ -415,3 +415,15 @@ def test_own_resampler_with_a_judge_end_to_end(built: Built, tmp_path: Path, mon
     row = next(row for row in rows if row["regime"] == "accumulate" and row["generation"] == 1)
     assert row["largest_repeat"] == 2 and row["human_pool"] == 0.5 and row["kept"] == 2 / 64
     assert row["passes"] == 640 / 32 and row["human_curated"] == row["human_share"]
+
+
+def test_curators_that_keep_no_row_are_refused_where_it_is_known(built: Built) -> None:
+    oracle = [{"oracle": {"human": 1, "machine": 0}}]
+    with pytest.raises(
+        InputError, match="regime replace, generation 1: the oracle keeps none of 0 human and 32 generated"
+    ):
+        built(curators=oracle)
+    assert built(curators=oracle, regimes=["human", "accumulate"])
+    source = {"kind": "source", "process": "categorical", "types": 8, "zipf": 1, "tokens": 512}
+    with pytest.raises(InputError, match="stop_words reads text, and rows of a known source have none"):
+        built(corpus=source, tokenizer=None, curators=["stop_words"])

@@ -188,9 +188,11 @@ def _run_curate(params: CurateParams, inputs: Folders, out: Path, attempt: Attem
     kept, weights = _kept(recipe, numbers, decisions)
     save_recipe(kept, out, weights)
     _write_decisions(out, recipe, numbers, decisions)
-    account = _account(decisions, _origins(recipe, numbers), human, whole.lengths)
+    repeats = np.repeat([part.repeat for part in recipe.parts], list(map(len, numbers)))
+    fed = replace(decisions, times=decisions.times * repeats)
+    account = _account(fed, _origins(recipe, numbers), human, whole.lengths)
     account["facts"] = [*archive_facts(inputs["pool"]), *decisions.facts]
-    account["columns"] |= _edits(inputs, recipe, numbers, whole.lengths, decisions.times)
+    account["columns"] |= _edits(inputs, recipe, numbers, whole.lengths, fed.times)
     write_json(out / FILE, account)
 
 
