@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.tiny import run_study, store_at
+from support.tiny import run_study, store_at, tiny
 
+from lab.config.files import parse_study
 from lab.curators import CURATORS, RELEASED, TOLD, stage_of
 from lab.curators.detectors import STATISTICS
 from lab.errors import InputError
-from lab.loop import Generation, Study
+from lab.loop import Generation, Study, build
 from lab.models.feed import RecipeRows, load_recipe, load_weights, save_recipe
 from lab.recipe import ARCHIVE, HUMAN, Part, Recipe
 from lab.run.folder import RunFolder
@@ -419,11 +420,11 @@ def test_own_resampler_with_a_judge_end_to_end(built: Built, tmp_path: Path, mon
 
 def test_curators_that_keep_no_row_are_refused_where_it_is_known(built: Built) -> None:
     oracle = [{"oracle": {"human": 1, "machine": 0}}]
-    with pytest.raises(
-        InputError, match="regime replace, generation 1: the oracle keeps none of 0 human and 32 generated"
-    ):
+    with pytest.raises(InputError, match="generation 1: the oracle keeps none of 0 human and 32 generated rows"):
         built(curators=oracle)
     assert built(curators=oracle, regimes=["human", "accumulate"])
     source = {"kind": "source", "process": "categorical", "types": 8, "zipf": 1, "tokens": 512}
+    study = tiny("", curators=["stop_words"], train=None) | {"corpus": source, "tokenizer": None}
+    study["model"] = {"kind": "positions", "n_positions": 16}
     with pytest.raises(InputError, match="stop_words reads text, and rows of a known source have none"):
-        built(corpus=source, tokenizer=None, curators=["stop_words"])
+        build(parse_study(study))
