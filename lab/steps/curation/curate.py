@@ -311,6 +311,6 @@ CURATE = Kind(
         *(f"curators/{name}.py" for name in ("__init__", "table", "outcome", "evaluation")),
         "models/feed.py",
     ),
-    version="4",
+    version="5",
     libraries=frozenset({"pyarrow", "tokenizers"}),
 )
