@@ -139,7 +139,7 @@ def _finish(graph: Any, folder: Any, store: Any, failed: Sequence[str], seconds:
             note_untested(graph.config)
         _print_profile(graph, store, folder.path / "profile.csv")
         exact.write(folder.path / "exact.csv", exact.compare(graph, rows))
-        _print_where(folder.path, seconds)
+        _print_where(folder.path, seconds, curated=any(each.arm.config.curators for each in graph.generations))
     if failed:
         details = folder.path / "failures.jsonl"
         warn(f"failed: {', '.join(failed)}; details: {details}; the other chains are complete")
@@ -177,7 +177,7 @@ def _print_profile(graph: Any, store: Any, path: Path) -> None:
         say(summary(profile))
 
 
-def _print_where(folder: Path, seconds: float) -> None:
+def _print_where(folder: Path, seconds: float, *, curated: bool) -> None:
     """Print the time taken, what to type for more, and where the numbers are."""
     from lab.run.progress import clock
 
@@ -185,6 +185,8 @@ def _print_where(folder: Path, seconds: float) -> None:
     say(f"took {clock(seconds)}; next:")
     say(f"lab show {name}    every metric, generation by generation")
     say(f"lab report {name}  the figure, as figure.png")
+    if curated:
+        say(f"lab remedies {name}  what each remedy saves and costs")
     say(f"all columns: {folder / 'results.csv'}")
 
 

@@ -2,9 +2,9 @@
 
 A curator is a function (table, *, rng, **options).  A rule returns a reason for each row, or None to keep it, in a list
 or in Dropped.  A resampler returns Drawn: rows of the table, with repeats.  Weighted says how much each row counts in
-the loss of training.  What a curator reads beside the rows it
-says by `needs`.  To add one, write a function like those in filters.py and give it a row in CURATORS, or name it
-"module:function".  The oracle alone, a bound and no remedy, is told who wrote what.
+the loss of training.  A curator says by `needs` what it reads beside the rows.  To add one, write a function like those
+in filters.py and give it a row in CURATORS, or name it "module:function".  The oracle alone, a bound and no remedy, is
+told who wrote what.
 
 Two stages come before these and see no table: the archive (archives.py), whose human rows join the pool, and editors
 (edits.py), which need "candidates" and return the tokens of a row anew.
