@@ -115,13 +115,11 @@ def sentences(found: Sequence[Remedy]) -> list[str]:
         kind = "cannot be told from doing nothing"
         if not change.holds_zero:
             kind = "lower the loss" if change.mean < 0 else "raise the loss"
-        saved = 1 - each.above.mean / none.above.mean if none.above.mean > 0 else math.nan
-        groups[kind].append(f"{name(each)} ({100 * saved:+.0f} %)")
-    return [
-        f"Against the same pool untouched, these {words}: {', '.join(names)}."
-        for words, names in groups.items()
-        if names
-    ]
+        gap = none.above.mean if none.chains.last == each.chains.last else math.nan
+        saved = -change.mean / gap if gap > 0 else math.nan
+        groups[kind].append(name(each) + ("" if math.isnan(saved) else f" ({100 * saved:+.0f} %)"))
+    against = "Against the same pool untouched (in brackets: the part of its increase that is saved), these"
+    return [f"{against} {words}: {', '.join(names)}." for words, names in groups.items() if names]
 
 
 def _mark(finding: Finding) -> str:

@@ -257,9 +257,10 @@ def _dropped(store: Store, generations: Sequence[Generation]) -> dict[str, tuple
 
 
 def baselines(found: Sequence[Remedy], of: Remedy) -> dict[str, Remedy]:
-    """Return what a remedy is read against: "none", the same pool untouched, and "random", as many rows at random.
+    """Return what a remedy is read against: "none", the same pool untouched, and "random", rows drawn at random.
 
-    An arm that changes the decoding alone is read against the first arm that changes nothing.
+    Of several arms with random rows it is the one that keeps a share nearest to the remedy's.  An arm that changes the
+    decoding alone is read against the first arm that changes nothing.
     """
     if of.bare:
         first = next(each for each in found if each.bare and each.regime == of.regime)
@@ -268,5 +269,7 @@ def baselines(found: Sequence[Remedy], of: Remedy) -> dict[str, Remedy]:
     alike = (each for each in found if each.regime == of.regime and likeness(each.arm.config) == like)
     beside = [each for each in alike if each is not of]
     none = next((each for each in beside if each.bare), None)
-    drawn = next((each for each in beside if [c.name for c in each.arm.config.curators] == [RANDOM]), None)
+    kept = of.mean("kept").mean
+    randoms = [each for each in beside if [c.name for c in each.arm.config.curators] == [RANDOM]]
+    drawn = min(randoms, key=lambda each: abs(each.mean("kept").mean - kept), default=None)
     return {name: each for name, each in (("none", none), (RANDOM, drawn)) if each is not None}
