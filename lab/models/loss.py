@@ -84,7 +84,7 @@ class _CrossEntropy(torch.autograd.Function):
         rows_N: Tensor | None = None,
     ) -> Tensor:
         cast_VC = weight_VC.to(x_NC.dtype)
-        loss, weighted = torch.zeros((), device=x_NC.device), weights_N is not None or truncate is not None
+        loss, weighted = torch.zeros((), device=x_NC.device), any(u is not None for u in (weights_N, truncate, rows_N))
         total: Tensor = torch.full_like(loss, 0.0 if weighted else max(len(x_NC), 1))
         x_grad_NC = torch.empty_like(x_NC)
         # Under LoRA the output matrix is frozen.
@@ -94,19 +94,16 @@ class _CrossEntropy(torch.autograd.Function):
             chunk = slice(start, start + CHUNK[x_NC.device.type])
             tokens_K1 = tokens_N[chunk, None]
             logits_KV = x_NC[chunk] @ cast_VC.T
-            if bias_V is not None:
-                logits_KV += bias_V
+            logits_KV = logits_KV if bias_V is None else logits_KV.add_(bias_V)
             softmax_KV = torch.softmax(logits_KV, dim=-1, dtype=torch.float32)
             token_K1 = softmax_KV.gather(1, tokens_K1)
             # A probability too small for float32 counts as its least: the loss stays finite, the gradient is right.
             nats_K1 = token_K1.clamp(min=TINY).log()
             grad_KV = softmax_KV.scatter_(1, tokens_K1, token_K1 - 1)
             if weighted:
-                use_K1 = _counted(token_K1, None if weights_N is None else weights_N[chunk, None], truncate)
+                use_K1, count = _counted(token_K1, chunk, weights_N, truncate, rows_N)
                 nats_K1, grad_KV = nats_K1 * use_K1, grad_KV.mul_(use_K1)
-                total += use_K1.sum()
-            if rows_N is not None:
-                nats_K1, grad_KV = nats_K1 * rows_N[chunk, None], grad_KV.mul_(rows_N[chunk, None])
+                total += count
             loss -= nats_K1.sum()
             grad_KV = grad_KV.to(x_NC.dtype)
             x_grad_NC[chunk] = grad_KV @ cast_VC
@@ -126,7 +123,13 @@ class _CrossEntropy(torch.autograd.Function):
         return x_grad_NC * scale, *(None if g is None else g * scale for g in others), None, None, None, None
 
 
-def _counted(token_K1: Tensor, weights_K1: Tensor | None, truncate: float | None) -> Tensor:
-    """Return what each token counts, given its probability: its weight, and 0 above the bound."""
-    use_K1 = torch.ones_like(token_K1) if weights_K1 is None else weights_K1
-    return use_K1 if truncate is None else use_K1 * (token_K1 <= truncate)
+def _counted(
+    token_K1: Tensor, chunk: slice, weights_N: Tensor | None, truncate: float | None, rows_N: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return what the loss of each token of a chunk is multiplied by, and the part of the chunk in the divisor.
+
+    Given the probabilities of the tokens: the weight of one above the bound is 0.
+    """
+    use_K1 = torch.ones_like(token_K1) if weights_N is None else weights_N[chunk, None]
+    use_K1 = use_K1 if truncate is None else use_K1 * (token_K1 <= truncate)
+    return use_K1 if rows_N is None else use_K1 * rows_N[chunk, None], use_K1.sum()
