@@ -27,7 +27,6 @@ from lab.loop import CONTROL, Generation, Study
 from lab.metrics.stats import Interval, mean_interval, paired_interval
 from lab.models.feed import load_recipe
 from lab.recipe import ARCHIVE, HUMAN
-from lab.run import timings
 from lab.run.folder import RunFolder
 from lab.run.profile import points
 from lab.run.records import read_curation, read_record
@@ -55,7 +54,7 @@ class Remedy:
     human_rows: float
     """Different human rows in the recipes of generations 1 to the last, a mean over seeds."""
     seconds: float
-    """Seconds of workers, for a generation and seed, in steps that only curators need; NaN where no log says."""
+    """Seconds of workers, for a generation and seed, in steps that only curators need."""
     dropped: Mapping[str, tuple[int, int]]
     """Domain -> human rows on offer and human rows dropped, over all seeds and generations; {} where nothing is."""
     copied: float
@@ -128,7 +127,6 @@ def remedies(study: Study, folder: RunFolder) -> tuple[list[Remedy], list[str]]:
     Raises:
         InputError: no arm without a remedy has the regime human, or nothing beside it is measured yet.
     """
-    seconds = {entry["key"]: entry["seconds"] for entry in timings.read(folder.path) if "key" in entry}
     arms = {each.arm.label: each.arm for each in study.generations}
     of: dict[tuple[str, str], list[Generation]] = {}
     for each in study.generations:
@@ -146,7 +144,7 @@ def remedies(study: Study, folder: RunFolder) -> tuple[list[Remedy], list[str]]:
             left.append(f"{regime}{label}")
         elif regime != CONTROL and control is not None:
             several = sum(each == label and name != CONTROL for each, name in of) > 1
-            found += _remedy(folder.store, generations, control, seconds, alone=not several)
+            found += _remedy(folder.store, generations, control, alone=not several)
     if not found:
         raise InputError(
             f"{folder.path} has no measured arm beside a human control: remedies are compared with the regime human of "
@@ -156,12 +154,7 @@ def remedies(study: Study, folder: RunFolder) -> tuple[list[Remedy], list[str]]:
 
 
 def _remedy(
-    store: Store,
-    generations: Sequence[Generation],
-    control: Sequence[Generation],
-    seconds: Mapping[str, float],
-    *,
-    alone: bool,
+    store: Store, generations: Sequence[Generation], control: Sequence[Generation], *, alone: bool
 ) -> Iterator[Remedy]:
     """Yield one regime of one arm, if a generation after the first is measured of it and of its control."""
     regime, arm = generations[0].regime, generations[0].arm
@@ -180,7 +173,7 @@ def _remedy(
     for last in (each for each in done if each.t == chains.last):
         before = [each for each in done if each.seed == last.seed]
         copied.append(_copied(store, last, _human_rows(store, before)))
-    curators = _seconds(later, seconds), _dropped(store, later)
+    curators = _seconds(store, later), _dropped(store, later)
     yield Remedy(arm, regime, chains, curation, rows, *curators, float(np.mean(copied)), alone)
 
 
@@ -221,16 +214,17 @@ def _tokens(store: Store, corpus: Step) -> NDArray[np.integer[Any]]:
     return tokens
 
 
-def _seconds(generations: Sequence[Generation], seconds: Mapping[str, float]) -> float:
+def _seconds(store: Store, generations: Sequence[Generation]) -> float:
     """Return the mean seconds that curators add to a generation: their models, decoys, scores, edits and decisions.
 
-    NaN where the run has found one of them in the store, and so does not know what it took.
+    What a step took stands in its manifest.  What two seeds or generations share counts once.
     """
     curated = [each for each in generations if each.recipe.name == CURATE.name]
     own = {step for each in curated for step in (*each.curation, each.recipe) if step.name != POOL.name}
-    if any(step.key not in seconds for step in own):
+    found = [store.manifest(step.name, step.key) for step in own]
+    if any(each is None for each in found):
         return math.nan
-    return sum(seconds[step.key] for step in own) / len(generations)
+    return float(sum(each.environment["timing"]["seconds"] for each in found if each)) / len(generations)
 
 
 def _dropped(store: Store, generations: Sequence[Generation]) -> dict[str, tuple[int, int]]:

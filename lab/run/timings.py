@@ -59,8 +59,6 @@ def read(folder: Path) -> list[dict[str, Any]]:
             fields: dict[str, Any] = {"step": str, "seconds": float}
             if "program" in entry:
                 fields = {"program": float, "workers": int}
-            if "key" in entry:
-                fields["key"] = str
             entries.append({"at": float(entry["at"]), **{name: kind(entry[name]) for name, kind in fields.items()}})
     return entries
 

@@ -1,5 +1,6 @@
 """What remedies save and cost, against the table of results, and by hand."""
 
+import json
 import math
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,7 +16,6 @@ from lab.errors import InputError
 from lab.loop import Study, build
 from lab.models.feed import load_recipe
 from lab.report import remedies as shown
-from lab.run import timings
 from lab.run.folder import RunFolder
 from lab.run.remedies import Remedy, baselines, remedies
 
@@ -97,12 +97,13 @@ def test_whom_curators_drop_is_counted_by_domain(ran: Ran) -> None:
 
 
 def test_seconds_are_of_the_curators_alone(ran: Ran) -> None:
-    """A log in which every step took a second: a curated generation has one step more, `curate`."""
+    """A curated generation has one step more, `curate`, and no judge here: its seconds, over two seeds."""
     study, folder, _ = ran
-    for step in study.steps:
-        timings.append(folder.path / timings.FILE, {"step": step.name, "key": step.key, "label": "", "seconds": 1.0})
-    found = {shown.name(each): each for each in remedies(study, folder)[0]}
-    assert found["web, none"].seconds == 0 and found["half"].seconds == 1
+    curate = [g.recipe for g in study.generations if g.arm.axes == {"arm": "half"} and g.t == 1]
+    manifests = [folder.store.folder(step.name, step.key) / "manifest.json" for step in curate]
+    took = [json.loads(path.read_text())["environment"]["timing"]["seconds"] for path in manifests]
+    found = by_name(ran)
+    assert found["web, none"].seconds == 0 and found["half"].seconds == pytest.approx(sum(took) / 2)
 
 
 def test_the_words_follow_the_intervals(ran: Ran) -> None:
