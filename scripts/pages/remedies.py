@@ -15,7 +15,7 @@ from lab.run.folder import RunFolder
 from lab.run.remedies import remedies
 from pages.writing import RESULTS, cell, filled, table
 
-STUDIES = ("remedies-mini", "web-mini", "watermark-mini")
+STUDIES = ("remedies-mini", "web-mini")
 FILES = ("results.csv", "config.yaml", "env.json")
 FILE = "remedies.json"
 
